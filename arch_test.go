@@ -1,0 +1,108 @@
+package casemate
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "casemate.dev"
+
+// layers lists the packages from bottom to top. A package may import only packages on earlier lines.
+var layers = []string{
+	"internal/policy internal/host internal/event internal/syscalls internal/engine/native/inside internal/limits internal/relay internal/guest",
+	"internal/plan internal/workspace",
+	"internal/engine",
+	"internal/engine/native internal/engine/enginetest",
+	"internal/session",
+	"internal/cli",
+	"cmd/casemate cmd/casemate-probe",
+}
+
+// only is the allow-list of outside imports for the packages whose compromise would matter most. Default deny.
+var only = map[string][]string{
+	"internal/policy": {
+		"bytes", "cmp", "crypto/sha256", "encoding/hex", "encoding/json", "errors", "fmt", "io", "maps", "math", "net/netip", "path", "slices", "sort",
+		"strconv", "strings", "sync", "time", "unicode", "unicode/utf8", "embed", "go.yaml.in/yaml/v3",
+	},
+	"internal/engine/native/inside": {"errors", "fmt", "slices", "strings", "syscall", "unsafe", "runtime", "golang.org/x/sys/unix"},
+	"internal/event":                {"time"},
+}
+
+// nowhere lists imports that no package linked into the lean binary may have, because their inits run in every sandbox start.
+var nowhere = []string{"net/http", "crypto/tls", "text/template", "html/template", "regexp"}
+
+// TestArchitecture parses the files instead of asking `go list`, so that the test cache sees every change.
+func TestArchitecture(t *testing.T) {
+	rank := map[string]int{}
+	for i, line := range layers {
+		for p := range strings.FieldsSeq(line) {
+			rank[p] = i
+		}
+	}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path == "bin") {
+			return fs.SkipDir
+		}
+		if d.IsDir() && slices.Contains([]string{"util", "utils", "common", "types", "manager", "helper", "helpers", "misc"}, d.Name()) {
+			t.Errorf("%s: a package's name says what it is about", path)
+		}
+		if strings.HasSuffix(path, ".go") {
+			checkFile(t, rank, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkFile(t *testing.T, rank map[string]int, path string) {
+	pkg := filepath.ToSlash(filepath.Dir(path))
+	if pkg == "." || pkg == "test" {
+		return // the tests of the whole may import anything
+	}
+	r, known := rank[pkg]
+	if !known {
+		t.Errorf("%s: package %s is not in layers: decide where it belongs", path, pkg)
+		return
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isTest := strings.HasSuffix(path, "_test.go")
+	for _, spec := range f.Imports {
+		imp, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if dep, ours := strings.CutPrefix(imp, module+"/"); ours {
+			switch d, ok := rank[dep]; {
+			case dep == pkg:
+			case !ok:
+				t.Errorf("%s imports %s, which is not in layers", path, dep)
+			case d >= r:
+				t.Errorf("%s imports %s, which is not below %s", path, dep, pkg)
+			}
+			continue
+		}
+		if isTest {
+			continue
+		}
+		if allowed, limited := only[pkg]; limited && !slices.Contains(allowed, imp) {
+			t.Errorf("%s imports %s, which %s may not", path, imp, pkg)
+		}
+		if slices.Contains(nowhere, imp) {
+			t.Errorf("%s imports %s, whose init would run in every sandbox start", path, imp)
+		}
+	}
+}
