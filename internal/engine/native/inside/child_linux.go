@@ -1,0 +1,327 @@
+package inside
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// machine is what the interpreter needs while it runs. It lies in the sealed image's own mapping, not in the Go heap, because the heap is
+// given back to the kernel before the command starts.
+type machine struct {
+	ops     unsafe.Pointer // the first op
+	n       int
+	status  uintptr // descriptor for Report
+	slots   [maxSlots]uintptr
+	report  Report
+	poll    [2]unix.PollFd
+	wait    uint32
+	child   uintptr
+	request [8]byte
+	pause   [2]int64
+	siginfo [128]byte
+}
+
+// Report is what the child says to its supervisor, one message each.
+type Report struct {
+	Kind  uint32 // Failed, Exited or Stopped
+	Step  uint32 // Failed: index into Steps
+	Value uint32 // Failed: errno; Exited: wait status; Stopped: signal
+}
+
+const (
+	Failed  = 'F'
+	Exited  = 'X'
+	Stopped = 'S'
+)
+
+// Requests of the supervisor to pid 1, two bytes each: the request and its argument.
+const (
+	Signal      = 's' // send signal N to the command's process group
+	SignalChild = 'c' // send signal N to the command alone
+)
+
+const reportSize = unsafe.Sizeof(Report{})
+
+// Child is a running child as its parent sees it.
+type Child struct {
+	PID   int
+	PIDFD int
+}
+
+// Start clones a child with the given namespace flags and runs the program in it. Reports go to the descriptor status.
+// The calling goroutine must be locked to its thread, and that thread must live as long as the child (see PR_SET_PDEATHSIG(2const):
+// the signal is sent when the thread that created the child ends).
+func (p *Program) Start(flags uint64, status int) (Child, error) {
+	if err := p.seal(); err != nil {
+		return Child{}, err
+	}
+	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(machine{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return Child{}, fmt.Errorf("memory for the set-up program: %v", err)
+	}
+	m := (*machine)(unsafe.Pointer(&mem[0]))
+	m.ops, m.n, m.status = unsafe.Pointer(&p.image[0]), len(p.ops), uintptr(status)
+
+	pidfd := int32(-1)
+	args := &cloneArgs{flags: flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
+	syscall.ForkLock.Lock()
+	pid, errno := cloneAndRun(args, m)
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(args)
+	unix.Munmap(mem)
+	unix.Munmap(p.image)
+	p.image = nil
+	if errno != 0 {
+		return Child{}, errno
+	}
+	return Child{PID: int(pid), PIDFD: int(pidfd)}, nil
+}
+
+// cloneArgs is struct clone_args of clone3(2), first version.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
+}
+
+// cloneAndRun blocks all signals, clones, and in the child never returns. Signals stay blocked in the child until the command restores them:
+// a Go signal handler must never run there.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func cloneAndRun(args *cloneArgs, m *machine) (uintptr, syscall.Errno) {
+	all, old := ^uint64(0), uint64(0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(cloneArgs{}), 0, 0, 0, 0)
+	if errno == 0 && pid == 0 {
+		run(m)
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return pid, errno
+}
+
+// run interprets the program. It ends in execve, in exit_group, or in pid 1's loop.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func run(m *machine) {
+	for i := 0; i < m.n; i++ {
+		o := (*op)(unsafe.Add(m.ops, uintptr(i)*unsafe.Sizeof(op{})))
+		for j := uintptr(0); j < 6; j++ {
+			if o.slots&(1<<j) != 0 {
+				o.a[j] = m.slots[o.a[j]]
+			}
+		}
+		errno := uintptr(0)
+		switch o.kind {
+		case opCall:
+			r, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			m.slots[o.out] = r
+			if e != 0 && uint16(e) != o.ignore {
+				errno = uintptr(e)
+			}
+		case opEqual, opDiffer:
+			if same(o.a[0], o.a[1], o.a[2]) != (o.kind == opEqual) {
+				errno = uintptr(unix.ESTALE)
+			}
+		case opContains:
+			if !contains(o.a[0], o.a[1], o.a[2], o.a[3]) {
+				errno = uintptr(unix.ESTALE)
+			}
+		case opStore:
+			*(*uint32)(address(o.a[0])) = uint32(o.a[1])
+		case opScrub:
+			errno = scrub(o.a[0], o.a[1])
+		case opRetry:
+			retry(m, o)
+		case opFork:
+			r, _, e := syscall.RawSyscall6(o.nr, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+			errno = uintptr(e)
+			if e == 0 && r != 0 {
+				m.child = r
+				loop(m, o.a[0], o.a[1])
+			}
+		default:
+			errno = uintptr(unix.EPERM)
+		}
+		if errno != 0 {
+			m.report = Report{Kind: Failed, Step: uint32(o.step), Value: uint32(errno)}
+			send(m, m.status)
+			exit(125)
+		}
+	}
+	exit(0)
+}
+
+// loop is pid 1: it reaps, passes signals on, tells the supervisor how the command ended, and ends with it. When it ends, the kernel kills
+// every process of the namespace; when the supervisor ends, its end of the control socket closes and so does the loop.
+//
+//go:norace
+//go:nosplit
+func loop(m *machine, control, signals uintptr) {
+	m.poll[0] = unix.PollFd{Fd: int32(signals), Events: unix.POLLIN}
+	m.poll[1] = unix.PollFd{Fd: int32(control), Events: unix.POLLIN}
+	for {
+		syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&m.poll)), 2, 0, 0, 0, 0)
+		if m.poll[1].Revents != 0 {
+			n, _, e := syscall.RawSyscall6(unix.SYS_READ, control, uintptr(unsafe.Pointer(&m.request)), 8, 0, 0, 0)
+			if e != 0 || n == 0 {
+				exit(125)
+			}
+			target := m.child
+			if m.request[0] == Signal {
+				target = -m.child
+			}
+			syscall.RawSyscall6(unix.SYS_KILL, target, uintptr(m.request[1]), 0, 0, 0, 0)
+		}
+		if m.poll[0].Revents != 0 {
+			syscall.RawSyscall6(unix.SYS_READ, signals, uintptr(unsafe.Pointer(&m.siginfo)), 128, 0, 0, 0)
+			reap(m, control)
+		}
+	}
+}
+
+//go:norace
+//go:nosplit
+func reap(m *machine, control uintptr) {
+	for {
+		pid, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&m.wait)), unix.WNOHANG|unix.WUNTRACED, 0, 0, 0)
+		if e != 0 || pid == 0 {
+			return
+		}
+		if pid != m.child {
+			continue
+		}
+		if m.wait&0xff == 0x7f {
+			m.report = Report{Kind: Stopped, Value: m.wait >> 8 & 0xff}
+			send(m, control)
+			continue
+		}
+		m.report = Report{Kind: Exited, Value: m.wait}
+		send(m, control)
+		exit(0)
+	}
+}
+
+//go:norace
+//go:nosplit
+func send(m *machine, fd uintptr) {
+	syscall.RawSyscall6(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&m.report)), reportSize, 0, 0, 0)
+}
+
+//go:norace
+//go:nosplit
+func exit(status uintptr) {
+	for {
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, status, 0, 0, 0, 0, 0)
+	}
+}
+
+//go:norace
+//go:nosplit
+func retry(m *machine, o *op) {
+	for n := uintptr(0); n < o.a[5]; n++ {
+		_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], 0)
+		if e == 0 || e == unix.ENOENT {
+			return
+		}
+		m.pause[0], m.pause[1] = 0, 10_000_000
+		syscall.RawSyscall6(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&m.pause)), 0, 0, 0, 0, 0)
+	}
+}
+
+// keepStack is how much of the running stack scrub leaves, on each side of the current frame. What the interpreter calls from here is
+// bounded by the linker's limit for functions that cannot grow the stack (800 bytes).
+const keepStack = 8 << 10
+
+//go:norace
+//go:nosplit
+func scrub(addr, length uintptr) uintptr {
+	var here byte
+	sp := uintptr(unsafe.Pointer(&here))
+	lo, hi := (sp-keepStack)&^4095, (sp+keepStack)&^4095
+	end := addr + length
+	if hi <= addr || end <= lo {
+		return dontNeed(addr, end)
+	}
+	if e := dontNeed(addr, lo); e != 0 {
+		return e
+	}
+	return dontNeed(hi, end)
+}
+
+//go:norace
+//go:nosplit
+func dontNeed(from, to uintptr) uintptr {
+	if to <= from {
+		return 0
+	}
+	_, _, e := syscall.RawSyscall6(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED, 0, 0, 0)
+	return uintptr(e)
+}
+
+// address makes a pointer of a number that the builder took from memory outside the Go heap.
+//
+//go:norace
+//go:nosplit
+func address(a uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&a)) }
+
+//go:norace
+//go:nosplit
+func same(a, b, n uintptr) bool {
+	for i := uintptr(0); i < n; i++ {
+		if *(*byte)(address(a + i)) != *(*byte)(address(b + i)) {
+			return false
+		}
+	}
+	return true
+}
+
+//go:norace
+//go:nosplit
+func contains(a, n, want, length uintptr) bool {
+	for i := uintptr(0); i+length <= n; i++ {
+		if same(a+i, want, length) {
+			return true
+		}
+	}
+	return false
+}
+
+// StepError says which step of the set-up failed. No user code has run when it is returned.
+type StepError struct {
+	Step  string
+	Errno unix.Errno
+}
+
+func (e *StepError) Error() string {
+	if e.Errno == unix.ESTALE {
+		return fmt.Sprintf("set-up step %q: what was found is not what was planned", e.Step)
+	}
+	return fmt.Sprintf("set-up step %q: %v", e.Step, e.Errno)
+}
+
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// ParseReport decodes one message of the child. The child is trusted until the command runs, and after that only as pid 1, which the
+// command cannot write to; a message of another length is a bug or an attack, and an error.
+func ParseReport(b []byte) (Report, error) {
+	if len(b) != int(reportSize) {
+		return Report{}, errors.New("bug: a report of the wrong size from pid 1")
+	}
+	return *(*Report)(unsafe.Pointer(&b[0])), nil
+}
+
+// Failure turns a Failed report into an error with the step's name.
+func (p *Program) Failure(r Report) error {
+	name := "unknown"
+	if int(r.Step) < len(p.steps) {
+		name = p.steps[r.Step]
+	}
+	return &StepError{Step: name, Errno: unix.Errno(r.Value)}
+}

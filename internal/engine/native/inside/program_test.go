@@ -1,0 +1,122 @@
+package inside
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// start runs the program in a plain child and returns its last report and wait status.
+func start(t *testing.T, p *Program, control *os.File, status *os.File) (Child, unix.WaitStatus) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c, err := p.Start(0, int(status.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(c.PID, &ws, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	return c, ws
+}
+
+func pair(t *testing.T) (*os.File, *os.File) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+func read(t *testing.T, f *os.File) Report {
+	t.Helper()
+	b := make([]byte, 64)
+	n, err := f.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := ParseReport(b[:n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestProgramRunsInOrderAndPassesResults(t *testing.T) {
+	ours, theirs := pair(t)
+	dir := t.TempDir()
+	p := &Program{}
+	p.Step("make")
+	p.Call(unix.SYS_MKDIRAT, Int(unix.AT_FDCWD), p.String(dir+"/a"), Int(0o755))
+	fd := p.Get(unix.SYS_OPENAT, Int(unix.AT_FDCWD), p.String(dir+"/a/f"), Int(unix.O_CREAT|unix.O_WRONLY), Int(0o644))
+	p.Call(unix.SYS_WRITE, fd.Arg(), p.String("hello"), Int(5))
+	p.Try(unix.EEXIST, unix.SYS_MKDIRAT, Int(unix.AT_FDCWD), p.String(dir+"/a"), Int(0o755))
+	_, ws := start(t, p, ours, theirs)
+	if ws.ExitStatus() != 0 {
+		t.Fatalf("exit %d: %v", ws.ExitStatus(), p.Failure(read(t, ours)))
+	}
+	if b, _ := os.ReadFile(dir + "/a/f"); string(b) != "hello" {
+		t.Fatalf("wrote %q", b)
+	}
+}
+
+func TestFailedStepIsNamedAndStops(t *testing.T) {
+	tests := []struct {
+		name  string
+		build func(*Program, string)
+		step  string
+		errno unix.Errno
+	}{
+		{"system call", func(p *Program, dir string) {
+			p.Step("chdir nowhere")
+			p.Call(unix.SYS_CHDIR, p.String(dir+"/nowhere"))
+		}, "chdir nowhere", unix.ENOENT},
+		{"difference", func(p *Program, dir string) {
+			p.Step("compare")
+			p.Equal(p.String("abc"), p.String("abd"), 3)
+		}, "compare", unix.ESTALE},
+		{"sameness", func(p *Program, dir string) {
+			p.Step("differ")
+			p.Differ(p.String("abc"), p.String("abc"), 3)
+		}, "differ", unix.ESTALE},
+		{"absence", func(p *Program, dir string) {
+			p.Step("contains")
+			p.Contains(p.String("NoNewPrivs:\t0\n"), Int(14), "NoNewPrivs:\t1\n")
+		}, "contains", unix.ESTALE},
+		{"injected", func(p *Program, dir string) {
+			p.Step("first")
+			p.Call(unix.SYS_GETPID)
+			p.FailAt(0)
+		}, "first", unix.EPERM},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ours, theirs := pair(t)
+			dir := t.TempDir()
+			p := &Program{}
+			tt.build(p, dir)
+			p.Step("after")
+			p.Call(unix.SYS_MKDIRAT, Int(unix.AT_FDCWD), p.String(dir+"/after"), Int(0o755))
+			_, ws := start(t, p, ours, theirs)
+			if ws.ExitStatus() != 125 {
+				t.Errorf("exit %d, want 125", ws.ExitStatus())
+			}
+			err := p.Failure(read(t, ours))
+			var step *StepError
+			if !errors.As(err, &step) || step.Step != tt.step || step.Errno != tt.errno {
+				t.Errorf("got %v, want step %q with %v", err, tt.step, tt.errno)
+			}
+			if _, err := os.Stat(dir + "/after"); err == nil {
+				t.Error("a step ran after the failed one")
+			}
+		})
+	}
+}
