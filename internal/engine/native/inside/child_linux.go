@@ -30,13 +30,14 @@ type machine struct {
 type Report struct {
 	Kind  uint32 // Failed, Exited or Stopped
 	Step  uint32 // Failed: index into Steps
-	Value uint32 // Failed: errno; Exited: wait status; Stopped: signal
+	Value uint32 // Failed: errno; Exited: wait status; Stopped: signal; Handles: which
 }
 
 const (
 	Failed  = 'F'
 	Exited  = 'X'
 	Stopped = 'S'
+	Handles = 'H' // Value is a set of Handle bits; the descriptors come with the message, in the order of the bits
 )
 
 // Requests of the supervisor to pid 1, two bytes each: the request and its argument.
@@ -125,6 +126,11 @@ func run(m *machine) {
 			if e != 0 && uint16(e) != o.ignore {
 				errno = uintptr(e)
 			}
+		case opRefused:
+			_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			if uint16(e) != o.ignore {
+				errno = uintptr(unix.ESTALE)
+			}
 		case opEqual, opDiffer:
 			if same(o.a[0], o.a[1], o.a[2]) != (o.kind == opEqual) {
 				errno = uintptr(unix.ESTALE)
@@ -144,7 +150,7 @@ func run(m *machine) {
 			errno = uintptr(e)
 			if e == 0 && r != 0 {
 				m.child = r
-				loop(m, o.a[0], o.a[1])
+				loop(m, o.a[0])
 			}
 		default:
 			errno = uintptr(unix.EPERM)
@@ -163,7 +169,10 @@ func run(m *machine) {
 //
 //go:norace
 //go:nosplit
-func loop(m *machine, control, signals uintptr) {
+func loop(m *machine, control uintptr) {
+	signals := control + 1
+	syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, 0, control-1, 0, 0, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE_RANGE, signals+1, ^uintptr(0), 0, 0, 0, 0)
 	m.poll[0] = unix.PollFd{Fd: int32(signals), Events: unix.POLLIN}
 	m.poll[1] = unix.PollFd{Fd: int32(control), Events: unix.POLLIN}
 	for {

@@ -21,6 +21,7 @@ const (
 	opContains        // memory at a[0] of slot-or-immediate length a[1] contains the bytes at a[2] of length a[3]
 	opStore           // store the 32-bit value a[1] at address a[0]
 	opScrub           // give the pages from a[0] of length a[1] back to the kernel, but not those of the running stack
+	opRefused         // a system call that must fail with exactly the errno in ignore
 	opFork            // clone the command: the child goes on with the next operation, pid 1 enters its loop
 	opRetry           // a system call repeated until it succeeds or says ENOENT, a[5] times at most, 10 ms apart
 	opFail            // fails always: fault injection
@@ -94,7 +95,7 @@ func (p *Program) Steps() []string { return p.steps }
 func (p *Program) Calls() int {
 	n := 0
 	for _, o := range p.ops {
-		if o.kind == opCall || o.kind == opRetry || o.kind == opFork || o.kind == opScrub {
+		if o.kind == opCall || o.kind == opRefused || o.kind == opRetry || o.kind == opFork || o.kind == opScrub {
 			n++
 		}
 	}
@@ -181,6 +182,13 @@ func (p *Program) Get(nr uintptr, args ...Arg) Slot {
 	return s
 }
 
+// TryGet is Get of a call that may fail with the one errno; the slot then holds -1, which is no descriptor.
+func (p *Program) TryGet(ignore unix.Errno, nr uintptr, args ...Arg) Slot {
+	s := p.newSlot()
+	p.add(opCall, nr, s, ignore, args...)
+	return s
+}
+
 func (p *Program) newSlot() Slot {
 	if p.slots+1 >= maxSlots {
 		panic("bug: too many slots")
@@ -214,9 +222,15 @@ func (p *Program) Scrub(addr, length uintptr) {
 	p.add(opScrub, unix.SYS_MADVISE, noSlot, 0, Int(addr), Int(length))
 }
 
-// Fork splits the program: pid 1 stays in its loop on the control socket, the child goes on.
-func (p *Program) Fork(control, signals Slot) {
-	p.add(opFork, unix.SYS_CLONE, noSlot, 0, control.Arg(), signals.Arg())
+// Refused adds a system call that must fail with want: the kernel is asked whether a wall stands. Success fails the step with ESTALE.
+func (p *Program) Refused(want unix.Errno, nr uintptr, args ...Arg) {
+	p.add(opRefused, nr, noSlot, want, args...)
+}
+
+// Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd for SIGCHLD), and stays in
+// its loop; the child goes on.
+func (p *Program) Fork(control int) {
+	p.add(opFork, unix.SYS_CLONE, noSlot, 0, Int(control))
 }
 
 // FailAt makes step i fail with EPERM in place of its first operation: fault injection for the proof that a failed step is never passed over.
@@ -258,4 +272,9 @@ func (p *Program) seal() error {
 	}
 	copy(image[p.opsLen:], p.data)
 	return nil
+}
+
+// PutWord writes a 64-bit value at offset off of the memory at in.
+func (p *Program) PutWord(in Arg, off uintptr, v uint64) {
+	*(*uint64)(unsafe.Pointer(&p.data[in.v+off])) = v
 }

@@ -1,0 +1,5 @@
+package native
+
+import "golang.org/x/sys/unix"
+
+const sysNewfstatat = unix.SYS_FSTATAT

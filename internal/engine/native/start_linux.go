@@ -1,0 +1,190 @@
+// Package native turns a plan into the program that a child runs to become the sandbox, starts it, and cleans up after it.
+package native
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"casemate.dev/internal/engine/native/inside"
+	"casemate.dev/internal/plan"
+	"golang.org/x/sys/unix"
+)
+
+// Sandbox is a running sandbox as its supervisor sees it.
+type Sandbox struct {
+	Control int // the supervisor's end of the socket to pid 1; closing it ends the sandbox
+	PID     int // of pid 1, as the host sees it
+	PIDFD   int
+
+	program *program
+}
+
+type namespace struct {
+	name string
+	id   [2]uint64
+}
+
+// Start makes the sandbox of the plan and executes the command in it. The descriptors in at are the caller's to close.
+// The goroutine must be locked to a thread that lives as long as the sandbox, or the sandbox dies with the thread.
+func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	defer unix.Close(pair[1])
+	at.Control = pair[1]
+	if at.Memory, err = writableMemory(); err != nil {
+		return nil, err
+	}
+	if at.Namespaces, err = ownNamespaces(); err != nil {
+		return nil, err
+	}
+	at.LastCap = lastCapability()
+	p, err := Program(pl, at)
+	if err != nil {
+		return nil, err
+	}
+	flags := uint64(namespaces)
+	if len(at.Join) == 0 {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	child, err := p.start(pl, flags, pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, &inside.StepError{Step: "new namespaces", Errno: err.(unix.Errno)}
+	}
+	return &Sandbox{Control: pair[0], PID: child.PID, PIDFD: child.PIDFD, program: p}, nil
+}
+
+// Program writes the set-up of the plan, without running it.
+func Program(pl *plan.Plan, at Attach) (*program, error) {
+	return setUp(pl, &at), nil
+}
+
+// start clones. As root it does so with the user's ids on this thread only, so that the sandbox is made exactly as that user would make it.
+func (p *program) start(pl *plan.Plan, flags uint64, status int) (inside.Child, error) {
+	if pl.Mode != plan.Root {
+		return p.Start(flags, status)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	groups, err := unix.Getgroups()
+	if err != nil {
+		return inside.Child{}, err
+	}
+	if err := becomeThread(nil, pl.User.UID, pl.User.GID); err != nil {
+		return inside.Child{}, err
+	}
+	child, startErr := p.Start(flags, status)
+	if err := becomeThread(groups, 0, 0); err != nil {
+		panic(fmt.Sprintf("bug: this thread could not become root again: %v", err))
+	}
+	return child, startErr
+}
+
+// becomeThread changes the ids of the calling thread only; the Go functions of these names change every thread.
+func becomeThread(groups []int, uid, gid int) error {
+	list := make([]uint32, len(groups)+1)
+	for i, g := range groups {
+		list[i] = uint32(g)
+	}
+	const keep = ^uintptr(0)
+	if uid == 0 { // back: the user id first, because only root may change the others
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 0, 0, keep); e != 0 {
+			return e
+		}
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&list[0])), 0); e != 0 {
+		return e
+	}
+	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), keep); e != 0 {
+		return e
+	}
+	if uid != 0 {
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), keep); e != 0 {
+			return e
+		}
+	}
+	return nil
+}
+
+// Failure turns a Failed report of pid 1 into an error that names the step.
+func (s *Sandbox) Failure(r inside.Report) error { return s.program.Failure(r) }
+
+// Send passes a request to pid 1. It fails only when the sandbox is gone, which its pidfd tells.
+func (s *Sandbox) Send(request byte, signal unix.Signal) {
+	unix.Write(s.Control, []byte{request, byte(signal)})
+}
+
+// Kill ends the sandbox at once: the kernel kills every process of a pid namespace whose first process is gone.
+func (s *Sandbox) Kill() { unix.PidfdSendSignal(s.PIDFD, unix.SIGKILL, nil, 0) }
+
+// Wait reaps pid 1 and returns what the whole sandbox used.
+func (s *Sandbox) Wait() (unix.Rusage, error) {
+	var usage unix.Rusage
+	for {
+		_, err := unix.Wait4(s.PID, nil, 0, &usage)
+		if err != unix.EINTR {
+			return usage, err
+		}
+	}
+}
+
+// Close releases what Start opened.
+func (s *Sandbox) Close() {
+	unix.Close(s.Control)
+	unix.Close(s.PIDFD)
+}
+
+// writableMemory lists this process's private writable memory without files behind it: its heap and stacks, in which are its environment
+// and whatever it has read so far. The child keeps none of it.
+func writableMemory() ([][2]uintptr, error) {
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var ranges [][2]uintptr
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := lines.Text()
+		var from, to uintptr
+		var perm string
+		var offset, inode uint64
+		var dev string
+		if _, err := fmt.Sscanf(line, "%x-%x %s %x %s %d", &from, &to, &perm, &offset, &dev, &inode); err != nil {
+			return nil, fmt.Errorf("/proc/self/maps: %q: %v", line, err)
+		}
+		if strings.HasPrefix(perm, "rw-p") && inode == 0 {
+			ranges = append(ranges, [2]uintptr{from, to})
+		}
+	}
+	return ranges, lines.Err()
+}
+
+func ownNamespaces() ([]namespace, error) {
+	list := make([]namespace, 0, 6)
+	for _, name := range []string{"user", "mnt", "pid", "net", "ipc", "uts"} {
+		var st unix.Stat_t
+		if err := unix.Stat("/proc/self/ns/"+name, &st); err != nil {
+			return nil, fmt.Errorf("own %s namespace: %w", name, err)
+		}
+		list = append(list, namespace{name, [2]uint64{uint64(st.Dev), st.Ino}})
+	}
+	return list, nil
+}
+
+// lastCapability asks the kernel how many capabilities it knows; a newer one than this program knows must be dropped all the same.
+func lastCapability() int {
+	last := unix.CAP_LAST_CAP
+	for {
+		if r, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(last+1), 0, 0, 0); err != nil || r < 0 {
+			return last
+		}
+		last++
+	}
+}

@@ -1,0 +1,144 @@
+// Package plan resolves a policy for this host and this command into exactly what will be enforced.
+//
+// It does no I/O: what it needs to know of the machine comes in as facts, so that most of the security meaning is tested without a kernel.
+// The engine does exactly what the plan says; `casemate plan` prints it.
+package plan
+
+import "time"
+
+// Mode is how the native engine confines on this host.
+type Mode string
+
+const (
+	Rootless Mode = "rootless" // user namespace of an ordinary user
+	Root     Mode = "root"     // the same, made by root for the project's owner or an unused uid
+	Landlock Mode = "landlock" // the fallback: no namespaces; only by a word in the policy
+)
+
+// Plan is what will be enforced.
+type Plan struct {
+	Mode       Mode        `json:"mode"`
+	Level      string      `json:"level"`
+	User       User        `json:"user"`
+	Command    Command     `json:"command"`
+	Workspace  Workspace   `json:"workspace"`
+	Namespaces []string    `json:"namespaces"`
+	Mounts     []Mount     `json:"mounts"`
+	Landlock   Rules       `json:"landlock"`
+	Syscalls   Syscalls    `json:"syscalls"`
+	Network    string      `json:"network"` // "none": an own empty network namespace with a working loopback
+	Limits     []Limit     `json:"limits"`
+	Guarantees []Guarantee `json:"guarantees"`
+	Openings   []Opening   `json:"openings"`
+	Notes      []string    `json:"notes,omitempty"`
+}
+
+// User is who the command is, inside and outside: one id is mapped, to itself.
+type User struct {
+	UID  int    `json:"uid"`
+	GID  int    `json:"gid"`
+	Name string `json:"name"`
+	Home string `json:"home"`
+}
+
+// Command is what will be executed.
+type Command struct {
+	Path string   `json:"path"` // resolved executable, or empty: the name was not found and the run will end with 127
+	Argv []string `json:"argv"`
+	Dir  string   `json:"dir"`
+	Env  []string `json:"env"`
+}
+
+// Workspace is the project as the command sees it.
+type Workspace struct {
+	Kind    string   `json:"kind"`           // held, live, readonly or none
+	By      string   `json:"by"`             // overlay, copy, bind, tmpfs
+	Path    string   `json:"path,omitempty"` // the project, at the same path inside and outside
+	Hide    []Source `json:"hide"`
+	Protect []Source `json:"protect"`
+}
+
+// Source is one value with the tier, file and line it came from.
+type Source struct {
+	Value  string `json:"value"`
+	Origin string `json:"origin"`
+}
+
+// MountKind is what is mounted.
+type MountKind string
+
+const (
+	Bind    MountKind = "bind"    // a host directory or file
+	Tmpfs   MountKind = "tmpfs"   // an empty directory in memory
+	Overlay MountKind = "overlay" // the project under its mask and its change layer
+	Proc    MountKind = "proc"
+	Devices MountKind = "devices" // /dev: null zero full random urandom tty, pts, shm
+	Symlink MountKind = "symlink" // a link in the read-only root, such as /bin -> usr/bin
+)
+
+// Mount is one thing the command sees. Targets are absolute; they are made in order, parents first.
+type Mount struct {
+	Kind     MountKind `json:"kind"`
+	Target   string    `json:"target"`
+	Source   string    `json:"source,omitempty"` // Bind: host path; Symlink: the link's text; Overlay: the project
+	Writable bool      `json:"writable,omitempty"`
+	NoExec   bool      `json:"noexec,omitempty"`
+	File     bool      `json:"file,omitempty"` // Bind: the source is not a directory
+	Size     int64     `json:"size,omitempty"` // Tmpfs: bytes
+	Perm     uint32    `json:"perm,omitempty"` // Tmpfs: permission bits
+	Mask     string    `json:"mask,omitempty"` // Overlay: read-only layer of whiteouts over the project
+	Layer    string    `json:"layer,omitempty"`
+	Dev, Ino uint64    `json:"-"`                // Bind, Overlay: what the source was when it was planned; checked before use
+	Origin   string    `json:"origin,omitempty"` // the policy line that opened it; empty for what every sandbox has
+}
+
+// Rules are the Landlock rules: the second wall, mirroring the mounts; in the fallback mode the first.
+type Rules struct {
+	ABI   int      `json:"abi"`
+	Read  []string `json:"read"`
+	Write []string `json:"write"`
+}
+
+// Syscalls says which variant of the system call filter is installed.
+type Syscalls struct {
+	Fallback bool `json:"fallback,omitempty"` // additionally deny what namespaces would have confined
+	Rename   bool `json:"rename,omitempty"`   // directory renames in the overlay are helped by the supervisor
+}
+
+// Limit is one limit and what enforces it.
+type Limit struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	By     string `json:"by"`
+	Origin string `json:"origin"`
+}
+
+// State is how far a guarantee is kept.
+type State string
+
+const (
+	Enforced State = "enforced" // by the kernel
+	Watched  State = "watched"  // by the supervisor, within a stated window
+	Absent   State = "absent"   // not kept here
+)
+
+// Guarantee is one named thing that holds, and what makes it hold.
+type Guarantee struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	By    string `json:"by"`
+}
+
+// Opening is a hole in the default denial and the line that made it.
+type Opening struct {
+	What   string `json:"what"`
+	Origin string `json:"origin"`
+}
+
+// Values are the limits as numbers, for the engine. Zero is none.
+type Values struct {
+	Memory, Disk int64
+	Pids         int
+	CPUs         float64
+	Time, Idle   time.Duration
+}
