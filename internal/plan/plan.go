@@ -56,6 +56,8 @@ type Workspace struct {
 	Path    string   `json:"path,omitempty"` // the project, at the same path inside and outside
 	Hide    []Source `json:"hide"`
 	Protect []Source `json:"protect"`
+	Owner   int      `json:"owner"` // of the project on the host; not the sandbox's user only where root runs casemate
+	Group   int      `json:"group"`
 }
 
 // Source is one value with the tier, file and line it came from.

@@ -22,7 +22,7 @@ var allowAll = []unix.SockFilter{
 }
 
 // scratch makes a project, a layer and a home in a directory of the test, and a plan over them.
-func scratch(t *testing.T, argv ...string) *plan.Plan {
+func scratch(t *testing.T, owner int, argv ...string) *plan.Plan {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "native")
 	if err != nil {
@@ -46,13 +46,18 @@ func scratch(t *testing.T, argv ...string) *plan.Plan {
 	mode := plan.Rootless
 	if os.Getuid() == 0 {
 		mode = plan.Root
-		filepath.Walk(dir, func(p string, _ os.FileInfo, _ error) error { return os.Lchown(p, uid, uid) })
+		filepath.Walk(dir, func(p string, _ os.FileInfo, _ error) error {
+			if strings.HasPrefix(p, dir+"/project") {
+				return os.Lchown(p, owner, owner)
+			}
+			return os.Lchown(p, uid, uid)
+		})
 	}
 	return &plan.Plan{
 		Mode:      mode,
 		User:      plan.User{UID: uid, GID: uid, Name: "u", Home: "/home/u"},
 		Command:   plan.Command{Path: argv[0], Argv: argv, Dir: "/home/u/project", Env: []string{"PATH=/usr/bin:/bin", "HOME=/home/u"}},
-		Workspace: plan.Workspace{Kind: "held", Path: "/home/u/project"},
+		Workspace: plan.Workspace{Kind: "held", Path: "/home/u/project", Owner: owner, Group: owner},
 		Mounts: []plan.Mount{
 			{Kind: plan.Bind, Source: "/usr", Target: "/usr"},
 			{Kind: plan.Symlink, Source: "usr/bin", Target: "/bin"},
@@ -116,7 +121,7 @@ func run(t *testing.T, pl *plan.Plan) (string, inside.Report, error) {
 }
 
 func TestSandboxRuns(t *testing.T) {
-	pl := scratch(t, "/bin/sh", "-c", "cat file; cat .env; echo new > sub/x; id -u; ls / /dev; cat /proc/1/environ | tr '\\0' '\\n'; ls /proc/self/fd; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'; grep -c . /proc/mounts; cat /proc/self/uid_map; ls -ld /proc/[0-9]*; exit 7")
+	pl := scratch(t, os.Getuid(), "/bin/sh", "-c", "cat file; cat .env; echo new > sub/x; id -u; ls / /dev; cat /proc/1/environ | tr '\\0' '\\n'; ls /proc/self/fd; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'; grep -c . /proc/mounts; cat /proc/self/uid_map; ls -ld /proc/[0-9]*; exit 7")
 	out, r, err := run(t, pl)
 	if err != nil {
 		t.Fatal(err)

@@ -2,4 +2,7 @@ package native
 
 import "golang.org/x/sys/unix"
 
-const sysNewfstatat = unix.SYS_NEWFSTATAT
+const (
+	sysNewfstatat = unix.SYS_NEWFSTATAT
+	sysRename     = unix.SYS_RENAME
+)

@@ -119,6 +119,10 @@ func becomeUser(p *program, pl *plan.Plan, at *Attach) {
 	p.writeFile("/proc/self/setgroups", "deny")
 	p.writeFile("/proc/self/uid_map", fmt.Sprintf("%d %d 1\n", pl.User.UID, pl.User.UID))
 	p.writeFile("/proc/self/gid_map", fmt.Sprintf("%d %d 1\n", pl.User.GID, pl.User.GID))
+	if pl.Mode == plan.Root { // the saved id is still root's
+		p.Call(unix.SYS_SETRESGID, inside.Int(pl.User.GID), inside.Int(pl.User.GID), inside.Int(pl.User.GID))
+		p.Call(unix.SYS_SETRESUID, inside.Int(pl.User.UID), inside.Int(pl.User.UID), inside.Int(pl.User.UID))
+	}
 	p.Step("die with the supervisor")
 	p.prctl(unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL))
 	p.Step("own session keyring")
@@ -170,20 +174,14 @@ const (
 
 func overlay(p *program, m plan.Mount) inside.Slot {
 	p.place(p.open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), lowerFD, m)
-	if m.Mask != "" {
-		p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), maskFD, plan.Mount{})
-	}
+	p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), maskFD, plan.Mount{})
 	p.place(p.open(m.Layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), layerFD, plan.Mount{})
-	return p.overlayOf(lowerFD, maskFD, layerFD, m.Mask != "")
+	return p.overlayOf(lowerFD, maskFD, layerFD)
 }
 
-func (p *program) overlayOf(lower, mask, layer int, masked bool) inside.Slot {
+func (p *program) overlayOf(lower, mask, layer int) inside.Slot {
 	at := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
-	lowers := at(lower)
-	if masked {
-		lowers = at(mask) + ":" + lowers
-	}
-	return p.filesystem("overlay", sealed, "lowerdir="+lowers, "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr")
+	return p.filesystem("overlay", sealed, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr")
 }
 
 func (p *program) place(fd inside.Slot, number int, m plan.Mount) {
@@ -223,7 +221,7 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 					for _, fd := range at.Layers {
 						p.attachOn(inside.Int(fd), on)
 					}
-					trees[i] = p.overlayOf(at.Layers[0], at.Layers[1], at.Layers[2], true).Arg()
+					trees[i] = p.overlayOf(at.Layers[0], at.Layers[1], at.Layers[2]).Arg()
 				}
 				p.attachOn(trees[i], on)
 				continue
@@ -253,7 +251,7 @@ func overlayOfTrees(p *program, m plan.Mount, layers []int) inside.Arg {
 	for _, fd := range layers {
 		p.attach(inside.Int(fd), m.Target)
 	}
-	return p.overlayOf(layers[0], layers[1], layers[2], true).Arg()
+	return p.overlayOf(layers[0], layers[1], layers[2]).Arg()
 }
 
 // cover returns the mount that a target lies on, or nil for the root.

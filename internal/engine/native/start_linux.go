@@ -44,6 +44,14 @@ func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
 		return nil, err
 	}
 	at.LastCap = lastCapability()
+	if pl.Mode == plan.Root {
+		trees, err := takeTrees(pl)
+		if err != nil {
+			return nil, err
+		}
+		defer trees.close()
+		at.Trees, at.Layers = trees.mounts, trees.layers
+	}
 	p, err := Program(pl, at)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,89 @@
+package native
+
+import (
+	"fmt"
+	"os"
+
+	"casemate.dev/internal/engine/native/inside"
+	"golang.org/x/sys/unix"
+)
+
+// Cleaner is a process that outlives a supervisor killed with SIGKILL just long enough to remove its cgroups and to give the terminal back.
+// Nobody else could: the kernel ends the sandbox by itself, but it neither removes cgroups nor resets a terminal.
+type Cleaner struct {
+	child inside.Child
+	pipe  *os.File // its end tells of our death
+}
+
+// Terminal is how to restore the user's terminal.
+type Terminal struct {
+	FD      int
+	Termios unix.Termios
+	Reset   []byte // leaves the alternate screen, shows the cursor, ends mouse and paste modes
+}
+
+// StartCleaner starts it. Dirs are removed in order, once the sandbox's processes are gone.
+func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	memory, err := writableMemory()
+	if err != nil {
+		return nil, err
+	}
+	child, err := cleaning(int(r.Fd()), dirs, term, memory).Start(0, int(r.Fd()))
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("cleaner: %w", err)
+	}
+	return &Cleaner{child, w}, nil
+}
+
+// Numbers that the cleaner keeps its two descriptors at.
+const (
+	deathFD = 210 + iota
+	ttyFD
+)
+
+func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *program {
+	p := &program{}
+	p.Step("leave the supervisor's session") // so that what kills its process group or terminal does not reach the cleaner
+	p.Call(unix.SYS_SETSID)
+	p.Call(unix.SYS_DUP3, inside.Int(death), inside.Int(deathFD), inside.Int(unix.O_CLOEXEC))
+	keep := deathFD
+	if term != nil {
+		p.Call(unix.SYS_DUP3, inside.Int(term.FD), inside.Int(ttyFD), inside.Int(unix.O_CLOEXEC))
+		keep = ttyFD
+	}
+	p.Call(unix.SYS_CLOSE_RANGE, zero, inside.Int(deathFD-1), zero)
+	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(keep+1), inside.Int(^uint32(0)), zero)
+	for _, m := range memory {
+		p.Scrub(m[0], m[1]-m[0])
+	}
+	p.Step("wait for the supervisor's end")
+	p.Call(unix.SYS_READ, inside.Int(deathFD), p.Buffer(1), inside.Int(1))
+	if term != nil {
+		p.Step("restore the terminal") // TTOU is blocked like every signal here, so this works from the background
+		p.Try(unix.EIO, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS), bytesOf(p, term.Termios))
+		p.Try(unix.EIO, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
+	}
+	p.Step("remove cgroups")
+	for _, d := range dirs {
+		p.Retry(500, unix.SYS_UNLINKAT, here, p.String(d), inside.Int(unix.AT_REMOVEDIR))
+	}
+	return p
+}
+
+// Stop ends the cleaner: its supervisor has cleaned up itself.
+func (c *Cleaner) Stop() {
+	unix.PidfdSendSignal(c.child.PIDFD, unix.SIGKILL, nil, 0)
+	for {
+		if _, err := unix.Wait4(c.child.PID, nil, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	unix.Close(c.child.PIDFD)
+	c.pipe.Close()
+}

@@ -1,0 +1,133 @@
+package native
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"casemate.dev/internal/engine/native/inside"
+	"casemate.dev/internal/plan"
+	"golang.org/x/sys/unix"
+)
+
+// trees are the plan's sources as root takes them, before the sandbox's user exists: that user could not reach below /root, and only root
+// can map the owner of a project's files to the sandbox's user.
+type trees struct {
+	mounts []int // by index of the plan's mounts; -1 where there is none
+	layers []int // the overlay's project, mask and layer
+}
+
+func (t *trees) close() {
+	for _, fd := range append(t.mounts, t.layers...) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+func takeTrees(pl *plan.Plan) (*trees, error) {
+	t := &trees{mounts: make([]int, len(pl.Mounts))}
+	for i, m := range pl.Mounts {
+		t.mounts[i] = -1
+		switch m.Kind {
+		case plan.Bind:
+			owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
+			if m.Target == pl.Workspace.Path {
+				owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
+			}
+			fd, err := takeTree(m, attributes(m), owner, pl.User)
+			if err != nil {
+				t.close()
+				return nil, err
+			}
+			t.mounts[i] = fd
+		case plan.Overlay:
+			for _, layer := range []plan.Mount{
+				{Source: m.Source, Dev: m.Dev, Ino: m.Ino},
+				{Source: m.Mask},
+				{Source: m.Layer, Writable: true},
+			} {
+				owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
+				if layer.Source == m.Source {
+					owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
+				}
+				fd, err := takeTree(layer, attributes(layer), owner, pl.User)
+				if err != nil {
+					t.close()
+					return nil, err
+				}
+				t.layers = append(t.layers, fd)
+			}
+		}
+	}
+	return t, nil
+}
+
+func takeTree(m plan.Mount, attributes uint64, owner, user plan.User) (int, error) {
+	step := fmt.Sprintf("open %s", m.Source)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_NO_AUTOMOUNT|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return -1, stepError(step, err)
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && m.Ino != 0 && (uint64(st.Dev) != m.Dev || st.Ino != m.Ino) {
+		err = unix.ESTALE
+	}
+	if err == nil {
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes})
+	}
+	if err == nil && owner.UID != user.UID {
+		err = mapOwner(fd, owner, user)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, stepError(step, err)
+	}
+	return fd, nil
+}
+
+func stepError(step string, err error) error {
+	errno, _ := err.(unix.Errno)
+	return &inside.StepError{Step: step, Errno: errno}
+}
+
+// mapOwner makes the files of one owner appear as the sandbox's user's on this mount (mount_setattr(2), MOUNT_ATTR_IDMAP): a project of
+// root's is worked on by a user that is nobody on the host.
+func mapOwner(tree int, owner, user plan.User) error {
+	ns, err := userNamespace(owner, user)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ns)
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)})
+}
+
+// userNamespace makes a user namespace with the mapping and no process in it.
+func userNamespace(owner, user plan.User) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return -1, err
+	}
+	defer w.Close()
+	defer r.Close()
+	p := &inside.Program{}
+	p.Step("wait")
+	p.Call(unix.SYS_CLOSE, inside.Int(w.Fd()))
+	p.Call(unix.SYS_READ, inside.Int(r.Fd()), p.Buffer(1), inside.Int(1))
+	child, err := p.Start(unix.CLONE_NEWUSER, int(w.Fd()))
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(child.PIDFD)
+	defer unix.Wait4(child.PID, nil, 0, nil)
+	defer unix.PidfdSendSignal(child.PIDFD, unix.SIGKILL, nil, 0)
+	proc := fmt.Sprintf("/proc/%d/", child.PID)
+	for file, mapping := range map[string]string{"uid_map": fmt.Sprintf("%d %d 1", owner.UID, user.UID), "gid_map": fmt.Sprintf("%d %d 1", owner.GID, user.GID)} {
+		if err := os.WriteFile(proc+file, []byte(mapping), 0); err != nil {
+			return -1, fmt.Errorf("map the project's owner: %w", err)
+		}
+	}
+	return unix.Open(proc+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
