@@ -106,7 +106,7 @@ func readString(pid int, addr uintptr) (string, bool) {
 		if length == 0 || length >= len(buf) {
 			return "", false
 		}
-		addr, buf = addr, buf[:length]
+		buf = buf[:length]
 	}
 	return "", false
 }

@@ -25,6 +25,7 @@ type Attach struct {
 	LastCap  int          // the highest capability that this kernel knows
 	Winsize  unix.Winsize // of the user's terminal
 	Termios  unix.Termios // of the user's terminal
+	FailStep string       // name or number of a set-up step that shall fail, for the proof that nothing runs then
 	Watch    bool         // hand out the sandbox's /proc and workspace, for the supervisor to watch
 
 	Namespaces []namespace // our own, which the sandbox's must differ from
@@ -75,10 +76,7 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	fds = append(fds, handles(p, pl, at)...)
 	dropCapabilities(p, at)
 	landlock(p, pl)
-	for _, r := range at.Rlimits {
-		p.Step("limit resource %d", r.Resource)
-		p.Call(unix.SYS_PRLIMIT64, zero, inside.Int(r.Resource), bytesOf(p, unix.Rlimit{Cur: r.Soft, Max: r.Hard}), zero)
-	}
+	rlimits(p, at)
 	p.Step("signals of pid 1")
 	signals := signalDescriptor(p)
 	p.Step("hide pid 1's memory")
@@ -86,24 +84,43 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	fds = append(fds, filter(p, pl, at)...)
 	verify(p, pl, at)
 	handOver(p, at, fds)
-	p.Step("forget the supervisor's memory")
-	for _, m := range at.Memory {
-		p.Scrub(m[0], m[1]-m[0])
-	}
+	forget(p, at)
 	command(p, pl, at, signals, term)
 	return p
 }
 
+// joinLimits joins the cgroups before anything that could use resources. The namespace comes after it: its root is the cgroup one is in.
 func joinLimits(p *program, at *Attach) {
 	if len(at.Join) == 0 {
 		return
 	}
-	p.Step("join the cgroups")
+	joinLimitsOnly(p, at)
+	p.Step("own cgroup namespace")
+	p.Call(unix.SYS_UNSHARE, inside.Int(unix.CLONE_NEWCGROUP))
+}
+
+func joinLimitsOnly(p *program, at *Attach) {
+	if len(at.Join) > 0 {
+		p.Step("join the cgroups")
+	}
 	for _, fd := range at.Join {
 		p.Call(unix.SYS_WRITE, inside.Int(fd), p.String("0"), inside.Int(1))
 	}
-	p.Step("own cgroup namespace")
-	p.Call(unix.SYS_UNSHARE, inside.Int(unix.CLONE_NEWCGROUP))
+}
+
+// forget gives back the memory that the child has of its parent: the host's environment and all that the supervisor has read.
+func forget(p *program, at *Attach) {
+	p.Step("forget the supervisor's memory")
+	for _, m := range at.Memory {
+		p.Scrub(m[0], m[1]-m[0])
+	}
+}
+
+func rlimits(p *program, at *Attach) {
+	for _, r := range at.Rlimits {
+		p.Step("limit resource %d", r.Resource)
+		p.Call(unix.SYS_PRLIMIT64, zero, inside.Int(r.Resource), bytesOf(p, unix.Rlimit{Cur: r.Soft, Max: r.Hard}), zero)
+	}
 }
 
 // becomeUser maps the one id. setgroups must be denied first: a process that could drop groups would gain what a group is denied
@@ -434,7 +451,15 @@ func command(p *program, pl *plan.Plan, at *Attach, signals inside.Slot, term *i
 	p.Step("fork the command")
 	p.Call(unix.SYS_DUP3, inside.Int(at.Control), inside.Int(controlFD), inside.Int(unix.O_CLOEXEC))
 	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(controlFD+1), inside.Int(unix.O_CLOEXEC))
-	p.Fork(controlFD)
+	p.Fork(controlFD, false)
+	standardStreams(p, at, term)
+	p.Step(WorkDir)
+	p.Call(unix.SYS_CHDIR, p.String(pl.Command.Dir))
+	execute(p, pl)
+}
+
+// standardStreams puts the command in the foreground of its terminal, or in a session of its own, and gives it its three descriptors.
+func standardStreams(p *program, at *Attach, term *inside.Slot) {
 	if term != nil {
 		p.Step("foreground the command")
 		p.Call(unix.SYS_SETPGID, zero, zero)
@@ -453,8 +478,9 @@ func command(p *program, pl *plan.Plan, at *Attach, signals inside.Slot, term *i
 		}
 		p.Call(unix.SYS_DUP3, from, inside.Int(i), zero)
 	}
-	p.Step(WorkDir)
-	p.Call(unix.SYS_CHDIR, p.String(pl.Command.Dir))
+}
+
+func execute(p *program, pl *plan.Plan) {
 	p.Step("close other descriptors")
 	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(3), inside.Int(^uint32(0)), inside.Int(unix.CLOSE_RANGE_CLOEXEC))
 	p.Step(Execute)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -52,15 +53,11 @@ func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
 		defer trees.close()
 		at.Trees, at.Layers = trees.mounts, trees.layers
 	}
-	p, err := Program(pl, at)
-	if err != nil {
-		return nil, err
+	p := Program(pl, at)
+	if fail := at.FailStep; fail != "" && !p.failAt(fail) {
+		return nil, fmt.Errorf("there is no set-up step %q to fail", fail)
 	}
-	flags := uint64(namespaces)
-	if len(at.Join) == 0 {
-		flags |= unix.CLONE_NEWCGROUP
-	}
-	child, err := p.start(pl, flags, pair[1])
+	child, err := p.start(pl, cloneFlags(pl, &at), pair[1])
 	if err != nil {
 		unix.Close(pair[0])
 		return nil, &inside.StepError{Step: "new namespaces", Errno: err.(unix.Errno)}
@@ -69,8 +66,31 @@ func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
 }
 
 // Program writes the set-up of the plan, without running it.
-func Program(pl *plan.Plan, at Attach) (*program, error) {
-	return setUp(pl, &at), nil
+func Program(pl *plan.Plan, at Attach) *program {
+	if pl.Mode == plan.Landlock {
+		return setUpFallback(pl, &at)
+	}
+	return setUp(pl, &at)
+}
+
+func cloneFlags(pl *plan.Plan, at *Attach) uint64 {
+	switch {
+	case pl.Mode == plan.Landlock:
+		return 0
+	case len(at.Join) == 0:
+		return namespaces | unix.CLONE_NEWCGROUP
+	}
+	return namespaces
+}
+
+// failAt makes the step with this name or number fail.
+func (p *program) failAt(step string) bool {
+	for i, name := range p.Steps() {
+		if name == step || strconv.Itoa(i) == step {
+			return p.FailAt(i)
+		}
+	}
+	return false
 }
 
 // start clones. As root it does so with the user's ids on this thread only, so that the sandbox is made exactly as that user would make it.

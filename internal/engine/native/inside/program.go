@@ -229,8 +229,15 @@ func (p *Program) Refused(want unix.Errno, nr uintptr, args ...Arg) {
 
 // Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd for SIGCHLD), and stays in
 // its loop; the child goes on.
-func (p *Program) Fork(control int) {
-	p.add(opFork, unix.SYS_CLONE, noSlot, 0, Int(control))
+//
+// Without a pid namespace there is no kernel that ends what the command leaves behind: then hunt makes the loop, which must be a child
+// subreaper, kill its children until none is left.
+func (p *Program) Fork(control int, hunt bool) {
+	h := 0
+	if hunt {
+		h = 1
+	}
+	p.add(opFork, unix.SYS_CLONE, noSlot, 0, Int(control), Int(h))
 }
 
 // FailAt makes step i fail with EPERM in place of its first operation: fault injection for the proof that a failed step is never passed over.
