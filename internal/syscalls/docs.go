@@ -1,0 +1,48 @@
+package syscalls
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// sections are the groups of rows, in the order in which a reader wants them.
+var sections = [...]struct{ with, title, text string }{
+	{"", "Every sandbox", ""},
+	{withDevel, "With debuggers allowed (`devel`)", "These rows are asked before those above."},
+	{withFallback, "Without namespaces (the Landlock-only fallback)", "These rows are asked first."},
+	{withMetadata, "Without namespaces, unless metadata outside is given up",
+		"Landlock has no rule for these calls. A policy may leave them alone, for git and npm need them; the plan then says that modes, owners, times and " +
+			"attributes of the user's files outside are not protected.\n\n" +
+			"The fallback does not stop what only asks about a path outside: stat, access, readlink, getxattr, chdir, statfs."},
+	{withRename, "With renames supervised", ""},
+}
+
+// Docs returns the table as Markdown, all machines and options together, for the reference.
+func Docs() []byte {
+	var b bytes.Buffer
+	b.WriteString("# System calls\n\n" +
+		"The filter that every process of a sandbox has, pid 1 included. For a call the rows are asked in order and the first that matches answers. " +
+		"Arguments are compared by their low 32 bits, as the kernel reads them.\n")
+	for _, s := range sections {
+		fmt.Fprintf(&b, "\n## %s\n\n", s.title)
+		if s.text != "" {
+			fmt.Fprintf(&b, "%s\n\n", s.text)
+		}
+		b.WriteString("| calls | when | answer | why | source |\n|---|---|---|---|---|\n")
+		for i := range table {
+			if table[i].With == s.with {
+				table[i].markdown(&b)
+			}
+		}
+		if s.with == "" {
+			for _, r := range []*Row{&foreign, &x32, &unreviewed, &rest} {
+				r.markdown(&b)
+			}
+		}
+	}
+	return b.Bytes()
+}
+
+func (r *Row) markdown(b *bytes.Buffer) {
+	fmt.Fprintf(b, "| %s | %s | %v | %s | %s |\n", r.Calls, r.When, r.Answer, r.Reason, r.Source)
+}

@@ -1,0 +1,3 @@
+package syscalls
+
+var native = &x86_64

@@ -1,0 +1,5 @@
+//go:build !amd64 && !arm64
+
+package syscalls
+
+var native *machine // no reviewed list of calls: Compile refuses
