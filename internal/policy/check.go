@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -196,6 +195,9 @@ func pattern(text string) (string, error) {
 		}
 		return "", bad(hint, "%v", err)
 	}
+	if strings.ContainsFunc(text, isDeceptive) {
+		return "", bad("match it with ?", "%s holds a character that cannot be seen", quoted(text))
+	}
 	return text, onlyHere(text)
 }
 
@@ -276,7 +278,7 @@ func plainText(text string) error {
 	switch {
 	case strings.TrimSpace(text) == "":
 		return bad("", "%s is empty", quoted(text))
-	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, isDeceptive):
 		return bad("", "%s holds a byte that is not text", quoted(text))
 	case strings.TrimSpace(text) != text:
 		return bad("remove it", "%s begins or ends with a space", quoted(text))

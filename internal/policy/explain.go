@@ -21,26 +21,24 @@ func (p *Policy) Explain() []Effective {
 
 // effective are the values under a key; a scalar that nobody set is its default.
 func (k *key) effective(s *Settings) []Value[string] {
-	switch {
-	case k.path == "network.allow":
-		return printed(s.Network.Allow)
-	case k.path == "secrets":
-		return printed(s.Secrets)
-	case k.path == "env.set":
-		return printed(s.Env.Set)
-	case k.field.show == nil:
-		return nil
-	}
-	vs := k.field.show(s)
-	if len(vs) == 0 && !k.kind.isList() {
+	vs := k.said(s)
+	if len(vs) == 0 && k.field.show != nil && !k.kind.isList() {
 		return []Value[string]{{V: k.def}}
 	}
 	return vs
 }
 
+// said are the values that somebody gave to a key.
+func (k *key) said(s *Settings) []Value[string] {
+	if k.field.show == nil {
+		return nil
+	}
+	return k.field.show(s)
+}
+
 func (k kind) isList() bool {
 	switch k {
-	case textList, wordList, ports, openPorts, rules:
+	case textList, wordList, ports, openPorts, rules, named, variables:
 		return true
 	}
 	return false

@@ -162,8 +162,10 @@ func printed[T any](vs []Value[T]) []Value[string] {
 func namedEntry[T any](at func(*Settings) *[]Value[T], v T, name func(T) string) entry {
 	e := listEntry(at, v, always)
 	e.put = func(s *Settings, o Origin) {
-		*at(s) = slices.DeleteFunc(*at(s), func(old Value[T]) bool { return name(old.V) == name(v) })
-		*at(s) = append(*at(s), Value[T]{v, o})
+		if !e.same(s) {
+			*at(s) = slices.DeleteFunc(*at(s), func(old Value[T]) bool { return name(old.V) == name(v) })
+			*at(s) = append(*at(s), Value[T]{v, o})
+		}
 	}
 	return e
 }

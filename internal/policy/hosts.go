@@ -16,7 +16,7 @@ func NormalizeHost(host string) (string, error) {
 	if addr, ok := bracketed(host); ok {
 		return normalizeAddr(addr, host)
 	}
-	if strings.Contains(host, ":") || endsInNumber(host) {
+	if strings.Contains(host, ":") && !strings.ContainsAny(host, "/@") || endsInNumber(host) {
 		return normalizeAddr(host, host)
 	}
 	return normalizeName(host)

@@ -38,7 +38,9 @@ type key struct {
 	wrong   string   // values that are refused, in words
 	opens   string   // what widens the policy, in words; empty when nothing does
 	words   []string // for aWord and wordList
-	max     int      // elements in a list; maxItems when zero
+	needed  bool     // a rule without it is incomplete
+	later   string   // for what has no effect in this version, and is refused: what to do instead
+	laters  []string // the words that are meant, when not all are
 	ceiling bool     // the organisation's value is the widest that later tiers may have
 	byLevel bool     // a level chosen by a later tier takes back what earlier tiers opened here
 	field   field    // for scalars and lists of scalars
@@ -72,17 +74,19 @@ func mainKeys() []key {
 			doc: "The built-in policy to start from. minimal: a snippet of unknown origin; no project, no network, an empty home. " +
 				"restricted: an agent working on a project; its changes are held. full: a tool trusted to write in place. " +
 				"A level takes back what earlier tiers opened beyond it.",
-			opens: "a level further to the right",
+			opens: "a later one of these words",
 			field: scalar(func(s *Settings) *Value[Level] { return &s.Level }, oneOf(Minimal, Restricted, Full), inOrder(Minimal, Restricted, Full)),
 		},
 		{
 			path: "agent", kind: aText, def: "guessed from the command", example: "claude", wrong: "anything but a-z, 0-9, - . _",
+			later: "remove it: the sandbox is the same for every command",
 			doc:   "The preset of a known agent.",
 			opens: "any value that earlier tiers do not have",
 			field: scalar(func(s *Settings) *Value[string] { return &s.Agent }, name, differs),
 		},
 		{
 			path: "presets", kind: textList, example: "[npm, playwright]", wrong: "names with anything but a-z, 0-9, - . _",
+			later:   "remove it: the sandbox is the same for every command",
 			doc:     "Further presets: what known tool chains need.",
 			opens:   "every entry",
 			byLevel: true,
@@ -98,7 +102,7 @@ func fileKeys() []key {
 			path: "files.workspace", kind: aWord, words: []string{string(Scratch), string(ReadOnly), string(Held), string(Live)}, def: "held at level restricted", example: "held",
 			doc: "How the sandbox sees the project. none: an empty scratch directory. readonly: the project, unchangeable. " +
 				"held: changes wait in a layer until `casemate apply`. live: changes appear on the host at once.",
-			opens: "a value further to the right", ceiling: true, byLevel: true,
+			opens: "a later one of these words", ceiling: true, byLevel: true,
 			field: scalar(func(s *Settings) *Value[Workspace] { return &s.Files.Workspace }, oneOf(Scratch, ReadOnly, Held, Live), inOrder(Scratch, ReadOnly, Held, Live)),
 		},
 		{
@@ -143,11 +147,13 @@ func networkKeys() []key {
 		{path: "network", kind: aSection, doc: "What the sandbox may reach. Without a rule: nothing."},
 		{
 			path: "network.allow", kind: rules, example: "[{host: api.anthropic.com}]",
+			later: "remove it: the sandbox has no network",
 			doc:   "What may be reached. An empty list means that nothing is allowed.",
 			opens: "every entry", byLevel: true,
+			field: field{show: func(s *Settings) []Value[string] { return printed(s.Network.Allow) }},
 		},
 		{
-			path: "network.allow[].host", kind: aText, example: `"*.example.com"`,
+			path: "network.allow[].host", needed: true, kind: aText, example: `"*.example.com"`,
 			doc:   "A host name, an address, or `*.example.com` for all names below a domain (never the domain itself). Every rule has one.",
 			wrong: "names outside ASCII (write punycode), ports, schemes, a `*` elsewhere, `*.com`",
 			field: field{item: check(allowPattern)},
@@ -189,18 +195,21 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.publish", kind: openPorts, example: `[3000, "8081:8080"]`, wrong: "numbers outside 1 to 65535",
+			later: "remove it: the sandbox has no network",
 			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port as it opens.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[Publish] { return &s.Network.Publish }, publish, always),
 		},
 		{
 			path: "network.host_ports", kind: ports, example: "[5432]", wrong: "numbers outside 1 to 65535",
+			later: "remove it: the sandbox has no network",
 			doc:   "Ports on the host's loopback that can be reached inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[int] { return &s.Network.HostPorts }, port, always),
 		},
 		{
 			path: "network.internal", kind: textList, example: "[mocks]", wrong: "names with anything but a-z, 0-9, - . _",
+			later: "remove it: the sandbox has no network",
 			doc:   "Private networks shared with named sandboxes and mock services, with no way out.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Network.Internal }, name, always),
@@ -212,16 +221,18 @@ func accessKeys() []key {
 	return []key{
 		{
 			path: "secrets", kind: named, example: "{anthropic: {env: ANTHROPIC_API_KEY, hosts: [api.anthropic.com]}}",
+			later: "remove it: no credential is inside, and no network to use it on",
 			doc:   "Credentials that stay outside: the variable inside holds a placeholder, which the gate replaces for the hosts named.",
 			opens: "every entry", byLevel: true,
+			field: field{show: func(s *Settings) []Value[string] { return printed(s.Secrets) }},
 		},
 		{
-			path: "secrets.*.env", kind: aText, example: "ANTHROPIC_API_KEY", wrong: "what is not the name of a variable",
+			path: "secrets.*.env", needed: true, kind: aText, example: "ANTHROPIC_API_KEY", wrong: "what is not the name of a variable",
 			doc:   "The variable of the host that holds the credential. Every secret has one.",
 			field: field{item: check(variable)},
 		},
 		{
-			path: "secrets.*.hosts", kind: textList, example: "[api.anthropic.com]", wrong: "what network.allow[].host refuses",
+			path: "secrets.*.hosts", needed: true, kind: textList, example: "[api.anthropic.com]", wrong: "what network.allow[].host refuses",
 			doc:   "The hosts that the credential may be sent to. Every secret has at least one.",
 			field: field{item: check(allowPattern)},
 		},
@@ -234,24 +245,28 @@ func accessKeys() []key {
 		},
 		{
 			path: "git.push", kind: textList, example: "[origin]", wrong: "empty text, spaces at the ends",
+			later: "remove it: commits are kept; review, then `casemate apply` and push outside",
 			doc:   "Remotes that may be pushed to from inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Git.Push }, printable, always),
 		},
 		{
 			path: "home", kind: aWord, words: []string{string(HomeNone), string(HomeProject), string(HomeAgent)}, def: "project, but none at level minimal", example: "project",
+			later: "write project or none", laters: []string{string(HomeAgent)},
 			doc:   "Whose home directory the sandbox has, never the host's. none: empty, thrown away. project: kept for this project. agent: kept for this agent, in all projects.",
-			opens: "a value further to the right", ceiling: true, byLevel: true,
+			opens: "a later one of these words", ceiling: true, byLevel: true,
 			field: scalar(func(s *Settings) *Value[Home] { return &s.Home }, oneOf(HomeNone, HomeProject, HomeAgent), inOrder(HomeNone, HomeProject, HomeAgent)),
 		},
 		{
 			path: "cache", kind: textList, example: "[npm, go]", wrong: "names with anything but a-z, 0-9, - . _",
+			later: "remove it: the sandbox has caches of its own, in its home",
 			doc:   "Caches of the host as a read-only base; what is written to them is kept for the project and never applied.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Cache }, name, always),
 		},
 		{
 			path: "devices", kind: textList, example: "[gpu]", wrong: "names with anything but a-z, 0-9, - . _",
+			later: "remove it: the sandbox sees no device of the host",
 			doc:   "Devices of the host, each a named opening.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Devices }, name, always),
@@ -267,6 +282,7 @@ func accessKeys() []key {
 			path: "env.set", kind: variables, example: "{NODE_ENV: test}", wrong: "what is not the name of a variable; CASEMATE and AI_SANDBOX; a NUL byte",
 			doc:   "Variables and their values; they win over env.pass.",
 			opens: "every entry, since a variable can make a program run code",
+			field: field{show: func(s *Settings) []Value[string] { return printed(s.Env.Set) }},
 		},
 	}
 }
@@ -317,6 +333,7 @@ func engineKeys() []key {
 	return []key{
 		{
 			path: "engine", kind: aWord, words: engines(), def: Native, example: Native,
+			later: "write native", laters: engines()[1:],
 			doc:   "What enforces the policy.",
 			opens: "any engine that earlier tiers do not have", ceiling: true,
 			field: scalar(func(s *Settings) *Value[string] { return &s.Engine }, oneOf(engines()...), differs),

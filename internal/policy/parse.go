@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -61,7 +62,7 @@ func (d *decoder) load(data []byte) *yaml.Node {
 	}
 	if at := notText(data); at >= 0 {
 		before := data[:at]
-		d.fail(1+bytes.Count(before, []byte("\n")), at-bytes.LastIndexByte(before, '\n'), bad("write it in UTF-8", "byte %#02x is not text", data[at]))
+		d.fail(1+bytes.Count(before, []byte("\n")), at-bytes.LastIndexByte(before, '\n'), bad("write plain UTF-8 without control characters", "byte %#02x does not belong into text", data[at]))
 		return nil
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -86,11 +87,12 @@ func (d *decoder) load(data []byte) *yaml.Node {
 	return root
 }
 
-// notText is where data stops being UTF-8 text, or -1. The YAML reader would take UTF-16, which no reviewer's tools show.
+// notText is where data stops being text that reads as it looks, or -1: invalid UTF-8 (the YAML reader would take UTF-16, which no reviewer's tools show),
+// control characters, and marks that turn the direction of writing around (CVE-2021-42574): a person who trusts a document must see what it says.
 func notText(data []byte) int {
 	for i := 0; i < len(data); {
 		r, n := utf8.DecodeRune(data[i:])
-		if r == 0 || r == utf8.RuneError && n == 1 {
+		if r == utf8.RuneError && n == 1 || isDeceptive(r) && !strings.ContainsRune("\t\n\r", r) {
 			return i
 		}
 		i += n
@@ -98,34 +100,46 @@ func notText(data []byte) int {
 	return -1
 }
 
-// syntax turns the YAML reader's error into one with a place.
+func isDeceptive(r rune) bool {
+	return unicode.IsControl(r) || 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069
+}
+
+// syntax turns the YAML reader's error into one with a place: the first column of the line, since it tells no column.
 func (d *decoder) syntax(err error, data []byte) {
-	msg := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
+	line, msg := 1, strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
-		if number, after, ok := strings.Cut(rest, ": "); ok {
-			line, _ = strconv.Atoi(number)
-			msg = after
+		number, after, _ := strings.Cut(rest, ": ")
+		line, _ = strconv.Atoi(number)
+		msg = after
+		if isParsers(msg) {
+			line++ // it counts from 0, and the scanner from 1
 		}
 	}
-	d.fail(line, 0, bad(syntaxHint(line, data), "this is not YAML: %s", msg))
+	lines := strings.Split(string(data), "\n")
+	line = min(max(line, 1), len(lines))
+	text := lines[line-1]
+	col := 1 + len(text) - len(strings.TrimLeft(text, " \t"))
+	d.fail(line, col, bad(syntaxHint(text), "this is not YAML: %s", msg))
+}
+
+// isParsers tells the YAML reader's parser from its scanner by the words.
+func isParsers(msg string) bool {
+	for _, of := range []string{"did not find expected ','", "did not find expected '-'", "did not find expected <", "did not find expected key", "did not find expected node", "found duplicate", "found incompatible", "found undefined"} {
+		if strings.HasPrefix(msg, of) {
+			return true
+		}
+	}
+	return false
 }
 
 // syntaxHint knows the mistakes that patterns and tabs invite.
-func syntaxHint(line int, data []byte) string {
-	lines := strings.Split(string(data), "\n")
-	for _, at := range []int{line - 1, line} { // the reader counts some errors from 0
-		if at < 0 || at >= len(lines) {
-			continue
-		}
-		text := strings.TrimLeft(lines[at], " ")
-		if strings.HasPrefix(text, "\t") {
-			return "indent with spaces, not tabs"
-		}
-		for _, mark := range []string{"[*", ", *", ",*", "- *", ": *", "[!", ", !", "- !"} {
-			if strings.Contains(text, mark) {
-				return `put patterns that begin with * or ! in quotes: "*.pem"`
-			}
+func syntaxHint(line string) string {
+	if strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t") {
+		return "indent with spaces, not tabs"
+	}
+	for _, mark := range []string{"[*", ", *", ",*", "- *", ": *", "[!", ", !", ",!", "- !"} {
+		if strings.Contains(line, mark) {
+			return `put patterns that begin with * or ! in quotes: "*.pem"`
 		}
 	}
 	return ""
@@ -155,7 +169,7 @@ func (d *decoder) mapping(n *yaml.Node, prefix string) {
 			d.unknown(k, prefix)
 			return
 		}
-		d.value(row, v)
+		d.value(row, k, v)
 	})
 }
 
@@ -187,7 +201,7 @@ func (d *decoder) pairs(n *yaml.Node, what string, do func(k, v *yaml.Node)) {
 func (d *decoder) unknown(k *yaml.Node, prefix string) {
 	hint := didYouMean(k.Value, below(prefix))
 	if hint == "" {
-		hint = elsewhere(k.Value)
+		hint = elsewhere(prefix, k.Value)
 	}
 	if hint == "" {
 		hint = "known here: " + strings.Join(below(prefix), ", ")
@@ -195,11 +209,18 @@ func (d *decoder) unknown(k *yaml.Node, prefix string) {
 	d.failAt(k, hint, "key %s is not known", quoted(prefix+k.Value))
 }
 
-// elsewhere is a hint for a key that exists under another one.
-func elsewhere(wrote string) string {
+// elsewhere is a hint for a key that exists, but under another one.
+func elsewhere(prefix, wrote string) string {
 	for _, row := range table() {
-		if parent, last, ok := cutLast(row.path); ok && last == wrote {
+		parent, last, nested := cutLast(row.path)
+		switch {
+		case nested && prefix+wrote == row.path:
+			return fmt.Sprintf("write %s: {%s: %s}", parent, last, row.example)
+		case last != wrote:
+		case nested:
 			return fmt.Sprintf("%q belongs under %q", wrote, parent)
+		default:
+			return fmt.Sprintf("%q belongs at the top, not under %q", wrote, strings.TrimSuffix(prefix, "."))
 		}
 	}
 	return ""
@@ -214,8 +235,8 @@ func cutLast(path string) (parent, last string, ok bool) {
 }
 
 // value reads what stands under one key of the table.
-func (d *decoder) value(row *key, n *yaml.Node) {
-	d.doc.present[row.path] = Origin{File: d.doc.Name, Line: n.Line, Col: n.Column}
+func (d *decoder) value(row *key, k, n *yaml.Node) {
+	d.doc.present[row.path] = Origin{File: d.doc.Name, Line: k.Line, Col: k.Column}
 	switch row.kind {
 	case aSection:
 		if !isNull(n) { // all its keys may be commented out
@@ -295,6 +316,8 @@ func typeHint(row *key, n *yaml.Node) string {
 	switch {
 	case isNull(n):
 		return "give it a value, or remove it"
+	case row.kind == aTime && n.ShortTag() == "!!int":
+		return fmt.Sprintf("write %ss, %sm or %sh", n.Value, n.Value, n.Value)
 	case n.Kind == yaml.ScalarNode && slices.Contains(row.kind.tags(), "!!str"):
 		return "put it in quotes: " + quoted(n.Value)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Level is a built-in starting policy.
@@ -207,8 +208,13 @@ type Variable struct {
 	Value string `json:"value"`
 }
 
-// String is NAME=VALUE.
-func (v Variable) String() string { return v.Name + "=" + v.Value }
+// String is NAME=VALUE, with the value in quotes where it could not be read otherwise. Different variables give different text.
+func (v Variable) String() string {
+	if v.Value == "" || v.Value[0] == '"' || !utf8.ValidString(v.Value) || strings.ContainsFunc(v.Value, isDeceptive) {
+		return v.Name + "=" + strconv.Quote(v.Value)
+	}
+	return v.Name + "=" + v.Value
+}
 
 // Limits is what the sandbox may use. A limit of zero is the default.
 type Limits struct {
