@@ -4,8 +4,6 @@
 // The engine does exactly what the plan says; `casemate plan` prints it.
 package plan
 
-import "time"
-
 // Mode is how the native engine confines on this host.
 type Mode string
 
@@ -85,10 +83,12 @@ type Mount struct {
 	Source   string    `json:"source,omitempty"` // Bind: host path; Symlink: the link's text; Overlay: the project
 	Writable bool      `json:"writable,omitempty"`
 	NoExec   bool      `json:"noexec,omitempty"`
-	File     bool      `json:"file,omitempty"` // Bind: the source is not a directory
-	Size     int64     `json:"size,omitempty"` // Tmpfs: bytes
-	Perm     uint32    `json:"perm,omitempty"` // Tmpfs: permission bits
-	Mask     string    `json:"mask,omitempty"` // Overlay: read-only layer of whiteouts over the project
+	File     bool      `json:"file,omitempty"`     // Bind: the source is not a directory
+	ReadOnly bool      `json:"readonly,omitempty"` // Overlay: the workspace as a whole cannot be changed
+	Self     bool      `json:"self,omitempty"`     // Bind: the source is what is already mounted at the target, made read-only
+	Size     int64     `json:"size,omitempty"`     // Tmpfs: bytes
+	Perm     uint32    `json:"perm,omitempty"`     // Tmpfs: permission bits
+	Mask     string    `json:"mask,omitempty"`     // Overlay: read-only layer of whiteouts over the project
 	Layer    string    `json:"layer,omitempty"`
 	Dev, Ino uint64    `json:"-"`                // Bind, Overlay: what the source was when it was planned; checked before use
 	Origin   string    `json:"origin,omitempty"` // the policy line that opened it; empty for what every sandbox has
@@ -109,10 +109,11 @@ type Syscalls struct {
 
 // Limit is one limit and what enforces it.
 type Limit struct {
-	Name   string `json:"name"`
-	Value  string `json:"value"`
-	By     string `json:"by"`
-	Origin string `json:"origin"`
+	Name     string `json:"name"`
+	Value    string `json:"value"`
+	By       string `json:"by"`
+	Strength string `json:"strength"` // enforced, watched or none
+	Origin   string `json:"origin"`
 }
 
 // State is how far a guarantee is kept.
@@ -135,12 +136,4 @@ type Guarantee struct {
 type Opening struct {
 	What   string `json:"what"`
 	Origin string `json:"origin"`
-}
-
-// Values are the limits as numbers, for the engine. Zero is none.
-type Values struct {
-	Memory, Disk int64
-	Pids         int
-	CPUs         float64
-	Time, Idle   time.Duration
 }

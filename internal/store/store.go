@@ -24,22 +24,23 @@ type Store struct{ Root string }
 
 // Record describes one sandbox, running or kept.
 type Record struct {
-	ID        string    `json:"id"`
-	Project   string    `json:"project,omitempty"` // host path; empty without a project
-	Command   []string  `json:"command"`
-	Mode      string    `json:"mode"`
-	Workspace string    `json:"workspace"`      // held, live, readonly, none
-	By        string    `json:"by"`             // overlay, copy, bind, tmpfs
-	Born      time.Time `json:"born"`           // when the layer was made: what the host changed later is a conflict
-	Started   time.Time `json:"started"`        // of the last run
-	Ended     time.Time `json:"ended,omitzero"` // zero while it runs, or after a crash
-	PID       int       `json:"pid"`            // of the supervisor
-	Exit      int       `json:"exit"`
-	Reason    string    `json:"reason,omitempty"`
-	Hidden    []string  `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions
-	Protect   []string  `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
-	Hide      []string  `json:"hide,omitempty"`     // the hide patterns in force, for the review
-	Cgroups   []string  `json:"cgroups,omitempty"`
+	ID        string      `json:"id"`
+	Project   string      `json:"project,omitempty"` // host path; empty without a project
+	Command   []string    `json:"command"`
+	Mode      string      `json:"mode"`
+	Workspace string      `json:"workspace"`         // held, live, readonly, none
+	By        string      `json:"by"`                // overlay, copy, bind, tmpfs
+	Born      time.Time   `json:"born"`              // when the layer was made: what the host changed later is a conflict
+	Mounted   []time.Time `json:"mounted,omitempty"` // when each run's overlay was mounted
+	Started   time.Time   `json:"started"`           // of the last run
+	Ended     time.Time   `json:"ended,omitzero"`    // zero while it runs, or after a crash
+	PID       int         `json:"pid"`               // of the supervisor
+	Exit      int         `json:"exit"`
+	Reason    string      `json:"reason,omitempty"`
+	Hidden    []string    `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions
+	Protect   []string    `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
+	Hide      []string    `json:"hide,omitempty"`     // the hide patterns in force, for the review
+	Cgroups   []string    `json:"cgroups,omitempty"`
 }
 
 // Sandbox is one sandbox's directory.
@@ -243,4 +244,19 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 		os.Remove(path + ".new")
 	}
 	return err
+}
+
+// HasLayer says whether the sandbox has a change layer to go on with.
+func (b *Sandbox) HasLayer() bool {
+	st, err := os.Lstat(b.Layer())
+	return err == nil && st.IsDir()
+}
+
+// Note writes beside a project's directories which project they are of, unless it is written already.
+func Note(dir, project string) error {
+	path := filepath.Join(dir, "project")
+	if old, err := os.ReadFile(path); err == nil && string(old) == project {
+		return nil
+	}
+	return WriteFile(path, []byte(project), 0o600)
 }

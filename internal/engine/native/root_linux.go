@@ -29,8 +29,8 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 	t := &trees{mounts: make([]int, len(pl.Mounts))}
 	for i, m := range pl.Mounts {
 		t.mounts[i] = -1
-		switch m.Kind {
-		case plan.Bind:
+		switch {
+		case m.Kind == plan.Bind && !m.Self:
 			owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
 			if m.Target == pl.Workspace.Path {
 				owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
@@ -41,7 +41,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 				return nil, err
 			}
 			t.mounts[i] = fd
-		case plan.Overlay:
+		case m.Kind == plan.Overlay:
 			for _, layer := range []plan.Mount{
 				{Source: m.Source, Dev: m.Dev, Ino: m.Ino},
 				{Source: m.Mask},

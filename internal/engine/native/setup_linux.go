@@ -155,7 +155,7 @@ func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
 		switch {
 		case at.Trees != nil && at.Trees[i] >= 0:
 			trees[i] = inside.Int(at.Trees[i])
-		case m.Kind == plan.Bind:
+		case m.Kind == plan.Bind && !m.Self:
 			p.Step("open %s", m.Source)
 			fd := p.clone(m.Source)
 			if m.Ino != 0 {
@@ -193,12 +193,16 @@ func overlay(p *program, m plan.Mount) inside.Slot {
 	p.place(p.open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), lowerFD, m)
 	p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), maskFD, plan.Mount{})
 	p.place(p.open(m.Layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), layerFD, plan.Mount{})
-	return p.overlayOf(lowerFD, maskFD, layerFD)
+	return p.overlayOf(m, lowerFD, maskFD, layerFD)
 }
 
-func (p *program) overlayOf(lower, mask, layer int) inside.Slot {
+func (p *program) overlayOf(m plan.Mount, lower, mask, layer int) inside.Slot {
 	at := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
-	return p.filesystem("overlay", sealed, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr")
+	attributes := uint64(sealed)
+	if m.ReadOnly {
+		attributes |= unix.MOUNT_ATTR_RDONLY
+	}
+	return p.filesystem("overlay", attributes, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr")
 }
 
 func (p *program) place(fd inside.Slot, number int, m plan.Mount) {
@@ -234,11 +238,14 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 		case plan.Bind, plan.Overlay:
 			if under != nil && under.Kind != plan.Tmpfs {
 				on := p.openBeneath(relative(m.Target))
+				if m.Self {
+					trees[i] = p.again(on)
+				}
 				if m.Kind == plan.Overlay && at.Layers != nil {
 					for _, fd := range at.Layers {
 						p.attachOn(inside.Int(fd), on)
 					}
-					trees[i] = p.overlayOf(at.Layers[0], at.Layers[1], at.Layers[2]).Arg()
+					trees[i] = p.overlayOf(m, at.Layers[0], at.Layers[1], at.Layers[2]).Arg()
 				}
 				p.attachOn(trees[i], on)
 				continue
@@ -262,13 +269,20 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 	}
 }
 
+// again takes what is mounted at an opened place, read-only, to be mounted over itself.
+func (p *program) again(on inside.Slot) inside.Arg {
+	fd := p.Get(unix.SYS_OPEN_TREE, on.Arg(), p.String(""), inside.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH))
+	p.restrict(fd, sealed|unix.MOUNT_ATTR_RDONLY)
+	return fd.Arg()
+}
+
 // overlayOfTrees makes the overlay from trees that root has taken. A layer must lie in the mounter's own mount namespace, so they are
 // attached where the overlay will cover them: below it nothing can reach them again, as nothing inside can unmount.
 func overlayOfTrees(p *program, m plan.Mount, layers []int) inside.Arg {
 	for _, fd := range layers {
 		p.attach(inside.Int(fd), m.Target)
 	}
-	return p.overlayOf(layers[0], layers[1], layers[2]).Arg()
+	return p.overlayOf(m, layers[0], layers[1], layers[2]).Arg()
 }
 
 // cover returns the mount that a target lies on, or nil for the root.

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/session"
+)
+
+func runCommand() command {
+	return command{
+		name: "run", args: "-- COMMAND [ARGUMENT...]", summary: "run a command in a sandbox", direct: true,
+		example: "casemate run -- npm test",
+		help: `
+Runs COMMAND in a sandbox of its own. It sees the project, its tool chain and
+nothing else of this machine: no credentials, no other files, no network, no
+other processes. What it changes in the project is held aside until you have
+looked at it: casemate diff, then casemate apply or casemate discard.
+
+The project is the nearest directory above with a git repository or a
+casemate.yaml, else the working directory. The next run in the project goes on
+where this one ended, unless --fresh is given.`,
+		exits: `
+124  a time limit ended the command
+125  casemate refused or failed; the command did not run
+126  the command could not be executed
+127  the command was not found
+128+N signal N ended the command
+else the command's own status`,
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			var o session.Options
+			policyFlags(fs, &o.Flags)
+			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
+			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
+			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
+			noTTY := fs.Bool("no-terminal", false, "do not give the command a terminal, even on one")
+			return func(std *IO, args []string) error {
+				if len(args) == 0 {
+					return usageError(errors.New("there is no command to run"), "casemate run -- COMMAND [ARGUMENT...]")
+				}
+				o.Command = args
+				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
+				return runOnce(std, o, *asJSON, *quiet)
+			}
+		},
+	}
+}
+
+func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
+	person, err := session.Self()
+	if err != nil {
+		return err
+	}
+	r, err := session.Prepare(person, o)
+	if err != nil {
+		return err
+	}
+	if !quiet {
+		for _, n := range r.Notices {
+			fmt.Fprintln(std.Err, "casemate:", n)
+		}
+	}
+	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		line, err := json.Marshal(res)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Err, "%s\n", line)
+	} else if res.Detail != "" {
+		fmt.Fprintln(std.Err, "casemate:", res.Detail)
+	}
+	if res.Exit != 0 {
+		return exitStatus(res.Exit)
+	}
+	return nil
+}
+
+// policyFlags are the policy's keys as flags.
+func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
+	fs.StringVar(&f.Level, "level", "", "`LEVEL` to start from: minimal, restricted (default) or full")
+	fs.StringVar(&f.Workspace, "workspace", "", "how the project is seen, `HOW`: held, live, readonly or none")
+	fs.StringVar(&f.Home, "home", "", "the sandbox's own home, `WHOSE`: project (kept) or none")
+	for _, l := range []struct {
+		name, usage string
+		to          *[]string
+	}{
+		{"read", "let it read a host `PATH`; may be repeated", &f.Read},
+		{"readonly", "a `PATH` of the project that it may not change", &f.Readonly},
+		{"write", "a `PATH` of the project that is written through to the host", &f.Write},
+		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
+		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
+		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
+		{"require", "refuse to run without a `GUARANTEE`", &f.Require},
+	} {
+		fs.Var((*list)(l.to), l.name, l.usage)
+	}
+	fs.StringVar(&f.Memory, "memory", "", "memory limit, `SIZE` such as 4GiB")
+	fs.StringVar(&f.Pids, "pids", "", "limit of processes and threads, a `NUMBER`")
+	fs.StringVar(&f.CPUs, "cpus", "", "limit of processor cores, a `NUMBER`")
+	fs.StringVar(&f.Disk, "disk", "", "limit of what may be written, `SIZE`")
+	fs.StringVar(&f.Time, "time", "", "end it after a `DURATION` such as 30m")
+	fs.StringVar(&f.Idle, "idle", "", "end it after a `DURATION` without output and work")
+	fs.Func("env", "pass the variable `NAME`, or set NAME=VALUE", func(s string) error {
+		for i := range s {
+			if s[i] == '=' {
+				f.Set = append(f.Set, s)
+				return nil
+			}
+		}
+		f.Pass = append(f.Pass, s)
+		return nil
+	})
+}

@@ -1,0 +1,170 @@
+package plan
+
+import (
+	"path"
+
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/policy"
+)
+
+// guarantees says what holds, by what. Its rows are the promise that `casemate validate` attacks.
+func guarantees(p *Plan, held []limits.Enforced) []Guarantee {
+	var list []Guarantee
+	if p.Mode == Landlock {
+		list = fallbackGuarantees(p)
+	} else {
+		list = []Guarantee{
+			{"files.deny-read", Enforced, "own mount namespace, Landlock"},
+			{"files.deny-write", Enforced, "read-only mounts, Landlock"},
+			{"files.hide", hideState(p), hideBy(p)},
+			{"files.hide-new", hideNewState(p), hideNewBy(p)},
+			{"files.protect", protectState(p), protectBy(p)},
+			{"net.default-deny", Enforced, "own empty network namespace"},
+			{"proc.isolation", Enforced, "own pid, ipc, uts and cgroup namespaces, own /proc"},
+			{"proc.no-leftovers", Enforced, "pid namespace that ends with pid 1, which ends with the supervisor"},
+			{"privileges.none", Enforced, "no capabilities in five sets, no_new_privs, nosuid mounts"},
+			{"kernel.surface", Enforced, "system call filter, no nested user namespaces"},
+			{"keys.isolation", Enforced, "own session keyring, key calls refused"},
+			{"tty.injection", Enforced, "own session and terminal, TIOCSTI refused"},
+			{"fds.closed", Enforced, "close_range before the command, own pipes"},
+			{"env.clean", Enforced, "built from an allow-list"},
+		}
+	}
+	for _, l := range held {
+		state := Absent
+		switch l.Strength {
+		case limits.Held:
+			state = Enforced
+		case limits.Watched:
+			state = Watched
+		}
+		if l.Value != "none" {
+			list = append(list, Guarantee{"limits." + word(l.Name), state, l.By})
+		}
+	}
+	return list
+}
+
+func word(name string) string {
+	if name == "open files" {
+		return "files"
+	}
+	return name
+}
+
+// withoutNamespaces lays out the fallback: the command sees the host's tree, and Landlock lets it open only what is listed.
+func (p *Plan) withoutNamespaces(r Request) error {
+	p.Syscalls.Fallback = true
+	p.Namespaces = []string{}
+	for _, t := range append(r.System, r.Tools...) {
+		if !t.Link {
+			p.Landlock.Read = append(p.Landlock.Read, t.Source)
+		}
+	}
+	for _, f := range []string{"alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "gitconfig", "group", "host.conf", "hosts", "inputrc",
+		"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "profile", "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"} {
+		p.Landlock.Read = append(p.Landlock.Read, path.Join("/etc", f))
+	}
+	p.Landlock.Read = append(p.Landlock.Read, "/proc")
+	p.Landlock.Write = append(p.Landlock.Write, "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", r.Tmp, r.Home)
+	switch r.Policy.Files.Workspace.V {
+	case policy.Scratch:
+		p.Workspace.By, p.Workspace.Path, p.Command.Dir = "directory", "", r.Tmp
+	case policy.ReadOnly:
+		p.Workspace.By = "copy"
+		p.Landlock.Read = append(p.Landlock.Read, r.Copy)
+		p.Command.Dir = r.Copy
+	default: // a live workspace too: Landlock cannot take hidden and protected files out of a tree that it opens
+		p.Workspace.By = "copy"
+		p.Landlock.Write = append(p.Landlock.Write, r.Copy)
+		p.Command.Dir = r.Copy
+		if r.Policy.Files.Workspace.V == policy.Live {
+			p.Workspace.Kind = string(policy.Held)
+			p.Notes = append(p.Notes, "a live workspace needs namespaces; changes are held instead")
+		}
+	}
+	for _, v := range r.Policy.Files.Read {
+		p.Landlock.Read = append(p.Landlock.Read, expand(v.V, r.Host))
+	}
+	if n := len(r.Policy.Files.Readonly) + len(r.Policy.Files.Write); n > 0 {
+		p.Notes = append(p.Notes, "files.readonly and files.write have no effect without namespaces: changes to all of the copy are held")
+	}
+	return nil
+}
+
+func fallbackGuarantees(p *Plan) []Guarantee {
+	scoped := Enforced
+	scopedBy := "Landlock scopes"
+	if p.Landlock.ABI < 6 {
+		scoped, scopedBy = Absent, "Landlock ABI 6 (Linux 6.12) has the scopes that would"
+	}
+	return []Guarantee{
+		{"files.deny-read", Enforced, "Landlock: content and listings; names, sizes and times can be asked for"},
+		{"files.deny-write", Enforced, "Landlock; chmod, chown, utimes and xattr calls refused by the filter"},
+		{"files.hide", Enforced, "a copy of the project without the hidden files"},
+		{"files.hide-new", Enforced, "a copy: what appears on the host does not appear in it"},
+		{"files.protect", Enforced, "changes are held until they are applied"},
+		{"net.default-deny", Enforced, "socket calls refused by the filter"},
+		{"proc.isolation", Absent, "needs a pid namespace: processes of the host can be listed"},
+		{"proc.signals", scoped, scopedBy},
+		{"proc.no-leftovers", Watched, "the first process kills what the command leaves"},
+		{"privileges.none", Enforced, "no_new_privs; the user's own ids"},
+		{"kernel.surface", Enforced, "system call filter"},
+		{"keys.isolation", Enforced, "own session keyring, key calls refused"},
+		{"tty.injection", Enforced, "own session and terminal, TIOCSTI refused"},
+		{"fds.closed", Enforced, "close_range before the command, own pipes"},
+		{"env.clean", Enforced, "built from an allow-list"},
+	}
+}
+
+func hideState(p *Plan) State {
+	if p.Workspace.Kind == string(policy.Live) && p.Workspace.Path != "" {
+		return Watched
+	}
+	return Enforced
+}
+
+func hideBy(p *Plan) string {
+	switch p.Workspace.By {
+	case "overlay":
+		return "a read-only layer of whiteouts over the project"
+	case "copy":
+		return "a copy of the project without the hidden files"
+	case "bind":
+		return "a mount over each hidden file that exists; one that the host replaces is hidden again within 100 ms"
+	}
+	return "the project is not seen"
+}
+
+func hideNewState(p *Plan) State {
+	if p.Workspace.By == "overlay" || p.Workspace.By == "bind" {
+		return Watched
+	}
+	return Enforced
+}
+
+func hideNewBy(p *Plan) string {
+	switch p.Workspace.By {
+	case "overlay":
+		return "exact names in directories that exist: whiteouts made beforehand; the rest is hidden within 100 ms of appearing"
+	case "bind":
+		return "hidden within 100 ms of appearing"
+	case "copy":
+		return "a copy: what appears on the host does not appear in it"
+	}
+	return "the project is not seen"
+}
+
+func protectState(p *Plan) State {
+	if p.Workspace.By == "bind" && p.Workspace.Kind == string(policy.Live) {
+		return Watched
+	}
+	return Enforced
+}
+
+func protectBy(p *Plan) string {
+	if p.Workspace.By == "bind" && p.Workspace.Kind == string(policy.Live) {
+		return "read-only mounts over what exists; what appears is taken back within 100 ms"
+	}
+	return "changes are held until they are applied"
+}

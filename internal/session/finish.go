@@ -1,0 +1,146 @@
+package session
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"casemate.dev/internal/engine/native"
+	"casemate.dev/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// begin records that the sandbox runs. It happens beside the command's start, not before it.
+func (r *Run) begin(pid int) {
+	rec := &r.Box.Record
+	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
+	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
+	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now(), time.Time{}, os.Getpid(), ""
+	rec.Mounted = append(rec.Mounted, r.mounted)
+	r.Box.Save()
+	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
+}
+
+// finish writes the record and the events. A sandbox that changed nothing and was made for this run disappears.
+func (r *Run) finish(res Result, failure error) error {
+	defer r.Box.Unlock()
+	rec := &r.Box.Record
+	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups = time.Now(), res.Exit, res.Reason, nil
+	if failure == nil {
+		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
+	}
+	if r.empty() && !r.Kept {
+		return os.RemoveAll(r.Box.Dir)
+	}
+	if err := r.Box.Save(); err != nil {
+		return err
+	}
+	return r.writeEvents()
+}
+
+// empty says whether the layer holds nothing.
+func (r *Run) empty() bool {
+	if r.Plan.Workspace.By == "copy" {
+		return false
+	}
+	f, err := os.Open(filepath.Join(r.Box.Layer(), "upper"))
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(1)
+	return len(names) == 0
+}
+
+func (r *Run) writeEvents() error {
+	f, err := os.OpenFile(r.Box.Events(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	defer f.Close()
+	enc := json.NewEncoder(f)
+	for _, e := range r.events {
+		if err := enc.Encode(e); err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+	}
+	r.events = nil
+	return nil
+}
+
+// sentence is what a reason means, for the person.
+func (r *Run) sentence(reason string) string {
+	switch reason {
+	case "oom", "memory":
+		return fmt.Sprintf("stopped at the memory limit of %s: raise it with --memory", r.limit0("memory"))
+	case "disk":
+		return fmt.Sprintf("stopped at the disk limit of %s: raise it with --disk", r.limit0("disk"))
+	case "timeout":
+		return fmt.Sprintf("stopped at the time limit of %s: raise it with --time", r.limit0("time"))
+	case "idle":
+		return fmt.Sprintf("stopped after %s without output and work: raise it with --idle", r.limit0("idle"))
+	}
+	return ""
+}
+
+func (r *Run) limit0(name string) string {
+	for _, l := range r.Plan.Limits {
+		if l.Name == name {
+			return l.Value
+		}
+	}
+	return "none"
+}
+
+// notExecuted says why the command could not be executed.
+func (r *Run) notExecuted(errno unix.Errno) string {
+	path := r.Plan.Command.Path
+	if errno == unix.ENOENT {
+		if _, err := os.Stat(path); err == nil {
+			return fmt.Sprintf("%s is there on the host but not inside the sandbox: --read %s shows its directory inside", path, filepath.Dir(path))
+		}
+		return fmt.Sprintf("%s: command not found", path)
+	}
+	return fmt.Sprintf("%s cannot be executed: %v", path, errno)
+}
+
+// take keeps the descriptors that pid 1 handed over.
+func (s *supervision) take(bits uint32, fds []int) {
+	r := s.run
+	next := func(bit uint32) int {
+		if bits&bit == 0 || len(fds) == 0 {
+			return -1
+		}
+		fd := fds[0]
+		fds = fds[1:]
+		s.handles = append(s.handles, fd)
+		return fd
+	}
+	terminal, proc, workspace, renames := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleRenames)
+	_ = terminal
+	s.proc, s.merged = proc, workspace
+	if renames >= 0 {
+		s.renames = &native.Renames{
+			FD: renames, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
+			FSUID: r.Plan.User.UID, FSGID: r.Plan.User.GID,
+		}
+		s.loop.Watch(renames, unix.POLLIN, func(revents int16) {
+			if revents&unix.POLLIN != 0 {
+				s.renames.Answer()
+			}
+		})
+	}
+}
+
+func (s *supervision) watchLimits() {}
+
+// signal passes a signal of the host on to the command.
+func (s *supervision) signal(sig unix.Signal) {
+	switch sig {
+	case unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT:
+	default:
+		s.box.Send('s', sig)
+	}
+}

@@ -1,0 +1,118 @@
+package session
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
+	"golang.org/x/sys/unix"
+)
+
+// place makes or finds what belongs to this run on disk: its directory, the change layer, the mask and the home.
+func (r *Run) place(req *plan.Request) error {
+	if r.Options.DryRun {
+		return r.wouldPlace(req)
+	}
+	if err := r.sandbox(); err != nil {
+		return err
+	}
+	if r.Policy.Home.V == policy.HomeProject {
+		if err := r.home(req); err != nil {
+			return err
+		}
+	}
+	if req.Project == "" {
+		return nil
+	}
+	return r.layer(req)
+}
+
+func (r *Run) wouldPlace(req *plan.Request) error {
+	dir := filepath.Join(r.Store.Root, "sandboxes", "new")
+	if r.Policy.Home.V == policy.HomeProject {
+		req.Home = filepath.Join(r.Store.Project(r.homeKey()), "home")
+	}
+	if req.Project != "" {
+		req.Mask, req.Layer = filepath.Join(r.Store.Project(r.Project), "mask"), filepath.Join(dir, "layer")
+	}
+	return nil
+}
+
+func (r *Run) homeKey() string {
+	if r.Project == "" {
+		return "none"
+	}
+	return r.Project
+}
+
+// sandbox goes on with the project's kept layer, or makes a new sandbox. A layer that another run has is left to it.
+func (r *Run) sandbox() error {
+	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
+		list, err := r.Store.List()
+		if err != nil {
+			return err
+		}
+		for _, b := range list {
+			if b.Record.Project == r.Project && b.Record.Workspace == string(policy.Held) && !b.Running && b.HasLayer() && b.Lock() == nil {
+				r.Box, r.Kept = b, true
+				return nil
+			}
+		}
+	}
+	box, err := r.Store.New()
+	if err != nil {
+		return err
+	}
+	r.Box = box
+	r.Box.Record.Born = time.Now()
+	return nil
+}
+
+// layer prepares the project's mask and the change layer.
+func (r *Run) layer(req *plan.Request) error {
+	layer := r.Box.Layer()
+	for _, d := range []string{layer, filepath.Join(layer, "upper"), filepath.Join(layer, "work")} {
+		if err := r.ownDirectory(d, req.User); err != nil {
+			return err
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(r.Project, &st); err == nil && !r.Kept { // the root of the merged view shows the upper directory's mode
+		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(st.Mode&0o777))
+	}
+	req.Layer = layer
+	return r.mask(req)
+}
+
+// ownDirectory makes a directory that belongs to the sandbox's user.
+func (r *Run) ownDirectory(dir string, user plan.User) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("sandbox directory: %w", err)
+	}
+	if r.Facts.EUID == 0 {
+		if err := os.Lchown(dir, user.UID, user.GID); err != nil {
+			return fmt.Errorf("sandbox directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// home prepares the sandbox's own home and, in it, the places that will be mounted on. An earlier run could write there, so each step is
+// taken by descriptor and what is in the way of a mount is removed: it would not be visible anyway.
+func (r *Run) home(req *plan.Request) error {
+	key := r.Store.Project(r.homeKey())
+	if err := os.MkdirAll(key, 0o700); err != nil {
+		return fmt.Errorf("home of the sandbox: %w", err)
+	}
+	if r.Project != "" { // for casemate ps: which project the directory is of
+		if err := store.Note(key, r.Project); err != nil {
+			return err
+		}
+	}
+	req.Home = filepath.Join(key, "home")
+	return r.ownDirectory(req.Home, req.User)
+}

@@ -1,0 +1,265 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/host"
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
+	"golang.org/x/sys/unix"
+)
+
+// Options are what a command line asks for beyond the policy.
+type Options struct {
+	Flags    policy.Flags
+	Command  []string
+	Fresh    bool // do not go on with the project's kept layer
+	Terminal bool // the command gets a terminal
+	DryRun   bool // only the plan is wanted: nothing is created
+}
+
+// Run is one run, prepared: everything is decided and nothing has happened yet.
+type Run struct {
+	Person  Person
+	Options Options
+	Policy  *policy.Policy
+	Facts   host.Facts
+	Offers  limits.Facts // what the machine offers for limits
+	Set     limits.Set
+	Plan    *plan.Plan
+	Box     *store.Sandbox // nil for a dry run
+	Kept    bool           // the layer of an earlier run goes on
+	Store   *store.Store
+	Notices []string // for the person, before the start
+	Project string
+
+	events  []event.Event
+	mounted time.Time
+}
+
+// Refusal is an error that names what is missing and the way out.
+type Refusal struct {
+	Err    error
+	Remedy string
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Hint is the remedy.
+func (r *Refusal) Hint() string { return r.Remedy }
+
+// Prepare decides everything about a run.
+func Prepare(p Person, o Options) (*Run, error) {
+	r := &Run{Person: p, Options: o, Facts: host.Quick(), Offers: limits.Detect(p.UID)}
+	r.Project = p.FindProject()
+	tiers, err := p.Load(r.Project, o.Flags)
+	if err != nil {
+		return nil, err
+	}
+	if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+		return nil, err
+	}
+	if errs := policy.NotInThisVersion(r.Policy); len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	r.untrusted(tiers)
+	mode, err := r.mode()
+	if err != nil {
+		return nil, err
+	}
+	if r.Store, err = store.Open(p.StateHome, p.Home); err != nil {
+		return nil, err
+	}
+	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home}
+	if r.Policy.Files.Workspace.V != policy.Scratch {
+		if err := r.checkProject(); err != nil {
+			return nil, err
+		}
+		req.Project, req.Dir = r.Project, p.Dir
+	} else {
+		r.Project = ""
+	}
+	if err := r.identify(&req); err != nil {
+		return nil, err
+	}
+	if err := r.limit(&req); err != nil {
+		return nil, err
+	}
+	if err := r.place(&req); err != nil {
+		return nil, err
+	}
+	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if r.Plan, err = plan.Make(req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := pin(r.Plan); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Run) notice(format string, args ...any) {
+	r.Notices = append(r.Notices, fmt.Sprintf(format, args...))
+}
+
+func (r *Run) untrusted(t *Tiers) {
+	if len(r.Policy.Ignored) == 0 {
+		return
+	}
+	var lines []string
+	for _, w := range r.Policy.Ignored {
+		lines = append(lines, w.Key)
+	}
+	r.notice("%s would widen %s; nobody has approved that, so it has no effect (casemate trust shows the lines)", PolicyFile, strings.Join(slices.Compact(lines), ", "))
+}
+
+// mode chooses how to confine here, and fails closed.
+func (r *Run) mode() (plan.Mode, error) {
+	ok, cause, remedy := r.Facts.UserNamespaces()
+	if os.Getenv("CASEMATE_TEST_NO_USERNS") != "" {
+		ok, cause, remedy = false, "CASEMATE_TEST_NO_USERNS is set", "unset it"
+	}
+	switch {
+	case ok && r.Facts.EUID == 0:
+		return plan.Root, nil
+	case ok:
+		return plan.Rootless, nil
+	case r.fallbackAllowed():
+		return plan.Landlock, r.weaken(cause)
+	}
+	return "", &Refusal{fmt.Errorf("no sandbox can be made here: %s", cause), remedy + "\nor accept a weaker sandbox by a word: --allow-fallback landlock (casemate plan --allow-fallback landlock lists what it does not promise)"}
+}
+
+func (r *Run) fallbackAllowed() bool {
+	return slices.ContainsFunc(r.Policy.AllowFallback, func(v policy.Value[string]) bool { return v.V == string(plan.Landlock) })
+}
+
+func (r *Run) weaken(cause string) error {
+	if r.Facts.Landlock == 0 {
+		return &Refusal{errors.New("the fallback needs Landlock, which this kernel lacks or has switched off"), "boot with lsm=landlock,... on the kernel's command line (Linux 5.13 or newer)"}
+	}
+	if r.Facts.EUID == 0 {
+		return &Refusal{errors.New("the fallback cannot hold root: without a user namespace uid 0 keeps its power over files"), "run casemate as an ordinary user"}
+	}
+	r.notice("weaker sandbox: Landlock without namespaces, because %s; casemate plan lists what it does not promise", cause)
+	r.events = append(r.events, event.Event{Kind: event.Weakened, Subject: "namespaces", Rule: r.Policy.AllowFallback[0].Origin.String(), Detail: cause})
+	return nil
+}
+
+// checkProject refuses what must never be a project.
+func (r *Run) checkProject() error {
+	state := filepath.Dir(r.Person.Config)
+	if r.Person.StateHome != "" {
+		state = r.Person.StateHome
+	}
+	switch {
+	case r.Project == r.Person.Home:
+		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+	case r.Project == "/" || within(r.Person.Home, r.Project):
+		return &Refusal{fmt.Errorf("the project %q contains your home directory", r.Project), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+	case within(r.Store.Root, r.Project) || within(r.Project, r.Store.Root):
+		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
+	}
+	return nil
+}
+
+func within(inner, outer string) bool {
+	return inner == outer || outer == "/" || strings.HasPrefix(inner, outer+"/")
+}
+
+// identify chooses who the command is. Started as root it is the project's owner, or a user that nobody is: never root outside.
+func (r *Run) identify(req *plan.Request) error {
+	req.User = plan.User{UID: r.Person.UID, GID: r.Person.GID, Name: r.Person.Name, Home: r.Person.Home}
+	req.Owner, req.Group = r.Person.UID, r.Person.GID
+	if r.Project != "" {
+		var st unix.Stat_t
+		if err := unix.Stat(r.Project, &st); err != nil {
+			return fmt.Errorf("project %q: %w", r.Project, err)
+		}
+		if r.Facts.EUID == 0 {
+			req.Owner, req.Group = int(st.Uid), int(st.Gid)
+			req.User.UID, req.User.GID = req.Owner, req.Group
+		}
+	}
+	if req.User.UID == 0 {
+		req.User.UID, req.User.GID = nobodyElse, nobodyElse
+	}
+	return nil
+}
+
+// nobodyElse is the user and group of sandboxes that root makes over its own files: above every range that distributions give out, and
+// below those that nobody and containers use.
+const nobodyElse = 65300
+
+// limit resolves the limits.
+func (r *Run) limit(req *plan.Request) error {
+	var fs unix.Statfs_t
+	free := int64(0)
+	if unix.Statfs(r.Store.Root, &fs) == nil {
+		free = int64(fs.Bavail) * fs.Bsize
+	}
+	d := limits.Defaults(r.Offers.Memory, free, r.Options.Terminal)
+	l := r.Policy.Limits
+	r.Set = limits.Set{
+		Memory: int64(l.Memory.Or(policy.Size(d.Memory))), Disk: int64(l.Disk.Or(policy.Size(d.Disk))), Pids: l.Pids.Or(d.Pids), CPUs: l.CPUs.Or(d.CPUs),
+		Time: duration(l.Time.Or(d.Time)), Idle: duration(l.Idle.Or(d.Idle)),
+	}
+	req.Set, req.Limits = r.Set, limits.By(r.Offers, r.Set)
+	return nil
+}
+
+func duration(d time.Duration) time.Duration {
+	if d == policy.Unlimited {
+		return 0
+	}
+	return d
+}
+
+// pin records what every source is now; the engine refuses to mount anything else in its place.
+func pin(p *plan.Plan) error {
+	for i := range p.Mounts {
+		m := &p.Mounts[i]
+		if m.Kind != plan.Bind && m.Kind != plan.Overlay || m.Self || m.Source == "/dev/null" {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(m.Source, &st); err != nil {
+			return fmt.Errorf("%s: %w", m.Source, err)
+		}
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFDIR:
+			m.File = false
+		case unix.S_IFREG:
+			m.File = true
+		default:
+			return &Refusal{fmt.Errorf("%s is neither a directory nor a regular file", m.Source), "name the place that it leads to"}
+		}
+		m.Dev, m.Ino = uint64(st.Dev), st.Ino
+	}
+	return nil
+}
+
+// Abandon gives up a prepared run: a sandbox that never held anything disappears.
+func (r *Run) Abandon() {
+	if r.Box != nil && !r.Kept {
+		os.RemoveAll(r.Box.Dir)
+	}
+	if r.Box != nil {
+		r.Box.Unlock()
+	}
+}

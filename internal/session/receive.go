@@ -1,0 +1,34 @@
+package session
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// receive reads one message of pid 1 with the descriptors that come with it. The caller owns them.
+func receive(fd int, buf []byte) (int, []int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*8))
+	for {
+		n, oobn, flags, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || flags&unix.MSG_CTRUNC != 0 {
+			return 0, nil, fmt.Errorf("bug: control message of pid 1: %v", err)
+		}
+		var fds []int
+		for _, m := range messages {
+			rights, err := unix.ParseUnixRights(&m)
+			if err != nil {
+				return 0, nil, fmt.Errorf("bug: descriptors of pid 1: %v", err)
+			}
+			fds = append(fds, rights...)
+		}
+		return n, fds, nil
+	}
+}

@@ -1,0 +1,232 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"casemate.dev/internal/engine/native"
+	"casemate.dev/internal/engine/native/inside"
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/host"
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/relay"
+	"casemate.dev/internal/syscalls"
+	"golang.org/x/sys/unix"
+)
+
+// Result is how a run ended.
+type Result struct {
+	Sandbox string        `json:"sandbox"`
+	Exit    int           `json:"exit"`
+	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, signal, not-found, not-executable; empty: the command ended by itself
+	Detail  string        `json:"detail,omitempty"` // the reason as a sentence
+	Elapsed time.Duration `json:"elapsed_ns"`
+	CPU     time.Duration `json:"cpu_ns"`
+}
+
+// Do runs the prepared run to its end. The calling goroutine must be locked to the main thread.
+func (r *Run) Do(host [3]int) (Result, error) {
+	s := &supervision{run: r, host: host, started: time.Now()}
+	err := s.supervise()
+	s.result.Sandbox = r.Box.Record.ID
+	s.result.Elapsed = time.Since(s.started)
+	return s.result, errors.Join(err, r.finish(s.result, err))
+}
+
+// supervision is one run while it runs. Everything happens in the goroutine of its loop.
+type supervision struct {
+	run     *Run
+	host    [3]int
+	loop    relay.Loop
+	streams *relay.Streams
+	box     *native.Sandbox
+	group   *limits.Group
+	cleaner *native.Cleaner
+	started time.Time
+	stopped string // why the supervisor ended the sandbox
+	result  Result
+	failure error
+	renames *native.Renames
+	handles []int // to close
+	proc    int   // the sandbox's /proc
+	merged  int   // the sandbox's workspace
+}
+
+func (s *supervision) supervise() (err error) {
+	r := s.run
+	if err := mountPoints(r.Plan); err != nil {
+		return err
+	}
+	if err := s.limit(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.release()) }()
+	if s.streams, err = relay.Open(s.host, r.Plan.User.UID); err != nil {
+		return err
+	}
+	defer s.streams.Close()
+	signals, err := s.loop.Signals(s.signal, relay.Caught[:]...)
+	if err != nil {
+		return err
+	}
+	defer signals.Close()
+	if err := s.start(); err != nil {
+		return r.explain(err)
+	}
+	defer s.close()
+	s.streams.Start(&s.loop)
+	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
+	s.watchLimits()
+	r.begin(s.box.PID)
+	if err := s.loop.Run(); err != nil {
+		return err
+	}
+	return s.failure
+}
+
+// limit makes the cgroups, and the process that removes them should we be killed.
+func (s *supervision) limit() (err error) {
+	r := s.run
+	if s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set); err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	r.Box.Record.Cgroups = s.group.Dirs()
+	if len(s.group.Dirs()) > 0 {
+		s.cleaner, err = native.StartCleaner(s.group.Dirs(), nil)
+	}
+	return err
+}
+
+func (s *supervision) release() error {
+	err := s.group.Remove()
+	if s.cleaner != nil {
+		s.cleaner.Stop()
+	}
+	return err
+}
+
+func (s *supervision) close() {
+	s.box.Close()
+	for _, fd := range s.handles {
+		unix.Close(fd)
+	}
+}
+
+func (s *supervision) start() error {
+	r := s.run
+	filter, err := syscalls.Compile(syscalls.Options{Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename})
+	if err != nil {
+		return err
+	}
+	at := native.Attach{
+		Stdio: s.streams.Inside, Join: s.group.JoinFDs(), Filter: filter, OOMScore: 300,
+		FailStep: os.Getenv("CASEMATE_TEST_FAIL_STEP"), Watch: r.Plan.Mode != plan.Landlock,
+	}
+	for _, l := range limits.Rlimits(r.Set, r.Offers) {
+		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
+	}
+	r.mounted = time.Now()
+	s.box, err = native.Start(r.Plan, at)
+	s.group.Joined()
+	return err
+}
+
+// report takes one message of pid 1.
+func (s *supervision) report(int16) {
+	var buf [64]byte
+	n, handles, err := receive(s.box.Control, buf[:])
+	if err != nil || n == 0 {
+		s.ended(0, errors.New("the sandbox's first process ended without a word"))
+		return
+	}
+	report, err := inside.ParseReport(buf[:n])
+	if err != nil {
+		s.ended(0, err)
+		return
+	}
+	switch report.Kind {
+	case inside.Handles:
+		s.take(report.Value, handles)
+	case inside.Stopped:
+		s.box.Send(inside.Signal, unix.SIGCONT) // without a terminal there is nobody who could continue it
+	case inside.Exited:
+		s.ended(unix.WaitStatus(report.Value), nil)
+	case inside.Failed:
+		s.ended(0, s.box.Failure(report))
+	}
+}
+
+// ended reaps the sandbox, drains what it wrote, and stops the loop.
+func (s *supervision) ended(status unix.WaitStatus, failure error) {
+	if failure != nil {
+		s.box.Kill()
+	}
+	usage, _ := s.box.Wait()
+	s.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	s.judge(status, failure)
+	s.streams.Finish(s.loop.Stop)
+}
+
+// judge says how the run ended, in the exit statuses of casemate --help.
+func (s *supervision) judge(status unix.WaitStatus, failure error) {
+	var step *inside.StepError
+	switch {
+	case s.stopped != "":
+		s.result.Exit, s.result.Reason = 137, s.stopped
+		if s.stopped == "timeout" || s.stopped == "idle" {
+			s.result.Exit = 124
+		}
+	case errors.As(failure, &step) && step.Step == native.Execute:
+		s.result.Exit, s.result.Reason = 126, "not-executable"
+		if step.Errno == unix.ENOENT {
+			s.result.Exit, s.result.Reason = 127, "not-found"
+		}
+		s.result.Detail = s.run.notExecuted(step.Errno)
+	case failure != nil:
+		s.failure = s.run.explain(failure)
+	case status.Signaled():
+		s.result.Exit, s.result.Reason = 128+int(status.Signal()), "signal"
+		if s.group.OOM() > 0 {
+			s.result.Reason = "oom"
+		}
+	default:
+		s.result.Exit = status.ExitStatus()
+		if s.result.Exit != 0 && s.group.OOM() > 0 {
+			s.result.Reason = "oom"
+		}
+	}
+	if s.result.Detail == "" {
+		s.result.Detail = s.run.sentence(s.result.Reason)
+	}
+}
+
+// stop ends the sandbox from outside, for a reason.
+func (s *supervision) stop(reason string) {
+	if s.stopped == "" {
+		s.stopped = reason
+	}
+	s.box.Kill()
+	s.group.Kill()
+	s.ended(0, nil)
+}
+
+// explain adds cause and remedy to a failed set-up step.
+func (r *Run) explain(err error) error {
+	var step *inside.StepError
+	if !errors.As(err, &step) {
+		return err
+	}
+	cause, remedy := host.Diagnose(step.Errno, step.Step, r.Facts)
+	if cause != "" {
+		err = fmt.Errorf("%w: %s", err, cause)
+	}
+	return &Refusal{err, remedy}
+}
+
+func (r *Run) emit(e event.Event) {
+	e.Time, e.Sandbox = time.Now(), r.Box.Record.ID
+	r.events = append(r.events, e)
+}

@@ -1,0 +1,228 @@
+// Package session knows a whole run: it gathers policy and facts, makes the plan, runs it, and keeps what came of it.
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
+	"golang.org/x/sys/unix"
+)
+
+// Person is who runs casemate, and from where. It is what of the host's environment casemate itself uses.
+type Person struct {
+	UID, GID  int
+	Name      string
+	Home      string
+	StateHome string
+	Config    string // the user's own policy and trusted digests
+	Dir       string // working directory, links resolved
+	Environ   []string
+}
+
+// Self reads the person from the process.
+func Self() (Person, error) {
+	p := Person{UID: os.Geteuid(), GID: os.Getegid(), Name: os.Getenv("USER"), Home: os.Getenv("HOME"), StateHome: os.Getenv("XDG_STATE_HOME"), Environ: os.Environ()}
+	if p.Name == "" || strings.ContainsAny(p.Name, ":\n/") {
+		p.Name = "user"
+	}
+	if !filepath.IsAbs(p.Home) {
+		return p, fmt.Errorf("HOME is %q, which is not an absolute path", p.Home)
+	}
+	home, err := filepath.EvalSymlinks(p.Home)
+	if err != nil {
+		return p, fmt.Errorf("home directory: %w", err)
+	}
+	p.Home = home
+	config := os.Getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(config) {
+		config = filepath.Join(p.Home, ".config")
+	}
+	p.Config = filepath.Join(config, "casemate")
+	dir, err := unix.Getwd()
+	if err != nil {
+		return p, fmt.Errorf("working directory: %w", err)
+	}
+	p.Dir = dir
+	return p, nil
+}
+
+// PolicyFile is the name of a project's own policy.
+const PolicyFile = "casemate.yaml"
+
+const organisationFile = "/etc/casemate/policy.yaml"
+
+// FindProject returns the root of the project that dir is in: the nearest directory with a policy file or a git repository, or dir itself.
+// The home directory is no project: it holds everything that a sandbox must not see.
+func (p Person) FindProject() string {
+	for dir := p.Dir; dir != "/" && dir != p.Home; dir = filepath.Dir(dir) {
+		for _, name := range []string{PolicyFile, ".git"} {
+			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+				return dir
+			}
+		}
+	}
+	return p.Dir
+}
+
+// Tiers are the policy documents that apply to a project, lowest first.
+type Tiers struct {
+	Sources []policy.Source
+	Project *ProjectPolicy // nil: the project has none
+}
+
+// ProjectPolicy is the project's own document and whether somebody approved it.
+type ProjectPolicy struct {
+	Path    string
+	Data    []byte
+	Digest  string
+	Trusted bool
+	Doc     *policy.Document
+}
+
+// Load reads the organisation's, the user's and the project's policy.
+func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
+	t := &Tiers{}
+	for _, f := range []struct {
+		tier policy.Tier
+		path string
+	}{{policy.Organisation, organisationFile}, {policy.User, filepath.Join(p.Config, "policy.yaml")}} {
+		data, err := readPolicy(f.path, f.tier == policy.Organisation)
+		if err != nil {
+			return nil, err
+		}
+		if data == nil {
+			continue
+		}
+		doc, err := policy.Parse(f.path, data)
+		if err != nil {
+			return nil, err
+		}
+		t.Sources = append(t.Sources, policy.Source{Tier: f.tier, Name: f.path, Doc: doc})
+	}
+	if project != "" {
+		own, err := p.projectPolicy(project)
+		if err != nil {
+			return nil, err
+		}
+		if own != nil {
+			t.Project = own
+			t.Sources = append(t.Sources, policy.Source{Tier: policy.Project, Name: PolicyFile, Doc: own.Doc, Trusted: own.Trusted})
+		}
+	}
+	source, err := flags.Source()
+	if err != nil {
+		return nil, err
+	}
+	t.Sources = append(t.Sources, source)
+	return t, nil
+}
+
+// readPolicy reads a policy file, or nil when there is none. The organisation's is a ceiling only if nobody else can write it.
+func readPolicy(path string, rootOwned bool) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("policy %s is not a regular file", path)
+	}
+	if rootOwned && (st.Uid != 0 || st.Mode&0o022 != 0) {
+		return nil, fmt.Errorf("policy %s must belong to root and be writable by nobody else (owner %d, mode %o)", path, st.Uid, st.Mode&0o7777)
+	}
+	if st.Size > 1<<20 {
+		return nil, fmt.Errorf("policy %s is %d bytes long; a policy has at most 1 MiB", path, st.Size)
+	}
+	data := make([]byte, 1<<20+1)
+	n := 0
+	for n < len(data) {
+		r, err := f.Read(data[n:])
+		n += r
+		if err != nil || r == 0 {
+			break
+		}
+	}
+	return data[:n], nil
+}
+
+func (p Person) projectPolicy(project string) (*ProjectPolicy, error) {
+	path := filepath.Join(project, PolicyFile)
+	data, err := readPolicy(path, false)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	doc, err := policy.Parse(PolicyFile, data)
+	if err != nil {
+		return nil, err
+	}
+	own := &ProjectPolicy{Path: path, Data: data, Digest: policy.Digest(data), Doc: doc}
+	trust, err := p.Trust()
+	if err != nil {
+		return nil, err
+	}
+	own.Trusted = trust.Approved(path, own.Digest)
+	return own, nil
+}
+
+func (p Person) trustFile() string { return filepath.Join(p.Config, "trusted.json") }
+
+// Trust reads what the person has approved.
+func (p Person) Trust() (*policy.Trust, error) {
+	data, err := os.ReadFile(p.trustFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return &policy.Trust{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trusted policies: %w", err)
+	}
+	t, err := policy.ParseTrust(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.trustFile(), err)
+	}
+	return t, nil
+}
+
+// Approve records the person's approval of exactly these bytes, or withdraws it.
+func (p Person) Approve(own *ProjectPolicy, approve bool) error {
+	if err := os.MkdirAll(p.Config, 0o700); err != nil {
+		return fmt.Errorf("trusted policies: %w", err)
+	}
+	lock, err := os.OpenFile(p.trustFile()+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("trusted policies: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("trusted policies: %w", err)
+	}
+	t, err := p.Trust()
+	if err != nil {
+		return err
+	}
+	if approve {
+		if err := t.Approve(own.Path, own.Digest, time.Now()); err != nil {
+			return err
+		}
+	} else {
+		t.Revoke(own.Path)
+	}
+	data, err := t.Encode()
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(p.trustFile(), data, 0o600)
+}
