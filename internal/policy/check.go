@@ -181,22 +181,22 @@ func variable(text string) (string, error) {
 		return "", bad("names are made of letters, digits and _", "%s is not the name of a variable", quoted(text))
 	}
 	if text == "CASEMATE" || text == "AI_SANDBOX" {
-		return "", bad("it tells a program inside where it is", "%s is set by casemate itself", text)
+		return "", bad("it tells a program inside where it is", "%s is set by casemate itself", quoted(text))
 	}
 	return text, nil
 }
 
 // pattern reads a gitignore pattern for paths of the project.
 func pattern(text string) (string, error) {
-	if _, err := compilePattern(text, false); err != nil {
-		hint := ""
-		if strings.HasPrefix(strings.TrimPrefix(text, "!"), "./") {
-			hint = fmt.Sprintf("a leading / means the top of the project: write %q", "/"+strings.TrimPrefix(text, "./"))
-		}
-		return "", bad(hint, "%v", err)
-	}
 	if strings.ContainsFunc(text, isDeceptive) {
 		return "", bad("match it with ?", "%s holds a character that cannot be seen", quoted(text))
+	}
+	if _, err := compilePattern(text, false); err != nil {
+		hint := ""
+		if rest, ok := strings.CutPrefix(strings.TrimPrefix(text, "!"), "./"); ok {
+			hint = fmt.Sprintf("a leading / means the top of the project: write %q", "/"+rest)
+		}
+		return "", bad(hint, "%v", err)
 	}
 	return text, onlyHere(text)
 }

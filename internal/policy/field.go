@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // entry is one thing a document says: a scalar, or one element of a list. Merge looks at one after the other.
@@ -39,7 +40,7 @@ func scalar[T comparable](at func(*Settings) *Value[T], read func(string) (T, er
 		item: func(text string) (entry, error) {
 			v, err := read(text)
 			return entry{
-				text:   fmt.Sprint(v),
+				text:   display(v),
 				put:    func(s *Settings, o Origin) { *at(s) = Value[T]{v, o} },
 				effect: func(now *Settings) direction { return widensIf(looser(at(now).V, v)) },
 				same:   func(now *Settings) bool { return at(now).V == v },
@@ -49,7 +50,7 @@ func scalar[T comparable](at func(*Settings) *Value[T], read func(string) (T, er
 			if !at(s).IsSet() {
 				return nil
 			}
-			return []Value[string]{{fmt.Sprint(at(s).V), at(s).Origin}}
+			return []Value[string]{{display(at(s).V), at(s).Origin}}
 		},
 	}
 }
@@ -153,9 +154,28 @@ func never[T any](T) bool  { return false }
 func printed[T any](vs []Value[T]) []Value[string] {
 	out := make([]Value[string], len(vs))
 	for i, v := range vs {
-		out[i] = Value[string]{fmt.Sprint(v.V), v.Origin}
+		out[i] = Value[string]{display(v.V), v.Origin}
 	}
 	return out
+}
+
+// display is a value as a document would write it.
+func display(v any) string {
+	d, ok := v.(time.Duration)
+	switch {
+	case !ok:
+		return fmt.Sprint(v)
+	case d == Unlimited:
+		return "none"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // namedEntry is one element of a list whose elements have names: the later tier's takes the place of the earlier's. Every change widens.

@@ -250,9 +250,10 @@ type Policy struct {
 	Settings
 	Ignored   []Widened `json:"ignored,omitempty"`   // lines of an untrusted project that would widen and have no effect
 	Overruled []Widened `json:"overruled,omitempty"` // lines that lost against a narrower one: a level chosen later, a readonly path
+	levelOnly bool      // no document said anything, so nobody needs the table
 }
 
-// Document is what one source says.
+// Document is what one source says. Its origins know no tier yet: Merge gives it to them.
 type Document struct {
 	Name string
 	Settings
