@@ -1,0 +1,359 @@
+package limits
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// real makes real groups, or skips where this machine has none that we may write.
+func real(t *testing.T, s Set) *Group {
+	t.Helper()
+	f := Detect(os.Getuid())
+	for _, c := range wanted() {
+		if w := f.way(c); w != byV1 && w != byV2 {
+			t.Skipf("no control group with the controller %s can be made here", c)
+		}
+	}
+	g, err := Create(f, fmt.Sprintf("test-%d-%s", os.Getpid(), strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, t.Name())[:min(len(t.Name()), 30)]), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = g.Kill()
+		if err := g.Remove(); err != nil {
+			t.Error(err)
+		}
+		for _, d := range g.Dirs() {
+			if _, err := os.Stat(d); err == nil {
+				t.Errorf("left: %s", d)
+			}
+		}
+	})
+	return g
+}
+
+// namespaces are the ways in which a child can be apart from us.
+func namespaces() map[string]*syscall.SysProcAttr {
+	return map[string]*syscall.SysProcAttr{"beside us": {}, "in a user namespace": userNamespace()}
+}
+
+func TestMemoryBombIsKilledAndNamed(t *testing.T) {
+	for name, attr := range namespaces() {
+		t.Run(name, func(t *testing.T) {
+			g := real(t, Set{Memory: 64 * mib, Pids: 100})
+			c := start(t, "eat 512", g.JoinFDs(), attr)
+			g.Joined()
+			if g.OOM() != 0 {
+				t.Error("counted before it happened")
+			}
+			c.begin()
+			if status := c.ended(); status.Signal() != unix.SIGKILL {
+				t.Errorf("ended with %v", status)
+			}
+			if g.OOM() == 0 {
+				t.Error("not counted")
+			}
+			if peak := g.Usage().Peak; peak > 64*mib {
+				t.Errorf("it had %s", size(peak))
+			}
+		})
+	}
+}
+
+func TestMemoryBelowTheLimitIsLeftAlone(t *testing.T) {
+	g := real(t, Set{Memory: 512 * mib, Pids: 100})
+	c := start(t, "eat 64", g.JoinFDs(), nil)
+	c.begin()
+	if line := c.line(); line != "done" {
+		t.Errorf("%q", line)
+	}
+	if u := g.Usage(); u.Memory < 64*mib || u.Pids < 1 || g.OOM() != 0 {
+		t.Errorf("%+v, %d killed", u, g.OOM())
+	}
+}
+
+func TestForkBombIsStopped(t *testing.T) {
+	g := real(t, Set{Memory: gib, Pids: 60})
+	c := start(t, "bomb", g.JoinFDs(), nil)
+	c.begin()
+	until(t, "forks refused", 10*time.Second, func() bool { return g.ForksRefused() > 0 })
+	if n := g.Usage().Pids; n > 60 {
+		t.Errorf("%d processes", n)
+	}
+	begun := time.Now()
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	for _, d := range g.Dirs() {
+		if pids := members(d); len(pids) > 0 {
+			t.Errorf("%s: %v", d, pids)
+		}
+	}
+}
+
+func TestCPUQuota(t *testing.T) {
+	g := real(t, Set{CPUs: 0.2})
+	c := start(t, "burn", g.JoinFDs(), nil)
+	begun := time.Now()
+	c.begin()
+	stat := fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid)
+	used := func() time.Duration {
+		data, err := os.ReadFile(stat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(parseTicks(data)) * tick
+	}
+	until(t, "0.2 s of CPU time", 20*time.Second, func() bool { return used() >= 200*time.Millisecond })
+	if took := time.Since(begun); took < 500*time.Millisecond {
+		t.Errorf("0.2 s of CPU time took %v: more than a fifth of a core", took)
+	}
+}
+
+func TestFrozenGroupStandsStillAndCanBeKilled(t *testing.T) {
+	for name, thaw := range map[string]bool{"thawed before": true, "killed while frozen": false} {
+		t.Run(name, func(t *testing.T) {
+			g := real(t, Set{Memory: gib, Pids: 60})
+			c := start(t, "bomb", g.JoinFDs(), nil)
+			c.begin()
+			used := func() (sum int64) {
+				for _, pid := range members(g.Dirs()[0]) {
+					data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+					sum += parseTicks(data)
+				}
+				return sum
+			}
+			until(t, "a bomb that works", 10*time.Second, func() bool { return g.Usage().Pids > 30 && used() > 5 })
+			if err := g.Freeze(); err != nil {
+				t.Fatal(err)
+			}
+			before := used()
+			spin := time.Now()
+			for time.Since(spin) < 200*time.Millisecond { // CPU time passes, for us
+			}
+			if after := used(); after != before {
+				t.Errorf("%d ticks before, %d after", before, after)
+			}
+			if thaw {
+				if err := g.Thaw(); err != nil {
+					t.Fatal(err)
+				}
+				until(t, "running again", 5*time.Second, func() bool { return used() > before })
+			}
+			begun := time.Now()
+			if err := g.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// TestFreezerOfV1 does without v2, as on a machine that has none.
+func TestFreezerOfV1(t *testing.T) {
+	f := Detect(os.Getuid())
+	if _, ok := f.v1("freezer"); !ok || f.way("pids") != byV1 {
+		t.Skip("no v1 freezer that we may write")
+	}
+	f.V2 = nil
+	g, err := Create(f, fmt.Sprintf("test-%d-v1", os.Getpid()), Set{Pids: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Remove(); err != nil {
+			t.Error(err)
+		}
+	}()
+	c := start(t, "bomb", g.JoinFDs(), nil)
+	c.begin()
+	until(t, "a bomb", 10*time.Second, func() bool { return g.Usage().Pids > 30 })
+	if err := g.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFreezeWithoutGroups(t *testing.T) {
+	g, err := Create(Facts{}, "x", Set{Memory: gib})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Freeze(); err != ErrCannotFreeze {
+		t.Errorf("%v", err)
+	}
+	if g.Kill() != nil || g.Remove() != nil || g.OOM() != 0 || g.Usage().Memory != -1 || g.Into() != -1 {
+		t.Error("an empty group does something")
+	}
+}
+
+func TestLeftoversOfACrashAreRemoved(t *testing.T) {
+	g := real(t, Set{Memory: gib, Pids: 60})
+	c := start(t, "bomb", g.JoinFDs(), nil)
+	g.Joined()
+	c.begin()
+	until(t, "a bomb", 10*time.Second, func() bool { return g.Usage().Pids > 30 })
+	id := strings.TrimPrefix(g.name, prefix)
+	f := Detect(os.Getuid())
+	if found := Leftovers(f, func(other string) bool { return true }); len(found) > 0 {
+		t.Errorf("all live, yet %v", found)
+	}
+	found := Leftovers(f, func(other string) bool { return other != id })
+	if len(found) != len(g.dirs) {
+		t.Fatalf("found %v, made %v", found, g.Dirs())
+	}
+	if err := RemoveLeftovers(found); err != nil {
+		t.Fatal(err)
+	}
+	c.ended()
+	for _, d := range found {
+		if _, err := os.Stat(d); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", d, err)
+		}
+	}
+}
+
+// TestReadOnlyCgroups is a container: the file systems are there, and nothing can be written.
+func TestReadOnlyCgroups(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	script := "mount --make-rprivate / && for d in $(awk '$9 ~ /^cgroup/ || $8 ~ /^cgroup/ {print $5}' /proc/self/mountinfo); do mount -o remount,bind,ro $d; done; exec \"$0\" -test.run=TestDetectForAnother -test.v"
+	self, _ := os.Executable()
+	cmd := exec.Command("/bin/sh", "-c", script, self)
+	cmd.Env = append(os.Environ(), "CASEMATE_LIMITS_DETECT=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var f Facts
+	if err := json.NewDecoder(strings.NewReader(string(out[strings.IndexByte(string(out), '{'):]))).Decode(&f); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, c := range wanted() {
+		if f.way(c) != byNothing {
+			t.Errorf("%s is held by %d in a container that may write nothing", c, f.way(c))
+		}
+	}
+	for _, e := range By(f, Set{Memory: gib, Pids: 10})[:2] {
+		if strings.Contains(e.By, "cgroup") {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, h := range f.V1 {
+		if h.Why != "read-only file system" {
+			t.Errorf("%+v", h)
+		}
+	}
+}
+
+// TestDetectForAnother prints what TestReadOnlyCgroups asks for.
+func TestDetectForAnother(t *testing.T) {
+	if os.Getenv("CASEMATE_LIMITS_DETECT") != "" {
+		text, _ := json.Marshal(Detect(os.Getuid()))
+		fmt.Println(string(text))
+	}
+}
+
+// TestProcessLimitCountsInsideOnly: without control groups, RLIMIT_NPROC. 25 processes of the same user outside do not count.
+func TestProcessLimitCountsInsideOnly(t *testing.T) {
+	attr := userNamespace()
+	outside := exec.Command("/bin/sh", "-c", "for i in $(seq 25); do sleep 1000 & done; echo made; read x; kill $(jobs -p)")
+	outside.SysProcAttr = &syscall.SysProcAttr{}
+	if os.Getuid() == 0 {
+		outside.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(attr.UidMappings[0].HostID), Gid: uint32(attr.GidMappings[0].HostID)}
+	}
+	in, _ := outside.StdinPipe()
+	out, _ := outside.StdoutPipe()
+	if err := outside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		in.Close()
+		_ = outside.Wait()
+	}()
+	if _, err := out.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range Rlimits(Set{Pids: 20}, Facts{Files: 1024, OpenFiles: 1024}) {
+		if r.Resource != unix.RLIMIT_NPROC {
+			continue
+		}
+		c := start(t, "inside forks 40", nil, attr)
+		if err := unix.Prlimit(c.cmd.Process.Pid, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.begin()
+		var made int
+		if _, err := fmt.Sscanf(c.line(), "done %d", &made); err != nil {
+			t.Fatal(err)
+		}
+		// The threads of the Go program count too.
+		if made < 5 || made >= 20 {
+			t.Errorf("%d of 40 children were made with a limit of 20 and 25 processes outside", made)
+		}
+		return
+	}
+	t.Error("no limit of processes")
+}
+
+func TestFileSizeLimit(t *testing.T) {
+	dir, _ := shared(t)
+	c := start(t, "file "+dir+" 16", nil, nil)
+	for _, r := range Rlimits(Set{Disk: 4 * mib}, Facts{Files: 1024, OpenFiles: 1024}) {
+		if err := unix.Prlimit(c.cmd.Process.Pid, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.begin()
+	c.line()
+	if info, err := os.Stat(filepath.Join(dir, "big")); err != nil || info.Size() > 4*mib {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// BenchmarkCreate is what a start pays for: Detect, Create and Remove with the default limits.
+func BenchmarkCreate(b *testing.B) {
+	f := Detect(os.Getuid())
+	if f.way("memory") != byV1 {
+		b.Skip("no v1 groups here")
+	}
+	s := Defaults(f.Memory, 100*gib, true)
+	for b.Loop() {
+		g, err := Create(f, "bench", s)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := g.Remove(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDetect(b *testing.B) {
+	for b.Loop() {
+		Detect(os.Getuid())
+	}
+}
