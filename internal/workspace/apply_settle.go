@@ -1,0 +1,250 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// settle takes out of the layer what the project has now: what was applied, and what the layer only repeats. It comes after everything is
+// durable on the host.
+func (a *application) settle(same []string) error {
+	if err := a.sync(); err != nil {
+		return err // the layer keeps all of it, and the next Apply finds it equal
+	}
+	var paths []string
+	for i := range a.outcomes {
+		if a.outcomes[i].Status == Applied {
+			paths = append(paths, a.outcomes[i].Path)
+		}
+	}
+	paths = append(paths, same...)
+	var err error
+	if a.l.Kind == CopyLayer {
+		err = a.l.settleCopy(paths)
+	} else {
+		err = a.l.settleOverlay(paths)
+	}
+	return errors.Join(err, a.l.endJournal())
+}
+
+// settleCopy makes what the host and the copy have now the base of later comparisons.
+func (l *Layer) settleCopy(paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	for _, rel := range paths {
+		for ; rel != ""; rel = parentOf(rel) {
+			if err := l.settleEntry(rel); err != nil {
+				return err
+			}
+			if _, known := l.base.entries[parentOf(rel)]; known {
+				break
+			}
+		}
+	}
+	return l.base.write(l.top)
+}
+
+func (l *Layer) settleEntry(rel string) error {
+	in, err := l.inside.stat(rel)
+	if err != nil {
+		return err
+	}
+	host, err := l.project.stat(rel)
+	switch {
+	case err != nil:
+		return err
+	case in.Type == Absent && host.Type == Absent:
+		if _, known := l.base.entries[rel]; known {
+			l.base.remove(rel)
+		}
+	case in.Type == host.Type:
+		l.base.set(rel, host, in)
+	}
+	return nil
+}
+
+// settleOverlay removes entries from the upper directory, without changing what a later mount of it shows.
+func (l *Layer) settleOverlay(paths []string) error {
+	s := overlaySettler{l: l, open: map[string]bool{}}
+	slices.Sort(paths)
+	var errs []error
+	dirs := map[string]bool{}
+	for _, rel := range paths {
+		markAbove(dirs, rel)
+		isDir, err := s.drop(rel)
+		if isDir {
+			dirs[rel] = true
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s is applied, but stays in the layer: %w", Quote(rel), err))
+		}
+	}
+	deepest := make([]string, 0, len(dirs))
+	for dir := range dirs {
+		deepest = append(deepest, dir)
+	}
+	slices.Sort(deepest)
+	for _, dir := range slices.Backward(deepest) {
+		s.dropDir(dir)
+	}
+	return errors.Join(errs...)
+}
+
+type overlaySettler struct {
+	l    *Layer
+	open map[string]bool // directories through which the host's entries show
+}
+
+// drop removes one entry that is no directory.
+func (s *overlaySettler) drop(rel string) (isDir bool, err error) {
+	in, err := s.l.inside.stat(rel)
+	if err != nil || in.Type == Absent { // it lay under a directory that the layer deleted as a whole
+		return false, err
+	}
+	if in.Type == Dir {
+		return true, nil
+	}
+	host, err := s.l.project.stat(rel)
+	if err != nil {
+		return false, err
+	}
+	gone := in.blank || in.Type == File && host.Type == Absent // a whiteout of either kind
+	if gone && host.Type != Absent || !gone && host.Type != in.Type {
+		return false, nil // not what the host has after all
+	}
+	if err := s.show(parentOf(rel)); err != nil {
+		return false, err
+	}
+	return false, s.unlink(rel, 0)
+}
+
+// dropDir removes a directory that says nothing any more. It stays if anything is left in it.
+func (s *overlaySettler) dropDir(rel string) {
+	in, err := s.l.inside.stat(rel)
+	if err != nil || in.Type != Dir {
+		return
+	}
+	host, err := s.l.project.stat(rel)
+	if err != nil || host.Type != Dir || host.perm() != in.perm() {
+		return
+	}
+	if s.empty(rel) && s.show(rel) == nil {
+		_ = s.unlink(rel, unix.AT_REMOVEDIR)
+	}
+}
+
+func (s *overlaySettler) empty(rel string) bool {
+	fd, err := s.l.inside.openDir(rel)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	names, err := namesIn(fd)
+	return err == nil && len(names) == 0
+}
+
+// unlink removes an entry even if the sandbox took away the right to write to its directory, and leaves that as it was.
+func (s *overlaySettler) unlink(rel string, flags int) error {
+	parent, err := s.l.inside.openDir(parentOf(rel))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	return writableFor(parent, func() error { return unix.Unlinkat(parent, path.Base(rel), flags) })
+}
+
+func writableFor(dir int, do func() error) error {
+	err := do()
+	if !errors.Is(err, unix.EACCES) {
+		return err
+	}
+	n, err := statFd(dir)
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchmod(dir, n.Mode|0o700); err != nil {
+		return err
+	}
+	return errors.Join(do(), unix.Fchmod(dir, n.Mode))
+}
+
+// show makes the host's entries show through a directory of the layer and all above it, which an opaque one prevents, and writes what it said in
+// another way: a whiteout for each entry that stays deleted, opaque on each directory below. Only then can an entry leave.
+// What the host changed since the directory became opaque shows from then on: the host's side of that conflict wins, and nothing is lost.
+func (s *overlaySettler) show(dir string) error {
+	if dir == "" || s.open[dir] {
+		return nil
+	}
+	if err := s.show(parentOf(dir)); err != nil {
+		return err
+	}
+	fd, err := s.l.inside.openDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	attr, err := readOverlayDir(fd)
+	if err == nil && attr.opaque {
+		err = writableFor(fd, func() error { return s.pushDown(dir, fd) })
+	}
+	if err == nil {
+		s.open[dir] = true
+	}
+	return err
+}
+
+func (s *overlaySettler) pushDown(dir string, upper int) error {
+	host, err := s.l.project.openDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(host)
+	self, err := statFd(upper)
+	if err != nil {
+		return err
+	}
+	names, err := namesIn(host)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := s.pushEntry(join(dir, name), upper, host, name, self.btime); err != nil {
+			return err
+		}
+	}
+	return unix.Fremovexattr(upper, xattrOpaque)
+}
+
+func (s *overlaySettler) pushEntry(rel string, upper, host int, name string, since int64) error {
+	below, err := statAt(host, name)
+	if err != nil {
+		return err
+	}
+	in, err := statAt(upper, name)
+	switch {
+	case err != nil:
+		return err
+	case in.Type == Dir && below.Type == Dir:
+		return s.makeOpaque(upper, name)
+	case in.Type != Absent || s.l.Hidden(rel, below.Type == Dir) || s.l.unseen(below, since) != "":
+		return nil
+	}
+	return unix.Mknodat(upper, name, unix.S_IFCHR, 0) // a whiteout, which anybody may make since Linux 5.8
+}
+
+func (s *overlaySettler) makeOpaque(parent int, name string) error {
+	fd, err := (&rooted{fd: parent}).openDir(name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if attr, err := readOverlayDir(fd); err != nil || attr.opaque {
+		return err
+	}
+	return unix.Fsetxattr(fd, xattrOpaque, []byte("y"), 0)
+}

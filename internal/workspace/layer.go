@@ -1,0 +1,160 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// LayerKind says how a layer holds what a sandbox changed.
+type LayerKind string
+
+const (
+	OverlayLayer LayerKind = "overlay" // upper/ and work/ of an overlayfs mounted with userxattr
+	CopyLayer    LayerKind = "copy"    // copy/, a whole copy of the project, and manifest, what it was copied from (CopyIn)
+)
+
+// LayerOptions says where a layer is and what the policy says about the project's paths.
+type LayerOptions struct {
+	Dir     string // holds the layer; nobody but the user can write to it, and nothing inside reaches it but the directory mounted from it
+	Project string // the root of the project on the host
+	Kind    LayerKind
+
+	// Born is when the layer was created, before its first mount; Mounted is when each run with it began, before its mount, oldest first.
+	// They decide whether the sandbox can have seen what the host has now. Mounted may be empty; then Born stands for it.
+	Born    time.Time
+	Mounted []time.Time
+
+	Classifier
+}
+
+// Classifier answers for paths relative to the project. A nil function answers no, except Ignored.
+type Classifier struct {
+	Hidden    func(rel string, dir bool) bool                           // the sandbox could not see it; what lies beneath is not asked about
+	Protected func(rel string) (reason string, ok bool)                 // the host executes it without being asked
+	Marked    func(rel string, content []byte) (reason string, ok bool) // a build or a test run executes it; content may be cut, or nil
+	Ignored   func(rel string, dir bool) bool                           // nil: the .gitignore files of the project on the host
+	Tracked   func(rel string, dir bool) bool                           // git tracks it, or something beneath it, so no ignore rule makes it built
+}
+
+// Layer is what a sandbox changed, seen from the host. What it holds was written by whatever ran inside and is hostile: it is read by descriptor
+// only, no path in it is ever resolved by this process, and nothing in it is executed, followed or trusted.
+//
+// A Layer is for one goroutine at a time.
+type Layer struct {
+	LayerOptions
+	top     *rooted // Dir
+	inside  *rooted // upper/ or copy/
+	project *rooted
+	ignores *ignoreRules
+	base    manifest // of a copy layer
+}
+
+// OpenLayer opens a layer and its project. Close it.
+func OpenLayer(o LayerOptions) (_ *Layer, err error) {
+	l := &Layer{LayerOptions: o}
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
+	if l.Project, err = filepath.Abs(o.Project); err != nil {
+		return nil, err
+	}
+	if l.top, err = openRooted(o.Dir); err != nil {
+		return nil, err
+	}
+	if l.project, err = openRooted(l.Project); err != nil {
+		return nil, err
+	}
+	switch o.Kind {
+	case OverlayLayer:
+		l.inside, err = l.top.openChild("upper")
+	case CopyLayer:
+		if l.inside, err = l.top.openChild("copy"); err == nil {
+			l.base, err = readManifest(l.top)
+		}
+	default:
+		err = fmt.Errorf("layer %q is of no known kind: %q", o.Dir, o.Kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, l.fillClassifier()
+}
+
+// Close closes the descriptors. The layer stays as it is.
+func (l *Layer) Close() error {
+	l.top.close()
+	l.inside.close()
+	l.project.close()
+	l.top, l.inside, l.project = nil, nil, nil
+	return nil
+}
+
+func (l *Layer) fillClassifier() error {
+	if l.Hidden == nil {
+		l.Hidden = func(string, bool) bool { return false }
+	}
+	if l.Protected == nil {
+		l.Protected = func(string) (string, bool) { return "", false }
+	}
+	if l.Marked == nil {
+		l.Marked = func(string, []byte) (string, bool) { return "", false }
+	}
+	if l.Tracked == nil {
+		l.Tracked = func(string, bool) bool { return false }
+	}
+	if l.Ignored == nil {
+		l.ignores = newIgnoreRules(l.project, l.Project)
+		l.Ignored = l.ignores.match
+	}
+	return nil
+}
+
+// unseen says why the sandbox cannot have seen the host's entry as it is now, or "" if it has. made is when the layer's own entry (or
+// whiteout) was made, 0 if the file system does not say.
+//
+// An entry untouched since the mount was seen. So was one changed after it, if that was a plain write to the same inode before the layer made
+// its own: lower files are read live until then. Anything else (another inode saved over it by rename, which overlayfs may never show to
+// a sandbox that had looked the name up before; see research/facts.md) may not have been, and counts as a conflict.
+//
+// Limits. The clock is the host's: if it was set back, an edit can go unnoticed. So can one within the same tick (4 ms on most kernels; up to
+// 2 s on file systems with coarse times) as the mount. All whiteouts of one mount may be one inode, so what a later
+// deletion saw counts as what the first one saw: a conflict too many, never one too few. A file that the host deleted while the sandbox
+// changed it is shown as added: overlayfs does not tell it from one that was renamed inside, and applying it loses nothing.
+// The times of a directory change with its entries, so of a directory only its making is seen.
+func (l *Layer) unseen(host node, made int64) string {
+	start := l.mountBefore(made)
+	switch {
+	case host.Type == Dir && host.btime <= start:
+		return ""
+	case host.ctime <= start:
+		return ""
+	case made == 0 || host.ctime > made:
+		return "the host changed it after the sandbox did"
+	case host.btime == 0 || host.btime > start || host.ctime != host.mtime:
+		return "the host replaced it while the sandbox ran"
+	}
+	return ""
+}
+
+// clockTick is how far the times in a file system lag behind the clock at most: one tick at HZ=100.
+const clockTick = int64(10 * time.Millisecond)
+
+// mountBefore returns when the run began that could make an entry at the time made.
+func (l *Layer) mountBefore(made int64) int64 {
+	start := l.Born.UnixNano()
+	if l.Born.IsZero() {
+		start = made
+	}
+	for _, t := range l.Mounted {
+		if ns := t.UnixNano(); ns-clockTick <= made && ns > start {
+			start = ns
+		}
+	}
+	return start
+}
+
+var errRunning = errors.New("the sandbox is running: end it first, because a layer must not change under a live mount")

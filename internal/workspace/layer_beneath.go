@@ -1,0 +1,150 @@
+package workspace
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// rooted is a directory held by descriptor. Everything beneath it is reached through that descriptor and never through a symbolic link,
+// whoever planted one and whenever: openat2(2) does the walk in the kernel, so there is no moment between a check and its use
+// (the docker cp class of holes, CVE-2018-15664).
+type rooted struct {
+	fd   int
+	name string // for messages
+}
+
+// openRooted opens a directory by a path that is trusted.
+func openRooted(name string) (*rooted, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open directory %q: %w", name, err)
+	}
+	return &rooted{fd, name}, nil
+}
+
+// openChild opens the directory name of the trusted directory r, which an attacker may own but did not place.
+func (r *rooted) openChild(name string) (*rooted, error) {
+	fd, err := r.openDir(name)
+	if err != nil {
+		return nil, fmt.Errorf("open directory %q: %w", path.Join(r.name, name), err)
+	}
+	return &rooted{fd, path.Join(r.name, name)}, nil
+}
+
+func (r *rooted) close() {
+	if r != nil {
+		unix.Close(r.fd)
+	}
+}
+
+// open opens rel ("" is the directory itself). With O_PATH|O_NOFOLLOW, a link as the last component is opened as itself.
+func (r *rooted) open(rel string, flags int) (int, error) {
+	if rel == "" {
+		rel = "."
+	}
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(r.fd, rel, &how)
+		if err != unix.EINTR && err != unix.EAGAIN {
+			return fd, err
+		}
+	}
+}
+
+// openDir opens a directory for reading its entries and for work by descriptor in it.
+func (r *rooted) openDir(rel string) (int, error) {
+	return r.open(rel, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+}
+
+// openFile opens the regular file that was seen as want. Whatever lies there now, opening it neither blocks (a fifo) nor takes a terminal,
+// and unless it is the very inode that was seen, it is not used.
+func (r *rooted) openFile(rel string, want node) (*os.File, error) {
+	fd, err := r.open(rel, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, err
+	}
+	got, err := statFd(fd)
+	if err == nil && (got.Type != File || got.dev != want.dev || got.ino != want.ino) {
+		err = errReplaced
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), rel), nil
+}
+
+var errReplaced = errors.New("it was replaced while it was read")
+
+// stat describes rel itself. What is not there has no type, and so has what lies behind something that is not a directory.
+func (r *rooted) stat(rel string) (node, error) {
+	if rel == "" {
+		return statFd(r.fd)
+	}
+	fd, err := r.openParent(rel)
+	if absent(err) {
+		return node{}, nil
+	}
+	if err != nil {
+		return node{}, err
+	}
+	defer unix.Close(fd)
+	return statAt(fd, path.Base(rel))
+}
+
+// openParent opens the directory that holds rel, for calls that name an entry in it.
+func (r *rooted) openParent(rel string) (int, error) {
+	return r.open(parentOf(rel), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+}
+
+// absent reports that a path leads nowhere without following a link.
+func absent(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+}
+
+// parentOf is path.Dir with "" for the root.
+func parentOf(rel string) string {
+	if i := strings.LastIndexByte(rel, '/'); i >= 0 {
+		return rel[:i]
+	}
+	return ""
+}
+
+// under reports whether rel is dir or lies beneath it; everything lies beneath "".
+func under(rel, dir string) bool {
+	return dir == "" || rel == dir || len(rel) > len(dir) && rel[len(dir)] == '/' && rel[:len(dir)] == dir
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// namesIn lists an open directory from its beginning, in the order of the file system, and leaves the descriptor open.
+func namesIn(fd int) ([]string, error) {
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return nil, err
+	}
+	var names []string
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
