@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/engine/native"
+	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
 	"golang.org/x/sys/unix"
 )
@@ -119,7 +120,14 @@ func (s *supervision) take(bits uint32, fds []int) {
 		return fd
 	}
 	terminal, proc, workspace, renames := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleRenames)
-	_ = terminal
+	if terminal >= 0 && s.term != nil {
+		s.handles = s.handles[1:] // the relay's from now on
+		if err := s.term.Adopt(terminal); err != nil {
+			s.ended(0, err)
+			return
+		}
+		s.term.Start(&s.loop, s.signals)
+	}
 	s.proc, s.merged = proc, workspace
 	if renames >= 0 {
 		s.renames = &native.Renames{
@@ -138,9 +146,12 @@ func (s *supervision) watchLimits() {}
 
 // signal passes a signal of the host on to the command.
 func (s *supervision) signal(sig unix.Signal) {
+	if s.term != nil && s.term.Signal(sig) {
+		return
+	}
 	switch sig {
 	case unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT:
 	default:
-		s.box.Send('s', sig)
+		s.box.Send(inside.Signal, sig)
 	}
 }

@@ -42,6 +42,8 @@ type supervision struct {
 	host    [3]int
 	loop    relay.Loop
 	streams *relay.Streams
+	term    *relay.Terminal // nil without a terminal
+	signals *relay.Signals
 	box     *native.Sandbox
 	group   *limits.Group
 	cleaner *native.Cleaner
@@ -60,19 +62,21 @@ func (s *supervision) supervise() (err error) {
 	if err := mountPoints(r.Plan); err != nil {
 		return err
 	}
+	if err := s.connect(); err != nil {
+		return err
+	}
+	defer s.streams.Close()
+	if s.term != nil {
+		defer func() { s.term.Close(s.stopped != "" || s.failure != nil) }()
+	}
 	if err := s.limit(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
-	if s.streams, err = relay.Open(s.host, r.Plan.User.UID); err != nil {
+	if s.signals, err = s.loop.Signals(s.signal, relay.Caught[:]...); err != nil {
 		return err
 	}
-	defer s.streams.Close()
-	signals, err := s.loop.Signals(s.signal, relay.Caught[:]...)
-	if err != nil {
-		return err
-	}
-	defer signals.Close()
+	defer s.signals.Close()
 	if err := s.start(); err != nil {
 		return r.explain(err)
 	}
@@ -87,6 +91,23 @@ func (s *supervision) supervise() (err error) {
 	return s.failure
 }
 
+// connect opens the command's streams: pipes, and a terminal of its own in place of the user's.
+func (s *supervision) connect() (err error) {
+	host := s.host
+	if s.run.Options.Terminal {
+		if s.term, err = relay.OpenTerminal(host[0], host[1]); err != nil {
+			return err
+		}
+		s.term.Resume = func() { s.box.Send(inside.Signal, unix.SIGCONT) }
+		host[0], host[1] = -1, -1
+		if relay.Interactive(s.host[2], s.host[2]) {
+			host[2] = -1
+		}
+	}
+	s.streams, err = relay.Open(host, s.run.Plan.User.UID)
+	return err
+}
+
 // limit makes the cgroups, and the process that removes them should we be killed.
 func (s *supervision) limit() (err error) {
 	r := s.run
@@ -94,8 +115,13 @@ func (s *supervision) limit() (err error) {
 		return fmt.Errorf("limits: %w", err)
 	}
 	r.Box.Record.Cgroups = s.group.Dirs()
-	if len(s.group.Dirs()) > 0 {
-		s.cleaner, err = native.StartCleaner(s.group.Dirs(), nil)
+	var term *native.Terminal
+	if s.term != nil {
+		saved := s.term.Saved()
+		term = &native.Terminal{FD: saved.FD, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
+	}
+	if term != nil || len(s.group.Dirs()) > 0 {
+		s.cleaner, err = native.StartCleaner(s.group.Dirs(), term)
 	}
 	return err
 }
@@ -125,6 +151,15 @@ func (s *supervision) start() error {
 		Stdio: s.streams.Inside, Join: s.group.JoinFDs(), Filter: filter, OOMScore: 300,
 		FailStep: os.Getenv("CASEMATE_TEST_FAIL_STEP"), Watch: r.Plan.Mode != plan.Landlock,
 	}
+	if s.term != nil {
+		at.Terminal = true
+		if attributes, err := unix.IoctlGetTermios(s.host[0], unix.TCGETS2); err == nil {
+			at.Termios = *attributes
+		}
+		if size, err := unix.IoctlGetWinsize(s.host[1], unix.TIOCGWINSZ); err == nil {
+			at.Winsize = *size
+		}
+	}
 	for _, l := range limits.Rlimits(r.Set, r.Offers) {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
@@ -151,7 +186,11 @@ func (s *supervision) report(int16) {
 	case inside.Handles:
 		s.take(report.Value, handles)
 	case inside.Stopped:
-		s.box.Send(inside.Signal, unix.SIGCONT) // without a terminal there is nobody who could continue it
+		if s.term != nil {
+			s.term.Suspend()
+		} else {
+			s.box.Send(inside.Signal, unix.SIGCONT) // without a terminal there is nobody who could continue it
+		}
 	case inside.Exited:
 		s.ended(unix.WaitStatus(report.Value), nil)
 	case inside.Failed:
@@ -167,7 +206,13 @@ func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	usage, _ := s.box.Wait()
 	s.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	s.judge(status, failure)
-	s.streams.Finish(s.loop.Stop)
+	s.streams.Finish(func() {
+		if s.term != nil {
+			s.term.Finish(s.loop.Stop)
+		} else {
+			s.loop.Stop()
+		}
+	})
 }
 
 // judge says how the run ended, in the exit statuses of casemate --help.

@@ -39,7 +39,7 @@ type Record struct {
 	Reason    string      `json:"reason,omitempty"`
 	Hidden    []string    `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions
 	Protect   []string    `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
-	Hide      []string    `json:"hide,omitempty"`     // the hide patterns in force, for the review
+	Hide      [][]string  `json:"hide,omitempty"`     // the hide patterns in force, as policy.HideSets gives them
 	Cgroups   []string    `json:"cgroups,omitempty"`
 }
 

@@ -18,7 +18,8 @@ type Cleaner struct {
 // Terminal is how to restore the user's terminal.
 type Terminal struct {
 	FD      int
-	Termios unix.Termios
+	Termios []byte // struct termios2 as it was found
+	Raw     []byte // the same as the supervisor set it; if it is another by now, the user's shell was quicker
 	Reset   []byte // leaves the alternate screen, shows the cursor, ends mouse and paste modes
 }
 
@@ -49,8 +50,8 @@ const (
 
 func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *program {
 	p := &program{}
-	p.Step("leave the supervisor's session") // so that what kills its process group or terminal does not reach the cleaner
-	p.Call(unix.SYS_SETSID)
+	p.Step("leave the supervisor's process group") // what kills that does not reach the cleaner; the session must stay, for the terminal's sake
+	p.Call(unix.SYS_SETPGID, zero, zero)
 	p.Call(unix.SYS_DUP3, inside.Int(death), inside.Int(deathFD), inside.Int(unix.O_CLOEXEC))
 	keep := deathFD
 	if term != nil {
@@ -64,14 +65,12 @@ func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *pr
 	}
 	p.Step("wait for the supervisor's end")
 	p.Call(unix.SYS_READ, inside.Int(deathFD), p.Buffer(1), inside.Int(1))
-	if term != nil {
-		p.Step("restore the terminal") // TTOU is blocked like every signal here, so this works from the background
-		p.Try(unix.EIO, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS), bytesOf(p, term.Termios))
-		p.Try(unix.EIO, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
-	}
 	p.Step("remove cgroups")
 	for _, d := range dirs {
 		p.Retry(500, unix.SYS_UNLINKAT, here, p.String(d), inside.Int(unix.AT_REMOVEDIR))
+	}
+	if term != nil {
+		restore(p, term)
 	}
 	return p
 }
@@ -86,4 +85,16 @@ func (c *Cleaner) Stop() {
 	}
 	unix.Close(c.child.PIDFD)
 	c.pipe.Close()
+}
+
+// restore gives the terminal back. TTOU is blocked like every signal here, so this works from the background.
+func restore(p *program, term *Terminal) {
+	p.Step("look at the terminal")
+	now := p.Buffer(len(term.Raw))
+	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCGETS2), now)
+	p.Equal(now, p.Bytes(term.Raw), len(term.Raw))
+	p.Step("restore the terminal")
+	p.Try(unix.EAGAIN, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
+	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
+	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
 }

@@ -23,7 +23,7 @@ func terminal(p *program, at *Attach) (*inside.Slot, []handle) {
 	master := p.open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY)
 	p.Call(unix.SYS_IOCTL, master.Arg(), inside.Int(unix.TIOCSPTLCK), p.Buffer(8))
 	slave := p.Get(unix.SYS_IOCTL, master.Arg(), inside.Int(unix.TIOCGPTPEER), inside.Int(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC))
-	p.Call(unix.SYS_IOCTL, slave.Arg(), inside.Int(unix.TCSETS), bytesOf(p, at.Termios))
+	p.Call(unix.SYS_IOCTL, slave.Arg(), inside.Int(unix.TCSETS2), bytesOf(p, at.Termios))
 	p.Call(unix.SYS_IOCTL, slave.Arg(), inside.Int(unix.TIOCSWINSZ), bytesOf(p, at.Winsize))
 	p.Call(unix.SYS_IOCTL, slave.Arg(), inside.Int(unix.TIOCSCTTY), zero)
 	return &slave, []handle{{HandleTerminal, master}}

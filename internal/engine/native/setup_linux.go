@@ -15,7 +15,7 @@ import (
 // Attach is what connects one sandbox to its supervisor: descriptors of this process that the child inherits.
 type Attach struct {
 	Control  int    // pid 1's end of the control socket
-	Stdio    [3]int // the command's standard streams; ignored with Terminal
+	Stdio    [3]int // the command's standard streams; -1 is its terminal
 	Terminal bool   // give the command a terminal of its own
 	Join     []int  // cgroup.procs files, open for writing
 	Filter   []unix.SockFilter
@@ -24,7 +24,7 @@ type Attach struct {
 	OOMScore int          // added to the kernel's score, so that the sandbox goes before the user's own programs
 	LastCap  int          // the highest capability that this kernel knows
 	Winsize  unix.Winsize // of the user's terminal
-	Termios  unix.Termios // of the user's terminal
+	Termios  unix.Termios // of the user's terminal, as struct termios2
 	FailStep string       // name or number of a set-up step that shall fail, for the proof that nothing runs then
 	Watch    bool         // hand out the sandbox's /proc and workspace, for the supervisor to watch
 
@@ -487,7 +487,7 @@ func standardStreams(p *program, at *Attach, term *inside.Slot) {
 	p.Step("standard streams")
 	for i, fd := range at.Stdio {
 		from := inside.Int(fd)
-		if term != nil {
+		if fd < 0 {
 			from = term.Arg()
 		}
 		p.Call(unix.SYS_DUP3, from, inside.Int(i), zero)

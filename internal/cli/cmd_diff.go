@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
+)
+
+func diffCommand() command {
+	return command{
+		name: "diff", args: "[PATH...]", summary: "show what the sandbox changed",
+		example: "casemate diff --stat",
+		help: `
+Shows the held changes of the project's newest sandbox as git would. Changes that
+the host would execute by itself (git hooks, editor tasks, CI, agent settings) are
+marked; built files, which the project's gitignore covers, are counted only. Into a
+file or pipe it writes a patch that git apply takes.`,
+		exits: "125  the changes could not be read",
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			id := fs.String("sandbox", "", "the `SANDBOX` to look at; default: the project's newest")
+			stat := fs.Bool("stat", false, "a table of files with the number of changed lines")
+			names := fs.Bool("name-only", false, "only the names")
+			built := fs.Bool("built", false, "list built files one by one")
+			asJSON := fs.Bool("json", false, "print JSON")
+			return func(std *IO, args []string) error {
+				return withReview(std, *id, *asJSON, func(r *session.Review) error {
+					ctx := context.Background()
+					changes, err := r.Changes(ctx, workspace.ChangeOptions{Paths: args, Built: *built})
+					if err != nil {
+						return err
+					}
+					switch {
+					case *asJSON:
+						if err := r.Count(ctx, changes); err != nil {
+							return err
+						}
+						return workspace.WriteJSON(std.Out, changes)
+					case *names:
+						return workspace.WriteNames(std.Out, changes)
+					case *stat:
+						if err := r.Count(ctx, changes); err != nil {
+							return err
+						}
+						return workspace.WriteStat(std.Out, changes)
+					}
+					return r.Diff(ctx, std.Out, changes, workspace.DiffOptions{Terminal: isTerminal(std.Out), Color: std.Color})
+				})
+			}
+		},
+	}
+}
+
+// withReview opens the layer. Having none is no error: there is nothing to show, apply or discard.
+func withReview(std *IO, id string, asJSON bool, f func(*session.Review) error) error {
+	person, err := session.Self()
+	if err != nil {
+		return err
+	}
+	r, err := session.OpenReview(person, id)
+	if errors.Is(err, session.ErrNoChanges) {
+		if asJSON {
+			fmt.Fprintln(std.Out, "[]")
+		}
+		fmt.Fprintln(std.Err, "casemate: no sandbox holds changes of this project")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for _, o := range r.Others {
+		fmt.Fprintf(std.Err, "casemate: sandbox %s holds changes of this project too (--sandbox %s)\n", o, o)
+	}
+	return f(r)
+}
+
+func applyCommand() command {
+	return command{
+		name: "apply", args: "[PATH...]", summary: "let held changes reach the project",
+		example: "casemate apply --dry-run",
+		help: `
+Carries the held changes of the project's newest sandbox to the project, all or the
+given paths. Three kinds stay behind unless you ask for them: changes that the host
+would execute by itself (--with-protected, which shows each before it asks), built
+files (--built), and conflicts, where the host changed the file too
+(--overwrite PATH). Applied changes leave the layer; each file arrives whole or not
+at all, also if the machine stops.`,
+		exits: `
+1    some changes stayed behind; they are named
+125  the changes could not be read or written`,
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			var overwrite list
+			id := fs.String("sandbox", "", "the `SANDBOX` to apply; default: the project's newest")
+			protected := fs.Bool("with-protected", false, "also what the host would execute; shown, and asked for on a terminal")
+			yes := fs.Bool("yes", false, "do not ask")
+			built := fs.Bool("built", false, "also what the project's gitignore covers")
+			dry := fs.Bool("dry-run", false, "say what would be done, and do nothing")
+			asJSON := fs.Bool("json", false, "print JSON")
+			fs.Var(&overwrite, "overwrite", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
+			return func(std *IO, args []string) error {
+				return withReview(std, *id, *asJSON, func(r *session.Review) error {
+					o := workspace.ApplyOptions{Paths: args, Built: *built, Overwrite: overwrite, DryRun: *dry}
+					if *protected {
+						consent, err := askConsent(std, r, args, *yes || *dry)
+						if err != nil {
+							return err
+						}
+						o.Consent = consent
+					}
+					return apply(std, r, o, *asJSON)
+				})
+			}
+		},
+	}
+}
+
+// askConsent shows the protected changes and asks for them one by one. The answer is bound to exactly what was shown.
+func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[string]string, error) {
+	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{Paths: paths})
+	if err != nil {
+		return nil, err
+	}
+	consent := map[string]string{}
+	in := bufio.NewReader(std.In)
+	for _, c := range changes {
+		if c.Protected == "" || c.Refused != "" {
+			continue
+		}
+		if !yes {
+			if !isTerminal(std.In) {
+				return nil, coded{errors.New("protected changes need consent, and there is no terminal to ask on"), "casemate diff shows them; casemate apply --with-protected --yes takes them", exitProblem}
+			}
+			if err := r.Diff(context.Background(), std.Out, []workspace.Change{c}, workspace.DiffOptions{Terminal: true, Color: std.Color}); err != nil {
+				return nil, err
+			}
+			fmt.Fprintf(std.Out, "%s: %s. Let it reach the host? [y/N] ", workspace.Visible(c.Path), c.Protected)
+			answer, err := in.ReadString('\n')
+			if err != nil || (answer != "y\n" && answer != "yes\n") {
+				continue
+			}
+		}
+		consent[c.Path] = c.Digest
+	}
+	return consent, nil
+}
+
+func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) error {
+	outcomes, err := r.Apply(context.Background(), o)
+	if asJSON {
+		if e := encode(std.Out, outcomes); e != nil {
+			return e
+		}
+	} else {
+		printOutcomes(std.Out, outcomes)
+	}
+	if err != nil {
+		return err
+	}
+	for _, out := range outcomes {
+		if out.Status == workspace.Held || out.Status == workspace.Failed {
+			return exitStatus(exitProblem)
+		}
+	}
+	if o.DryRun {
+		return nil
+	}
+	return r.Done()
+}
+
+func printOutcomes(w io.Writer, outcomes []workspace.Outcome) {
+	done := map[workspace.Status]int{}
+	for _, out := range outcomes {
+		done[out.Status]++
+		if out.Status == workspace.Held || out.Status == workspace.Failed {
+			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, workspace.Visible(out.Path), out.Why)
+		}
+	}
+	for _, s := range []workspace.Status{workspace.Applied, workspace.Planned, workspace.Held, workspace.Failed} {
+		if n := done[s]; n > 0 {
+			fmt.Fprintf(w, "%d %s\n", n, s)
+		}
+	}
+	if len(outcomes) == 0 {
+		fmt.Fprintln(w, "no changes")
+	}
+}
+
+func discardCommand() command {
+	return command{
+		name: "discard", summary: "throw the held changes away",
+		example: "casemate discard --yes",
+		help: `
+Removes the change layer of the project's newest sandbox. The sandbox's own home,
+with what tools have left there, stays; casemate rm --home removes it.`,
+		exits: `
+1    not confirmed
+125  the sandbox is running, or the layer could not be removed`,
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			id := fs.String("sandbox", "", "the `SANDBOX` to discard; default: the project's newest")
+			yes := fs.Bool("yes", false, "do not ask")
+			return func(std *IO, _ []string) error {
+				return withReview(std, *id, false, func(r *session.Review) error {
+					if !*yes && isTerminal(std.In) {
+						changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+						if err != nil {
+							return err
+						}
+						fmt.Fprintf(std.Out, "%s. Throw them away? [y/N] ", workspace.Summarize(changes))
+						answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+						if answer != "y\n" && answer != "yes\n" {
+							return exitStatus(exitProblem)
+						}
+					}
+					if err := r.Discard(); err != nil {
+						return err
+					}
+					fmt.Fprintf(std.Err, "casemate: discarded the changes of %s\n", r.Box.Record.ID)
+					return nil
+				})
+			}
+		},
+	}
+}

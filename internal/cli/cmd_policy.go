@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/session"
+)
+
+func policyCommand() command {
+	return command{
+		name: "policy", args: "show|check|schema|reference", summary: "show, check and explain the policy",
+		example: "casemate policy show",
+		help: `
+show       the merged policy with the origin of each value
+check      reads all policy files and names every mistake with file:line:column
+schema     the JSON Schema of policy files, for editors
+reference  every key with its meaning, type, default and an example (Markdown)`,
+		exits: "125  a policy file is wrong; the message says where and how to mend it",
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			var f policy.Flags
+			policyFlags(fs, &f)
+			asJSON := fs.Bool("json", false, "print JSON")
+			return func(std *IO, args []string) error {
+				if len(args) != 1 {
+					return usageError(errors.New("policy needs one of: show, check, schema, reference"), "casemate policy show")
+				}
+				switch args[0] {
+				case "schema":
+					_, err := std.Out.Write(policy.Schema())
+					return err
+				case "reference":
+					_, err := std.Out.Write(policy.Reference())
+					return err
+				case "show", "check":
+					return showPolicy(std, f, args[0] == "check", *asJSON)
+				}
+				return usageError(fmt.Errorf("policy has no part %q", args[0]), "casemate policy show|check|schema|reference")
+			}
+		},
+	}
+}
+
+func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
+	person, err := session.Self()
+	if err != nil {
+		return err
+	}
+	tiers, err := person.Load(person.FindProject(), f)
+	if err != nil {
+		return err
+	}
+	merged, err := policy.Merge(tiers.Sources)
+	if err != nil {
+		return err
+	}
+	if check {
+		if errs := policy.NotInThisVersion(merged); len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+		for _, w := range merged.Ignored {
+			fmt.Fprintf(std.Err, "casemate: %s:%d: %s widens and is not approved (casemate trust)\n", session.PolicyFile, w.Line, w.Key)
+		}
+		fmt.Fprintf(std.Out, "%d policy files are in order\n", len(tiers.Sources)-1)
+		return nil
+	}
+	values := merged.Explain()
+	if asJSON {
+		return encode(std.Out, values)
+	}
+	for _, v := range values {
+		fmt.Fprintf(std.Out, "%-18s %-28s %s\n", v.Key, v.Value, v.From)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/session"
+	"casemate.dev/internal/store"
+)
+
+func psCommand() command {
+	return command{
+		name: "ps", summary: "list running and kept sandboxes",
+		example: "casemate ps -a",
+		help: `
+Lists the sandboxes that run now. With -a also those whose changes are kept, and
+the homes that sandboxes have, each with its size on disk and its age.`,
+		exits: "125  the state directory cannot be read",
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			all := fs.Bool("a", false, "also kept layers and homes")
+			asJSON := fs.Bool("json", false, "print JSON")
+			return func(std *IO, args []string) error {
+				if len(args) > 0 {
+					return usageError(fmt.Errorf("ps takes no argument, and got %q", args[0]), "casemate ps -a")
+				}
+				st, err := openStore()
+				if err != nil {
+					return err
+				}
+				rows, err := st.Usage(*all)
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return encode(std.Out, rows)
+				}
+				printUsage(std, rows, *all)
+				return nil
+			}
+		},
+	}
+}
+
+func openStore() (*store.Store, error) {
+	p, err := session.Self()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(p.StateHome, p.Home)
+}
+
+func printUsage(std *IO, rows []store.Row, all bool) {
+	if len(rows) == 0 {
+		if all {
+			fmt.Fprintln(std.Err, "casemate: nothing runs and nothing is kept")
+		} else {
+			fmt.Fprintln(std.Err, "casemate: nothing runs (casemate ps -a lists what is kept)")
+		}
+		return
+	}
+	fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", "ID", "STATE", "SIZE", "AGE", "PROJECT", "COMMAND")
+	for _, r := range rows {
+		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(strings.Join(r.Command, " "), 20))
+	}
+}
+
+// tail keeps the end of a path, which tells more than its beginning; head keeps the beginning of a command.
+func tail(s string, n int) string {
+	s = printable(s)
+	if len(s) > n {
+		return "…" + s[len(s)-n+1:]
+	}
+	return s
+}
+
+func head(s string, n int) string {
+	s = printable(s)
+	if len(s) > n {
+		return s[:n-1] + "…"
+	}
+	return s
+}
+
+// printable shows control bytes as question marks: a name comes from whoever made the directory.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+func age(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}

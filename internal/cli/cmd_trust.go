@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/session"
+)
+
+func trustCommand() command {
+	return command{
+		name: "trust", summary: "approve what the project's policy file widens",
+		example: "casemate trust --yes",
+		help: `
+A project's casemate.yaml lies where an agent can write. What it narrows holds at
+once; what it widens has no effect until you approve exactly these bytes. This
+shows the widening lines, and asks. A changed file asks again.`,
+		exits: `
+1    not approved
+125  the policy could not be read`,
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			yes := fs.Bool("yes", false, "approve without asking")
+			revoke := fs.Bool("revoke", false, "withdraw the approval")
+			asJSON := fs.Bool("json", false, "print the widening lines as JSON and change nothing")
+			return func(std *IO, _ []string) error {
+				person, err := session.Self()
+				if err != nil {
+					return err
+				}
+				tiers, err := person.Load(person.FindProject(), policy.Flags{})
+				if err != nil {
+					return err
+				}
+				if tiers.Project == nil {
+					return hinted(errors.New("this project has no "+session.PolicyFile), "casemate init writes one")
+				}
+				if *revoke {
+					return person.Approve(tiers.Project, false)
+				}
+				widened := policy.Widening(tiers.Project.Doc, tiers.Sources...)
+				if *asJSON {
+					return encode(std.Out, struct {
+						File    string           `json:"file"`
+						Digest  string           `json:"digest"`
+						Trusted bool             `json:"trusted"`
+						Widens  []policy.Widened `json:"widens"`
+					}{tiers.Project.Path, tiers.Project.Digest, tiers.Project.Trusted, widened})
+				}
+				return askTrust(std, person, tiers.Project, widened, *yes)
+			}
+		},
+	}
+}
+
+func askTrust(std *IO, person session.Person, own *session.ProjectPolicy, widened []policy.Widened, yes bool) error {
+	switch {
+	case len(widened) == 0:
+		fmt.Fprintf(std.Out, "%s only narrows; there is nothing to approve\n", own.Path)
+		return nil
+	case own.Trusted:
+		fmt.Fprintf(std.Out, "%s is approved as it is\n", own.Path)
+		return nil
+	}
+	fmt.Fprintf(std.Out, "%s would widen:\n", own.Path)
+	for _, w := range widened {
+		fmt.Fprintf(std.Out, "  %s:%d  %s: %s\n", session.PolicyFile, w.Line, w.Key, printable(w.Text))
+	}
+	if !yes {
+		if !isTerminal(std.In) {
+			return coded{errors.New("not approved: there is no terminal to ask on"), "casemate trust --yes approves exactly these lines", exitProblem}
+		}
+		fmt.Fprint(std.Out, "Approve exactly these bytes? [y/N] ")
+		answer, _ := bufio.NewReader(std.In).ReadString('\n')
+		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+			return exitStatus(exitProblem)
+		}
+	}
+	if err := person.Approve(own, true); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.Out, "approved %s\n", own.Digest)
+	return nil
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+func completionCommand() command {
+	return command{
+		name: "completion", args: "bash|zsh|fish", summary: "print a shell completion script",
+		example: "casemate completion bash > ~/.local/share/bash-completion/completions/casemate",
+		help:    "Prints the script for your shell. It asks casemate itself for the words, so it\nnever grows old.",
+		exits:   "",
+		flags: func(*flag.FlagSet) func(*IO, []string) error {
+			return func(std *IO, args []string) error {
+				if len(args) == 1 {
+					if script, ok := scripts()[args[0]]; ok {
+						fmt.Fprint(std.Out, script)
+						return nil
+					}
+				}
+				return usageError(errors.New("completion needs one of: bash, zsh, fish"), "casemate completion bash")
+			}
+		},
+	}
+}
+
+func scripts() map[string]string {
+	return map[string]string{
+		"bash": `_casemate() {
+	local IFS=$'\n'
+	COMPREPLY=($(casemate __complete "${COMP_WORDS[@]:1:COMP_CWORD}"))
+	[ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -F _casemate casemate
+`,
+		"zsh": `#compdef casemate
+_casemate() {
+	local -a words_
+	words_=("${(@f)$(casemate __complete "${(@)words[2,CURRENT]}")}")
+	if [[ -n $words_ ]]; then compadd -a words_; else _files; fi
+}
+compdef _casemate casemate
+`,
+		"fish": `complete -c casemate -a '(casemate __complete (commandline -opc)[2..] (commandline -ct))'
+`,
+	}
+}
+
+// complete prints the words that the last one may become: commands, a command's flags, or sandboxes.
+func complete(w io.Writer, words []string) {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	last := words[len(words)-1]
+	for _, candidate := range candidates(words, last) {
+		if strings.HasPrefix(candidate, last) {
+			fmt.Fprintln(w, candidate)
+		}
+	}
+}
+
+func candidates(words []string, last string) (list []string) {
+	if len(words) == 1 {
+		for _, c := range commands() {
+			list = append(list, c.name)
+		}
+		return list
+	}
+	for _, c := range commands() {
+		if c.name != words[0] {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(last, "-"):
+			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+			c.flags(fs)
+			fs.VisitAll(func(f *flag.Flag) { list = append(list, "--"+f.Name) })
+		case c.name == "rm":
+			list = sandboxNames()
+		case c.name == "policy" || c.name == "completion":
+			list = strings.Split(c.args, "|")
+		}
+	}
+	return list
+}
+
+func sandboxNames() (names []string) {
+	st, err := openStore()
+	if err != nil {
+		return nil
+	}
+	boxes, err := st.List()
+	if err != nil {
+		return nil
+	}
+	for _, b := range boxes {
+		names = append(names, b.Record.ID)
+	}
+	return names
+}

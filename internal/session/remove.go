@@ -1,0 +1,67 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"casemate.dev/internal/engine/native"
+	"casemate.dev/internal/store"
+	"casemate.dev/internal/syscalls"
+	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
+)
+
+// Remove deletes a sandbox with its layer, and with home the home of its project.
+func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
+	if err := box.Lock(); err != nil {
+		if !errors.Is(err, store.ErrRunning) || !force {
+			return &Refusal{err, "wait for its end, or end it: casemate rm --force " + box.Record.ID}
+		}
+		if err := end(box); err != nil {
+			return err
+		}
+	}
+	defer box.Unlock()
+	if err := workspace.Discard(context.Background(), box.Layer()); err != nil {
+		return fmt.Errorf("layer of %s: %w", box.Record.ID, err)
+	}
+	if err := os.RemoveAll(box.Dir); err != nil {
+		return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
+	}
+	if !home || box.Record.Project == "" {
+		return nil
+	}
+	return workspace.Discard(context.Background(), filepath.Join(st.Project(box.Record.Project), "home"))
+}
+
+// end asks the supervisor to end its sandbox, and takes the lock that it leaves. The process is named by its record only while it holds the
+// lock, so its number cannot have become another's.
+func end(box *store.Sandbox) error {
+	if box.Record.PID <= 1 {
+		return fmt.Errorf("sandbox %s: its supervisor is not known yet; try again", box.Record.ID)
+	}
+	if err := unix.Kill(box.Record.PID, unix.SIGKILL); err != nil {
+		return fmt.Errorf("end sandbox %s: %w", box.Record.ID, err)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		err := box.Lock()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Steps names the set-up steps that the engine takes for the plan.
+func (r *Run) Steps() ([]string, error) {
+	filter, err := syscalls.Compile(syscalls.Options{Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename})
+	if err != nil {
+		return nil, err
+	}
+	return native.Program(r.Plan, native.Attach{Filter: filter, Terminal: r.Options.Terminal, Watch: true, Join: []int{0}}).Steps(), nil
+}

@@ -1,0 +1,124 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
+)
+
+// Review is a sandbox's change layer, opened to be looked at, applied or discarded.
+type Review struct {
+	*workspace.Layer
+	Box    *store.Sandbox
+	Others []string // other sandboxes of the same project that hold changes
+}
+
+// OpenReview opens the layer of the named sandbox, or of the project's newest one.
+func OpenReview(p Person, id string) (*Review, error) {
+	st, err := store.Open(p.StateHome, p.Home)
+	if err != nil {
+		return nil, err
+	}
+	box, others, err := chooseSandbox(st, p.FindProject(), id)
+	if err != nil {
+		return nil, err
+	}
+	rec := box.Record
+	classify, err := classifier(rec)
+	if err != nil {
+		return nil, err
+	}
+	layer, err := workspace.OpenLayer(workspace.LayerOptions{
+		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), Born: rec.Born, Mounted: rec.Mounted, Classifier: classify,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
+	}
+	return &Review{layer, box, others}, nil
+}
+
+func chooseSandbox(st *store.Store, project, id string) (*store.Sandbox, []string, error) {
+	if id != "" {
+		box, err := st.Find(id)
+		if err == nil && !box.HasLayer() {
+			err = fmt.Errorf("sandbox %s holds no changes", box.Record.ID)
+		}
+		return box, nil, err
+	}
+	list, err := st.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	var found *store.Sandbox
+	var others []string
+	for _, b := range list {
+		if b.Record.Project != project || !b.HasLayer() {
+			continue
+		}
+		if found == nil {
+			found = b
+		} else {
+			others = append(others, b.Record.ID)
+		}
+	}
+	if found == nil {
+		return nil, nil, ErrNoChanges
+	}
+	return found, others, nil
+}
+
+// ErrNoChanges says that no sandbox holds changes of the project.
+var ErrNoChanges = errors.New("no sandbox holds changes of this project")
+
+// classifier answers from what the run recorded, not from the policy of today: what was hidden then was not seen.
+func classifier(rec store.Record) (workspace.Classifier, error) {
+	var hide []*policy.Paths
+	for _, set := range rec.Hide {
+		m, err := policy.CompilePaths(set)
+		if err != nil {
+			return workspace.Classifier{}, err
+		}
+		hide = append(hide, m)
+	}
+	protect, err := policy.CompilePaths(rec.Protect)
+	if err != nil {
+		return workspace.Classifier{}, err
+	}
+	return workspace.Classifier{
+		Hidden: func(rel string, dir bool) bool {
+			if slices.Contains(rec.Hidden, rel) {
+				return true
+			}
+			return slices.ContainsFunc(hide, func(m *policy.Paths) bool { hidden, _ := m.Match(rel, dir); return hidden })
+		},
+		Protected: func(rel string) (string, bool) { return workspace.ProtectedPath(rel, protect) },
+		Marked:    func(rel string) (string, bool) { return workspace.MarkedPath(rel, nil) },
+	}, nil
+}
+
+// Done removes the sandbox once its layer holds nothing any more.
+func (r *Review) Done() error {
+	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+	if err != nil || len(changes) > 0 {
+		return err
+	}
+	return r.Discard()
+}
+
+// Discard removes the sandbox with its layer; the home stays.
+func (r *Review) Discard() error {
+	if err := r.Box.Lock(); err != nil {
+		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
+	}
+	defer r.Box.Unlock()
+	if err := workspace.Discard(context.Background(), r.Box.Layer()); err != nil {
+		return fmt.Errorf("layer of %s: %w", r.Box.Record.ID, err)
+	}
+	return os.RemoveAll(r.Box.Dir)
+}

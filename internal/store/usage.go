@@ -1,0 +1,76 @@
+package store
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Row is one thing that takes room: a sandbox that runs or whose changes are kept, or a home.
+type Row struct {
+	ID      string    `json:"id"`
+	State   string    `json:"state"` // running, kept or home
+	Size    int64     `json:"size"`  // bytes on disk
+	Since   time.Time `json:"since"` // of the start, or of the last use
+	Project string    `json:"project,omitempty"`
+	Command []string  `json:"command,omitempty"`
+	Mode    string    `json:"mode,omitempty"`
+	Exit    int       `json:"exit"`
+	Reason  string    `json:"reason,omitempty"`
+	PID     int       `json:"pid,omitempty"` // of the supervisor, while it runs
+}
+
+// Usage lists what runs, and with all what is kept.
+func (s *Store) Usage(all bool) ([]Row, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	rows := []Row{}
+	for _, b := range list {
+		if !b.Running && !all {
+			continue
+		}
+		r := Row{ID: b.Record.ID, State: "kept", Size: Size(b.Dir), Since: b.Record.Started, Project: b.Record.Project, Command: b.Record.Command, Mode: b.Record.Mode, Exit: b.Record.Exit, Reason: b.Record.Reason}
+		if b.Running {
+			r.State, r.PID = "running", b.Record.PID
+		}
+		rows = append(rows, r)
+	}
+	if !all {
+		return rows, nil
+	}
+	homes, err := filepath.Glob(filepath.Join(s.Root, "projects", "*", "home"))
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range homes {
+		dir := filepath.Dir(h)
+		project, _ := os.ReadFile(filepath.Join(dir, "project"))
+		r := Row{ID: filepath.Base(dir)[:8], State: "home", Size: Size(h), Project: string(project)}
+		if st, err := os.Stat(h); err == nil {
+			r.Since = st.ModTime()
+		}
+		rows = append(rows, r)
+	}
+	return rows, nil
+}
+
+// Size is what a tree takes on disk, as far as it can be read; links are not followed.
+func Size(root string) int64 {
+	var total int64
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		var st unix.Stat_t
+		if unix.Lstat(path, &st) == nil {
+			total += st.Blocks * 512
+		}
+		return nil
+	})
+	return total
+}
