@@ -98,6 +98,7 @@ type Env struct {
 	HostPID   int               `json:"host_pid,omitempty"`
 	HostMark  string            `json:"host_mark,omitempty"` // in that process's command line
 	HostNS    map[string]string `json:"host_ns,omitempty"`   // the links in /proc/self/ns of the host
+	HostPts   uint64            `json:"host_pts,omitempty"`  // the device number of the host's devpts
 	HostGID   int               `json:"host_gid,omitempty"`  // a supplementary group of the caller
 	GroupFile string            `json:"group_file,omitempty"`
 	Home      string            `json:"home,omitempty"`

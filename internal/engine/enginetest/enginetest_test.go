@@ -1,11 +1,15 @@
 package enginetest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // probe is the program that the tests start: CASEMATE_PROBE, or one built here.
@@ -16,6 +20,12 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	if os.Getuid() == 0 {
+		// A supplementary group, for the attacks that keep it.
+		if err := syscall.Setgroups([]int{os.Getgid(), 54321}); err != nil {
+			panic(err)
+		}
+	}
 	if probe = os.Getenv("CASEMATE_PROBE"); probe != "" {
 		return m.Run()
 	}
@@ -67,14 +77,9 @@ func TestControls(t *testing.T) {
 		name, value, _ := strings.Cut(kv, "=")
 		t.Setenv(name, value)
 	}
-	leaked, err := os.Open("/etc") // a descriptor that the attacks inherit
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer leaked.Close()
 	var results []Result
 	for _, c := range Cases() {
-		results = append(results, control(t, runner, f, c, leaked))
+		results = append(results, control(t, runner, f, c))
 	}
 	for i, r := range f.Verify(results, "") {
 		if i >= len(results) {
@@ -86,26 +91,83 @@ func TestControls(t *testing.T) {
 	}
 }
 
-func control(t *testing.T, runner Runner, f *Fixtures, c Case, leaked *os.File) Result {
+func control(t *testing.T, runner Runner, f *Fixtures, c Case) Result {
 	if c.Control == AsRoot && os.Getuid() != 0 || c.Control == None {
 		return Result{ID: c.ID, Verdict: NotRun}
 	}
-	if c.Group != "fds" {
-		if c.Env && c.ID == "P06.loader" {
-			t.Setenv("PYTHONSTARTUP", "/nonexistent/PYTHONSTARTUP")
-		}
-		return runner.RunControl(c)
+	if c.Group == "fds" && c.Control == Outside {
+		return controlWithFiles(t, f, c)
 	}
-	return controlWithFiles(t, runner, f, c, leaked)
+	if c.Env {
+		runner.Extra = f.Environ()
+	}
+	return runner.RunControl(c)
 }
 
-// controlWithFiles starts a probe as a careless launcher would: with a host file as stdin, stdout and stderr, or with a socket, and with a
-// descriptor left open.
-func controlWithFiles(t *testing.T, runner Runner, f *Fixtures, c Case, leaked *os.File) Result {
-	if c.Control == Scratch {
-		return runner.RunControl(c)
+// controlWithFiles starts a probe as a careless launcher would: with host files opened for reading and writing as stdout and stderr, a socket
+// or a terminal as stdin, and a directory left open.
+func controlWithFiles(t *testing.T, f *Fixtures, c Case) Result {
+	t.Helper()
+	out, err := os.OpenFile(filepath.Join(t.TempDir(), "out"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return Result{ID: c.ID, Verdict: NotRun}
+	defer out.Close()
+	leaked, err := os.Open("/etc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leaked.Close()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdin := os.NewFile(uintptr(pair[0]), "socket")
+	other := os.NewFile(uintptr(pair[1]), "socket")
+	defer stdin.Close()
+	defer other.Close()
+	if c.ID == "T08.terminal" {
+		master, slave := openTerminal(t)
+		defer master.Close()
+		defer slave.Close()
+		stdin = slave
+	}
+	cmd := exec.Command(probe, "control", "--json", c.ID)
+	cmd.Env = append(os.Environ(), f.Env.Environ())
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, out, out
+	cmd.ExtraFiles = []*os.File{leaked}
+	if err := cmd.Run(); err != nil {
+		t.Logf("%s: %v", c.ID, err)
+	}
+	if _, err := out.Seek(0, 0); err != nil {
+		t.Fatal(err)
+	}
+	results, other2, err := ReadResults(out)
+	if err != nil || len(results) != 1 {
+		t.Fatalf("%s: %d results, %q, %v", c.ID, len(results), other2, err)
+	}
+	return results[0]
+}
+
+// openTerminal makes a pseudo-terminal of the host's.
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, slave
 }
 
 func judge(t *testing.T, c Case, r Result) {

@@ -25,10 +25,10 @@ func Inherited() []int {
 }
 
 func fdCases() []Case {
-	stdio := func(id, title string, attack func(fd int) (string, bool)) Case {
-		return Case{ID: id, Group: "fds", Title: title, Guarantee: fdsClosed, Control: Outside, Attack: func(*Env) Outcome {
+	stdio := func(id, title string, attack func(e *Env, fd int) (string, bool)) Case {
+		return Case{ID: id, Group: "fds", Title: title, Guarantee: fdsClosed, Control: Outside, Attack: func(e *Env) Outcome {
 			for fd := range 3 {
-				if what, bad := attack(fd); bad {
+				if what, bad := attack(e, fd); bad {
 					return open("descriptor %d: %s", fd, what)
 				}
 			}
@@ -61,40 +61,36 @@ func fdCases() []Case {
 			}
 			return held("only 0, 1 and 2")
 		}},
-		stdio("D04.regular", "hold a file of the host as stdin, stdout or stderr", func(fd int) (string, bool) {
+		stdio("D04.regular", "hold a file of the host as stdin, stdout or stderr", func(e *Env, fd int) (string, bool) {
 			var st unix.Stat_t
 			if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 				return "", false
 			}
 			return "a regular file", true
 		}),
-		stdio("D04.reopen", "reopen it with more rights than were given", func(fd int) (string, bool) {
+		stdio("D04.reopen", "reopen it with more rights than were given", func(e *Env, fd int) (string, bool) {
 			var st unix.Stat_t
 			if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 				return "", false
 			}
 			return "reopened for reading and writing", canOpen("/proc/self/fd/"+itoa(fd), unix.O_RDWR) == nil
 		}),
-		stdio("D04.seek", "seek, read or truncate it", func(fd int) (string, bool) {
+		stdio("D04.seek", "seek, read or truncate it", func(e *Env, fd int) (string, bool) {
 			_, err := unix.Seek(fd, 0, 1)
 			var st unix.Stat_t
 			return "it can be positioned", err == nil && unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 		}),
-		stdio("E14.socket", "hold a socket, over which descriptors could be passed (SCM_RIGHTS)", func(fd int) (string, bool) {
+		stdio("E14.socket", "hold a socket, over which descriptors could be passed (SCM_RIGHTS)", func(e *Env, fd int) (string, bool) {
 			var st unix.Stat_t
 			return "a socket", unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 		}),
-		stdio("T08.terminal", "hold the user's terminal", func(fd int) (string, bool) {
-			// A terminal of the sandbox's own has a number in the sandbox's own devpts.
-			_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-			if err != nil {
+		stdio("T08.terminal", "hold the user's terminal", func(e *Env, fd int) (string, bool) {
+			// A terminal of the sandbox's own is a file of the sandbox's own devpts.
+			var st unix.Stat_t
+			if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil || unix.Fstat(fd, &st) != nil || st.Dev != e.HostPts {
 				return "", false
 			}
-			var mine, its unix.Stat_t
 			link, _ := os.Readlink("/proc/self/fd/" + itoa(fd))
-			if unix.Fstat(fd, &its) == nil && unix.Stat("/dev/pts", &mine) == nil && mine.Dev == its.Dev {
-				return "", false
-			}
 			return "a terminal of the host, " + link, true
 		}),
 	}
@@ -112,7 +108,8 @@ func ttyCases() []Case {
 		own("T01.tiocsti", "type into a terminal: TIOCSTI", "dev.tty.legacy_tiocsti", unix.TIOCSTI, refusedOrIO),
 		own("T01.high-bits", "the same with high bits set in the request (CVE-2019-10063)", "dev.tty.legacy_tiocsti", 1<<32|unix.TIOCSTI, refusedOrIO),
 		own("T03.tioclinux", "paste on a console: TIOCLINUX", "", unix.TIOCLINUX, eperm),
-		own("T03.tioccons", "take the console's output: TIOCCONS", "", unix.TIOCCONS, eperm),
+		{ID: "T03.tioccons", Group: "tty", Title: "take the console's output: TIOCCONS", Guarantee: injection, Control: None,
+			NoControl: "where it succeeds it takes the machine's console", Attack: func(*Env) Outcome { return onOwnTerminal(unix.TIOCCONS, eperm) }},
 		{ID: "T01.inherited", Group: "tty", Title: "type into the terminal on stdin, stdout, stderr or /dev/tty", Guarantee: injection, Control: None,
 			NoControl: "the whole-binary test holds the terminal; T01.tiocsti shows that the call would work", Attack: func(*Env) Outcome {
 				fds := []int{0, 1, 2}

@@ -45,6 +45,9 @@ func NewFixtures(dir, probe string, uid, gid int) (*Fixtures, error) {
 		Work: f.Work, Home: f.Home, StateDir: filepath.Join(f.State, "casemate"), Canary: filepath.Join(dir, "outside", "canary"),
 		UID: os.Getuid(), HostNS: hostNamespaces(), Tokens: map[string]string{}, HostVars: map[string]string{},
 	}
+	if st, err := os.Stat("/dev/pts"); err == nil {
+		f.Env.HostPts = st.Sys().(*syscall.Stat_t).Dev
+	}
 	steps := []func(string) error{f.makeOutside, f.makeHome, f.makeProject, f.makeShared, f.makeListeners, f.makeTarget, f.makeGroup}
 	for _, step := range steps {
 		if err := step(probe); err != nil {
@@ -56,13 +59,12 @@ func NewFixtures(dir, probe string, uid, gid int) (*Fixtures, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
-	for name, token := range f.tokens {
-		f.Env.Tokens[name] = digest(token)
-	}
-	f.Env.HostVars = map[string]string{}
 	for _, kv := range f.Environ() {
 		name, value, _ := strings.Cut(kv, "=")
 		f.Env.HostVars[name] = digest(value)
+	}
+	for name, token := range f.tokens {
+		f.Env.Tokens[name] = digest(token)
 	}
 	f.before = snapshot(f.Dir, f.State)
 	return f, nil

@@ -28,7 +28,7 @@ type Result struct {
 // Names of the variables by which the probe's processes tell each other what to do.
 const (
 	envVar    = "CASEMATE_PROBE_ENV" // the Env as JSON
-	resultVar = "CASEMATE_PROBE_FD" // where the outcome goes
+	resultVar = "CASEMATE_PROBE_FD"  // where the outcome goes
 	resultFD  = 1021
 )
 
@@ -89,6 +89,7 @@ func Attack(id string, fds []int) error {
 type Runner struct {
 	Probe string // the program
 	Env   *Env
+	Extra []string // variables beyond the own ones
 }
 
 // Run runs one case and judges what is left of it.
@@ -122,7 +123,7 @@ func (r Runner) start(c Case) (Outcome, error) {
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, envVar) })
 	p, err := os.StartProcess(r.Probe, []string{"casemate-probe", "case", c.ID}, &os.ProcAttr{
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
-		Env:   append(env, r.Env.Environ(), resultVar+"=1"),
+		Env:   append(append(env, r.Extra...), r.Env.Environ(), resultVar+"=1"),
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	})
 	_ = unix.Close(resultFD)
