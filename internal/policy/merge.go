@@ -28,7 +28,7 @@ func Merge(sources []Source) (*Policy, error) {
 		m.apply(src)
 	}
 	m.readonlyWins()
-	m.levelOnly = len(m.sources) == 0
+	m.levelOnly = !slices.ContainsFunc(m.sources, func(s Source) bool { return len(s.Doc.entries) > 0 })
 	if err := m.errs.orNil(); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,7 @@ func TestMerge(t *testing.T) {
 		{"whatever the order of the sources", []string{"command line", "home: none", "user", "home: agent"}, "home", "none (command line command line.yaml:1)"},
 		{"lists add", []string{"user", "files: {read: [/a, /b]}", "command line", "files: {read: [/b, /c]}"}, "files.read", "/a (user user.yaml:1), /b (user user.yaml:1), /c (command line command line.yaml:1)"},
 		{"the later value of a variable holds", []string{"user", "env: {set: {A: 1, B: 1}}", "command line", "env: {set: {A: 2}}"}, "env.set", "B=1 (user user.yaml:1), A=2 (command line command line.yaml:1)"},
+		{"who said the same first is its origin", []string{"user", "env: {set: {A: 1}}", "trusted project", "env: {set: {A: 1}}"}, "env.set", "A=1 (user user.yaml:1)"},
 		{"readonly wins over write", []string{"user", "files: {readonly: [src]}", "command line", "files: {write: [src/gen, srcgen, src]}"}, "files.write", "srcgen (command line command line.yaml:1)"},
 		{"exceptions stay in order", []string{"user", "files: {hide: ['!.env', x]}", "project", "files: {hide: [.env]}"}, "files.hide", "!.env (user user.yaml:1), x (user user.yaml:1), .env (project project.yaml:1)"},
 		{"a limit may be lowered", []string{"organisation", "limits: {pids: 100}", "user", "limits: {pids: 50}"}, "limits.pids", "50 (user user.yaml:1)"},

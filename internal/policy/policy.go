@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"math"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -267,13 +266,4 @@ type Source struct {
 	Name    string // what origins call it; the document's own name when empty
 	Doc     *Document
 	Trusted bool // for a project: a person approved exactly these bytes
-}
-
-// names are the values' texts, in order.
-func names[T ~string](vs []Value[T]) []string {
-	out := make([]string, 0, len(vs))
-	for _, v := range vs {
-		out = append(out, string(v.V))
-	}
-	return slices.Clip(out)
 }

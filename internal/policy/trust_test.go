@@ -12,6 +12,7 @@ func TestWidening(t *testing.T) {
 	doc := mustParse(t, "casemate.yaml", `
 level: full
 files:
+  workspace: live
   read: [/data]
   hide: [secrets/, "!.env.test"]
   protect: [deploy]
@@ -24,7 +25,7 @@ env: {pass: [TERM, AWS_PROFILE]}
 	for _, w := range Widening(doc, base...) {
 		got = append(got, fmt.Sprintf("%d %s: %s", w.Origin.Line, w.Key, w.Text))
 	}
-	want := []string{"2 level: full", "5 files.hide: !.env.test", "9 env.pass: AWS_PROFILE", "7 limits.memory: 64GiB"}
+	want := []string{"2 level: full", "4 files.workspace: live", "6 files.hide: !.env.test", "10 env.pass: AWS_PROFILE", "8 limits.memory: 64GiB"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
