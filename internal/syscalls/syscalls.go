@@ -174,11 +174,12 @@ type span struct {
 // spans cuts all numbers into ranges.
 func (m *machine) spans(opts Options) []span {
 	spans := make([]span, 0, 256)
-	add := func(from uint32, rows ...*Row) {
+	add := func(from uint32, rows []*Row) {
 		if len(spans) == 0 || !sameAnswer(spans[len(spans)-1].rows, rows) {
 			spans = append(spans, span{from, rows})
 		}
 	}
+	nobody := []*Row{&unreviewed}
 	var reviewed [newest + 1]bool
 	for _, c := range m.calls {
 		reviewed[c.number] = true
@@ -190,15 +191,15 @@ func (m *machine) spans(opts Options) []span {
 			n++
 		}
 		if known {
-			add(uint32(number), rows[:n]...)
+			add(uint32(number), rows[:n])
 		} else {
-			add(uint32(number), &unreviewed)
+			add(uint32(number), nobody)
 		}
 		uses, rows = uses[n:], rows[n:]
 	}
-	add(newest+1, &unreviewed)
+	add(newest+1, nobody)
 	if m.x32 {
-		add(x32Bit, &x32)
+		add(x32Bit, []*Row{&x32})
 	}
 	return spans
 }
