@@ -2,6 +2,13 @@ module casemate.dev
 
 go 1.26.0
 
+// The runtime would read the cgroup tree at every start to bound GOMAXPROCS, and go on reading it. A supervisor that mostly sleeps has no use
+// for that.
+godebug (
+	containermaxprocs=0
+	updatemaxprocs=0
+)
+
 require (
 	github.com/aymanbagabas/go-udiff v0.4.1
 	github.com/godbus/dbus/v5 v5.2.4

@@ -45,7 +45,10 @@ type command struct {
 // commands is the one list of them, in the order of the help.
 func commands() []command {
 	return []command{
-		runCommand(),
+		runCommand(), diffCommand(), applyCommand(), discardCommand(),
+		planCommand(), doctorCommand(),
+		initCommand(), trustCommand(), policyCommand(),
+		psCommand(), rmCommand(), completionCommand(),
 	}
 }
 
@@ -77,6 +80,9 @@ func dispatch(std *IO, args []string) error {
 	switch args[0] {
 	case "--version", "-version", "version":
 		fmt.Fprintln(std.Out, "casemate", Version)
+		return nil
+	case "__complete":
+		complete(std.Out, args[1:])
 		return nil
 	case "help", "--help", "-h", "-help":
 		if len(args) > 1 && args[0] == "help" {

@@ -61,7 +61,7 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 			return errors.Join(errs...)
 		}
 		for _, w := range merged.Ignored {
-			fmt.Fprintf(std.Err, "casemate: %s:%d: %s widens and is not approved (casemate trust)\n", session.PolicyFile, w.Line, w.Key)
+			fmt.Fprintf(std.Err, "casemate: %s widens %s and is not approved (casemate trust)\n", w.Origin, w.Key)
 		}
 		fmt.Fprintf(std.Out, "%d policy files are in order\n", len(tiers.Sources)-1)
 		return nil

@@ -67,7 +67,7 @@ func askTrust(std *IO, person session.Person, own *session.ProjectPolicy, widene
 	}
 	fmt.Fprintf(std.Out, "%s would widen:\n", own.Path)
 	for _, w := range widened {
-		fmt.Fprintf(std.Out, "  %s:%d  %s: %s\n", session.PolicyFile, w.Line, w.Key, printable(w.Text))
+		fmt.Fprintf(std.Out, "  %s  %s: %s\n", w.Origin, w.Key, printable(w.Text))
 	}
 	if !yes {
 		if !isTerminal(std.In) {

@@ -18,9 +18,9 @@ func (r *Run) begin(pid int) {
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
-	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now(), time.Time{}, os.Getpid(), ""
+	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.Mounted = append(rec.Mounted, r.mounted)
-	r.Box.Save()
+	r.Box.Save(false)
 	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
 }
 
@@ -28,14 +28,14 @@ func (r *Run) begin(pid int) {
 func (r *Run) finish(res Result, failure error) error {
 	defer r.Box.Unlock()
 	rec := &r.Box.Record
-	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups = time.Now(), res.Exit, res.Reason, nil
+	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups = time.Now().UTC(), res.Exit, res.Reason, nil
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}
 	if r.empty() && !r.Kept {
-		return os.RemoveAll(r.Box.Dir)
+		return r.Box.RemoveEmpty()
 	}
-	if err := r.Box.Save(); err != nil {
+	if err := r.Box.Save(true); err != nil {
 		return err
 	}
 	return r.writeEvents()
@@ -46,13 +46,18 @@ func (r *Run) empty() bool {
 	if r.Plan.Workspace.By == "copy" {
 		return false
 	}
-	f, err := os.Open(filepath.Join(r.Box.Layer(), "upper"))
+	fd, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return true
+		return err == unix.ENOENT // without a project there is no layer
 	}
-	defer f.Close()
-	names, _ := f.Readdirnames(1)
-	return len(names) == 0
+	defer unix.Close(fd)
+	var buf [4096]byte
+	n, err := unix.Getdents(fd, buf[:])
+	if err != nil {
+		return false
+	}
+	_, count, _ := unix.ParseDirent(buf[:n], -1, nil)
+	return count == 0
 }
 
 func (r *Run) writeEvents() error {

@@ -68,7 +68,7 @@ func (r *Run) sandbox() error {
 		return err
 	}
 	r.Box = box
-	r.Box.Record.Born = time.Now()
+	r.Box.Record.Born = time.Now().UTC() // the local zone would have to be read from a file
 	return nil
 }
 
@@ -90,7 +90,7 @@ func (r *Run) layer(req *plan.Request) error {
 
 // ownDirectory makes a directory that belongs to the sandbox's user.
 func (r *Run) ownDirectory(dir string, user plan.User) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := store.MakeDir(dir); err != nil {
 		return fmt.Errorf("sandbox directory: %w", err)
 	}
 	if r.Facts.EUID == 0 {
@@ -105,7 +105,7 @@ func (r *Run) ownDirectory(dir string, user plan.User) error {
 // taken by descriptor and what is in the way of a mount is removed: it would not be visible anyway.
 func (r *Run) home(req *plan.Request) error {
 	key := r.Store.Project(r.homeKey())
-	if err := os.MkdirAll(key, 0o700); err != nil {
+	if err := store.MakeDir(key); err != nil {
 		return fmt.Errorf("home of the sandbox: %w", err)
 	}
 	if r.Project != "" { // for casemate ps: which project the directory is of

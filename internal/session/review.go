@@ -98,7 +98,7 @@ func classifier(rec store.Record) (workspace.Classifier, error) {
 			return slices.ContainsFunc(hide, func(m *policy.Paths) bool { hidden, _ := m.Match(rel, dir); return hidden })
 		},
 		Protected: func(rel string) (string, bool) { return workspace.ProtectedPath(rel, protect) },
-		Marked:    func(rel string) (string, bool) { return workspace.MarkedPath(rel, nil) },
+		Marked:    workspace.MarkedPath,
 	}, nil
 }
 

@@ -163,7 +163,7 @@ func (s *supervision) start() error {
 	for _, l := range limits.Rlimits(r.Set, r.Offers) {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
-	r.mounted = time.Now()
+	r.mounted = time.Now().UTC()
 	s.box, err = native.Start(r.Plan, at)
 	s.group.Joined()
 	return err
@@ -272,6 +272,6 @@ func (r *Run) explain(err error) error {
 }
 
 func (r *Run) emit(e event.Event) {
-	e.Time, e.Sandbox = time.Now(), r.Box.Record.ID
+	e.Time, e.Sandbox = time.Now().UTC(), r.Box.Record.ID
 	r.events = append(r.events, e)
 }

@@ -126,37 +126,20 @@ func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 
 // readPolicy reads a policy file, or nil when there is none. The organisation's is a ceiling only if nobody else can write it.
 func readPolicy(path string, rootOwned bool) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	data, err := store.Read(path, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("policy %s: %w", path, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("policy %s is not a regular file", path)
-	}
-	if rootOwned && (st.Uid != 0 || st.Mode&0o022 != 0) {
-		return nil, fmt.Errorf("policy %s must belong to root and be writable by nobody else (owner %d, mode %o)", path, st.Uid, st.Mode&0o7777)
-	}
-	if st.Size > 1<<20 {
-		return nil, fmt.Errorf("policy %s is %d bytes long; a policy has at most 1 MiB", path, st.Size)
-	}
-	data := make([]byte, 1<<20+1)
-	n := 0
-	for n < len(data) {
-		r, err := f.Read(data[n:])
-		n += r
-		if err != nil || r == 0 {
-			break
+	if rootOwned {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil || st.Uid != 0 || st.Mode&0o022 != 0 || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return nil, fmt.Errorf("policy %s must be a file that belongs to root and that nobody else can write (owner %d, mode %o)", path, st.Uid, st.Mode&0o7777)
 		}
 	}
-	return data[:n], nil
+	return data, nil
 }
 
 func (p Person) projectPolicy(project string) (*ProjectPolicy, error) {

@@ -2,12 +2,10 @@
 package native
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -171,27 +169,50 @@ func (s *Sandbox) Close() {
 // writableMemory lists this process's private writable memory without files behind it: its heap and stacks, in which are its environment
 // and whatever it has read so far. The child keeps none of it.
 func writableMemory() ([][2]uintptr, error) {
-	f, err := os.Open("/proc/self/maps")
+	maps, err := readProc("/proc/self/maps")
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var ranges [][2]uintptr
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := lines.Text()
-		var from, to uintptr
-		var perm string
-		var offset, inode uint64
-		var dev string
-		if _, err := fmt.Sscanf(line, "%x-%x %s %x %s %d", &from, &to, &perm, &offset, &dev, &inode); err != nil {
-			return nil, fmt.Errorf("/proc/self/maps: %q: %v", line, err)
+	for line := range bytes.Lines(maps) {
+		f := bytes.Fields(line)
+		if len(f) < 5 {
+			return nil, fmt.Errorf("bug: /proc/self/maps: %q", line)
 		}
-		if strings.HasPrefix(perm, "rw-p") && inode == 0 {
-			ranges = append(ranges, [2]uintptr{from, to})
+		if !bytes.HasPrefix(f[1], []byte("rw-p")) || string(f[4]) != "0" {
+			continue
+		}
+		low, high, _ := bytes.Cut(f[0], []byte("-"))
+		from, err1 := strconv.ParseUint(string(low), 16, 64)
+		to, err2 := strconv.ParseUint(string(high), 16, 64)
+		if err1 != nil || err2 != nil {
+			return nil, fmt.Errorf("bug: /proc/self/maps: %q", line)
+		}
+		ranges = append(ranges, [2]uintptr{uintptr(from), uintptr(to)})
+	}
+	return ranges, nil
+}
+
+// readProc reads a file of /proc without registering it with the network poller, as package os would.
+func readProc(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 0, 16<<10)
+	for {
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
 		}
 	}
-	return ranges, lines.Err()
 }
 
 func ownNamespaces() ([]namespace, error) {
