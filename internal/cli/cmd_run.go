@@ -56,7 +56,7 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 	}
 	r, err := session.Prepare(person, o)
 	if err != nil {
-		return err
+		return notStarted(std, err, asJSON)
 	}
 	if !quiet {
 		for _, n := range r.Notices {
@@ -80,6 +80,27 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+// notStarted gives a command that does not exist the status that a shell would give it.
+func notStarted(std *IO, err error, asJSON bool) error {
+	var missing *session.NotExecuted
+	if !errors.As(err, &missing) {
+		return err
+	}
+	if asJSON {
+		reason := "not-found"
+		if missing.Status == exitNoExec {
+			reason = "not-executable"
+		}
+		line, e := json.Marshal(session.Result{Exit: missing.Status, Reason: reason, Detail: missing.Error()})
+		if e != nil {
+			return e
+		}
+		fmt.Fprintf(std.Err, "%s\n", line)
+		return exitStatus(missing.Status)
+	}
+	return coded{missing, missing.Hint(), missing.Status}
 }
 
 // policyFlags are the policy's keys as flags.

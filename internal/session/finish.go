@@ -20,13 +20,14 @@ func (r *Run) begin(pid int) {
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.Mounted = append(rec.Mounted, r.mounted)
+	rec.Hide, rec.Protect = r.Policy.Files.HideSets(), values(r.Policy.Files.Protect)
 	r.Box.Save(false)
 	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
 }
 
 // finish writes the record and the events. A sandbox that changed nothing and was made for this run disappears.
 func (r *Run) finish(res Result, failure error) error {
-	defer r.Box.Unlock()
+	defer r.release()
 	rec := &r.Box.Record
 	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups = time.Now().UTC(), res.Exit, res.Reason, nil
 	if failure == nil {
@@ -125,6 +126,7 @@ func (s *supervision) take(bits uint32, fds []int) {
 		return fd
 	}
 	terminal, proc, workspace, renames := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleRenames)
+	tmp, shm := next(native.HandleTmp), next(native.HandleShm)
 	if terminal >= 0 && s.term != nil {
 		s.handles = s.handles[1:] // the relay's from now on
 		if err := s.term.Adopt(terminal); err != nil {
@@ -133,7 +135,7 @@ func (s *supervision) take(bits uint32, fds []int) {
 		}
 		s.term.Start(&s.loop, s.signals)
 	}
-	s.proc, s.merged = proc, workspace
+	s.watchLimits(proc, []int{tmp, shm})
 	if renames >= 0 {
 		s.renames = &native.Renames{
 			FD: renames, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
@@ -146,8 +148,6 @@ func (s *supervision) take(bits uint32, fds []int) {
 		})
 	}
 }
-
-func (s *supervision) watchLimits() {}
 
 // signal passes a signal of the host on to the command.
 func (s *supervision) signal(sig unix.Signal) {

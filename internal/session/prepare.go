@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"casemate.dev/internal/event"
+	"casemate.dev/internal/guest"
 	"casemate.dev/internal/host"
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +46,9 @@ type Run struct {
 
 	events  []event.Event
 	mounted time.Time
+	etc     *guest.Tree
+	hide    *policy.Paths
+	masked  *workspace.Mask
 }
 
 // Refusal is an error that names what is missing and the way out.
@@ -96,6 +101,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.place(&req); err != nil {
+		r.Abandon()
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
@@ -118,6 +124,9 @@ func (r *Run) notice(format string, args ...any) {
 }
 
 func (r *Run) untrusted(t *Tiers) {
+	for _, w := range r.Policy.Overruled {
+		r.notice("%s: %s %s has no effect: %s", w.Origin, w.Key, w.Text, w.Why)
+	}
 	if len(r.Policy.Ignored) == 0 {
 		return
 	}
@@ -257,9 +266,20 @@ func pin(p *plan.Plan) error {
 // Abandon gives up a prepared run: a sandbox that never held anything disappears.
 func (r *Run) Abandon() {
 	if r.Box != nil && !r.Kept {
-		os.RemoveAll(r.Box.Dir)
+		r.Box.RemoveEmpty()
 	}
+	r.release()
+}
+
+// release gives back what the run holds open.
+func (r *Run) release() {
 	if r.Box != nil {
 		r.Box.Unlock()
+	}
+	if r.etc != nil {
+		r.etc.Close()
+	}
+	if r.masked != nil {
+		r.masked.Close()
 	}
 }

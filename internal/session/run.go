@@ -53,8 +53,8 @@ type supervision struct {
 	failure error
 	renames *native.Renames
 	handles []int // to close
-	proc    int   // the sandbox's /proc
-	merged  int   // the sandbox's workspace
+	watcher *limits.Watcher
+	over    bool // the sandbox has ended
 }
 
 func (s *supervision) supervise() (err error) {
@@ -83,8 +83,10 @@ func (s *supervision) supervise() (err error) {
 	defer s.close()
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
-	s.watchLimits()
 	r.begin(s.box.PID)
+	if r.Plan.Mode == plan.Landlock {
+		s.watchFallback()
+	}
 	if err := s.loop.Run(); err != nil {
 		return err
 	}
@@ -136,6 +138,9 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
+	if s.watcher != nil {
+		s.watcher.Close()
+	}
 	for _, fd := range s.handles {
 		unix.Close(fd)
 	}
@@ -200,6 +205,10 @@ func (s *supervision) report(int16) {
 
 // ended reaps the sandbox, drains what it wrote, and stops the loop.
 func (s *supervision) ended(status unix.WaitStatus, failure error) {
+	if s.over {
+		return
+	}
+	s.over = true
 	if failure != nil {
 		s.box.Kill()
 	}

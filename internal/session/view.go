@@ -1,28 +1,163 @@
 package session
 
 import (
-	"os"
+	"errors"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/guest"
 	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/workspace"
 )
 
-// view gathers what the command sees of the host's system.
+const hostname = "casemate"
+
+// view gathers what the command sees of the host's system: trees, tool chains, an /etc of its own, its environment.
 func (r *Run) view(req *plan.Request) error {
-	for _, l := range []string{"bin", "sbin", "lib", "lib64"} {
-		req.System = append(req.System, plan.Tree{Source: "usr/" + l, Target: "/" + l, Link: true})
+	o := guest.Options{Home: r.Person.Home, Project: r.Project, State: r.Store.Root, Env: r.Person.getenv}
+	v := guest.Look(o)
+	for _, p := range v.System {
+		req.System = append(req.System, tree(p, "the system"))
 	}
-	req.System = append(req.System, plan.Tree{Source: "/usr", Target: "/usr"})
-	req.Etc = "/etc"
-	req.Path = req.Argv[0]
-	if !filepath.IsAbs(req.Path) {
-		req.Path = "/usr/bin/" + req.Path
+	command, err := v.Command(req.Argv[0], r.Person.Dir, o)
+	var notExecutable *guest.CommandError
+	if err != nil && !errors.As(err, &notExecutable) {
+		return err
 	}
-	req.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + req.User.Home, "TERM=" + os.Getenv("TERM")}
+	if notExecutable != nil {
+		return &NotExecuted{notExecutable}
+	}
+	req.Path = command.Path
+	v.Tools = append(v.Tools, command.Tools...)
+	for _, t := range v.Tools {
+		for _, p := range t.Places {
+			req.Tools = append(req.Tools, tree(p, t.Name))
+		}
+	}
+	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}}
+	if r.Policy.Git.Identity.V == policy.IdentityNone {
+		git.Home, git.ConfigHome = "", ""
+	}
+	if r.etc, err = guest.Etc(r.Store.Etc(), guest.EtcOptions{
+		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, GitConfig: guest.GitConfig(git),
+	}); err != nil {
+		return err
+	}
+	req.Etc = r.etc.Path
+	req.Env = guest.Env(guest.EnvOptions{
+		Host: r.Person.Environ, Pass: values(r.Policy.Env.Pass), Set: variables(r.Policy.Env.Set), View: v,
+		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: true,
+	})
 	return nil
 }
 
+// NotExecuted says that there is no such command, or that it cannot be executed: the statuses 127 and 126.
+type NotExecuted struct{ *guest.CommandError }
+
+// Hint names the way out.
+func (e *NotExecuted) Hint() string {
+	if e.Status == 126 {
+		return "if it is an installation of your own: --read DIRECTORY shows it inside"
+	}
+	return ""
+}
+
+func (r *Run) id() string {
+	if r.Box == nil {
+		return "new"
+	}
+	return r.Box.Record.ID
+}
+
+func tree(p guest.Place, why string) plan.Tree {
+	return plan.Tree{Source: p.Source, Target: p.Target, Link: p.Link, File: p.File, Hide: p.Hide, Why: why}
+}
+
+func values(list []policy.Value[string]) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = v.V
+	}
+	return out
+}
+
+func variables(list []policy.Value[policy.Variable]) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = v.V.String()
+	}
+	return out
+}
+
+func (p Person) getenv(name string) string {
+	for _, kv := range p.Environ {
+		if value, ok := strings.CutPrefix(kv, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// hidePatterns makes one list of the policy's sets: in one list the last pattern that matches decides, so the organisation's come last,
+// and its own exceptions are left out rather than let them reach what others hide.
+func hidePatterns(f policy.Files) []string {
+	sets := f.HideSets()
+	list := slices.Clone(sets[0])
+	for _, set := range sets[1:] {
+		for _, p := range set {
+			if !strings.HasPrefix(p, "!") {
+				list = append(list, p)
+			}
+		}
+	}
+	return list
+}
+
+// mask brings the project's layer of whiteouts up to date, and tells what the project holds that a sandbox must be careful with.
 func (r *Run) mask(req *plan.Request) error {
-	req.Mask = filepath.Join(r.Store.Project(r.Project), "mask")
-	return r.ownDirectory(req.Mask, req.User)
+	hide, err := policy.CompilePaths(hidePatterns(r.Policy.Files))
+	if err != nil {
+		return err
+	}
+	r.hide = hide
+	dir := r.Store.Project(r.Project)
+	m, err := workspace.PrepareMask(r.Project, hide, workspace.MaskOptions{
+		ScanOptions: workspace.ScanOptions{
+			UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root,
+			GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(r.Person.Home, ".config", "git", "config")},
+		},
+		Dir: dir,
+	})
+	if err != nil {
+		return err
+	}
+	r.masked = m
+	req.Mask = m.Dir
+	r.findings(m.Survey)
+	return nil
+}
+
+// findings tells the person what cannot be handled silently.
+func (r *Run) findings(s *workspace.Survey) {
+	for _, h := range s.Hidden {
+		if h.Tracked {
+			r.notice("%s is hidden but git tracks it: its content stays readable in the repository's objects (git rm --cached %s, then rotate the secret)", workspace.Visible(h.Path), workspace.Visible(h.Path))
+			r.events = append(r.events, event.Event{Kind: event.Warned, Subject: h.Path, Detail: "hidden and tracked by git"})
+		}
+	}
+	for _, f := range s.Findings {
+		if f.Answer == workspace.Reported && f.Kind != "tracked" {
+			r.notice("%s: %s", workspace.Visible(orProject(f.Path)), f.Detail)
+		}
+	}
+}
+
+func orProject(path string) string {
+	if path == "" {
+		return "the project"
+	}
+	return path
 }

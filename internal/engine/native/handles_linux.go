@@ -35,7 +35,11 @@ func handles(p *program, pl *plan.Plan, at *Attach) []handle {
 		return nil
 	}
 	p.Step("handles for the watcher")
-	hs := []handle{{HandleProc, p.open("/proc", unix.O_RDONLY|unix.O_DIRECTORY)}}
+	hs := []handle{
+		{HandleProc, p.open("/proc", unix.O_RDONLY|unix.O_DIRECTORY)},
+		{HandleTmp, p.open("/tmp", unix.O_RDONLY|unix.O_DIRECTORY)},
+		{HandleShm, p.open("/dev/shm", unix.O_RDONLY|unix.O_DIRECTORY)},
+	}
 	if pl.Workspace.Kind == "held" || pl.Workspace.Kind == "live" {
 		hs = append(hs, handle{HandleWorkspace, p.open(pl.Workspace.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)})
 	}

@@ -45,6 +45,8 @@ const (
 	HandleProc                  // the sandbox's /proc
 	HandleWorkspace             // the merged workspace
 	HandleRenames               // the filter's notifications of directory renames
+	HandleTmp                   // the sandbox's /tmp
+	HandleShm                   // the sandbox's /dev/shm
 )
 
 // Rlimit is one resource limit of the command and of pid 1.

@@ -1,0 +1,73 @@
+package session
+
+import (
+	"path/filepath"
+	"time"
+
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/plan"
+	"golang.org/x/sys/unix"
+)
+
+// watchFallback watches time and disk only: without a pid namespace there is no /proc that holds the sandbox's processes and no others.
+// An empty directory stands in its place.
+func (s *supervision) watchFallback() {
+	empty := filepath.Join(s.run.Box.Dir, "tmp")
+	fd, err := unix.Open(empty, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		s.ended(0, err)
+		return
+	}
+	s.handles = append(s.handles, fd)
+	s.run.Set.Memory, s.run.Set.Idle = 0, 0
+	s.watchLimits(fd, nil)
+}
+
+// watchLimits holds from outside what the kernel does not hold, in the supervisor's own loop.
+func (s *supervision) watchLimits(proc int, tmpfs []int) {
+	r := s.run
+	on := limits.Watch{Set: r.Offers.Watched(r.Set), Proc: proc, Tmpfs: tmpfs}
+	for _, dir := range s.writable() {
+		if fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
+			s.handles = append(s.handles, fd)
+			on.Trees = append(on.Trees, fd)
+		}
+	}
+	w, err := limits.NewWatcher(on, s.started)
+	if err != nil {
+		s.ended(0, err)
+		return
+	}
+	s.watcher = w
+	s.loop.At(time.Now(), func(now time.Time) time.Time {
+		if s.over {
+			return time.Time{}
+		}
+		reason, next := w.Poll(now)
+		if reason == "" {
+			return now.Add(next)
+		}
+		r.emit(event.Event{Kind: event.Limited, Subject: reason, Detail: w.Why()})
+		s.stop(reason)
+		return time.Time{}
+	})
+}
+
+// writable lists the directories on the host that what the sandbox writes ends up in.
+func (s *supervision) writable() []string {
+	r := s.run
+	var dirs []string
+	switch r.Plan.Workspace.By {
+	case "overlay":
+		dirs = append(dirs, filepath.Join(r.Box.Layer(), "upper"))
+	case "copy":
+		dirs = append(dirs, filepath.Join(r.Box.Layer(), "copy"))
+	}
+	for _, m := range r.Plan.Mounts {
+		if m.Kind == plan.Bind && m.Writable && m.Source != r.Project {
+			dirs = append(dirs, m.Source)
+		}
+	}
+	return dirs
+}
