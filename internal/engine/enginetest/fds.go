@@ -8,11 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	fdsClosed = "fds.closed"
-	injection = "tty.injection"
-)
-
 // Inherited lists the descriptors above 2 that are open. It must run before anything opens one.
 func Inherited() []int {
 	var fds []int

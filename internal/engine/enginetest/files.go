@@ -13,14 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	denyRead  = "files.deny-read"
-	denyWrite = "files.deny-write"
-	hide      = "files.hide"
-	protect   = "files.protect"
-	metadata  = "files.metadata"
-)
-
 // homeSecrets are the places in a home directory that hold credentials or the settings of agents.
 func homeSecrets() []string {
 	return []string{".ssh", ".aws", ".gnupg", ".config/gh", ".kube", ".docker", ".netrc", ".npmrc", ".pypirc", ".claude", ".codex"}
@@ -329,7 +321,7 @@ func fileCases() []Case {
 		}},
 		{ID: "F31.open", Group: "files", Title: "open_by_handle_at of the root's inode 2", Guarantee: denyRead, Control: AsRoot, Attack: openByHandle},
 
-		{ID: "F34.limit", Group: "files", Title: "raise the core file limit", Guarantee: "files.no-core", Control: Outside, Attack: func(*Env) Outcome {
+		{ID: "F34.limit", Group: "files", Title: "raise the core file limit", Guarantee: noCore, Control: Outside, Attack: func(*Env) Outcome {
 			want := unix.Rlimit{Cur: 1, Max: 1}
 			if err := unix.Setrlimit(unix.RLIMIT_CORE, &want); err != nil {
 				return held("%v", err)
@@ -340,7 +332,7 @@ func fileCases() []Case {
 			}
 			return open("the limit is %d", got.Cur)
 		}},
-		{ID: "F34.core", Group: "files", Title: "leave a core file", Guarantee: "files.no-core", Control: None, NoControl: "where core files go is the machine's setting", Attack: func(e *Env) Outcome {
+		{ID: "F34.core", Group: "files", Title: "leave a core file", Guarantee: noCore, Control: None, NoControl: "where core files go is the machine's setting", Attack: func(e *Env) Outcome {
 			dir := scratchDir(e)
 			out, ok := program(dir, "sh", "-c", "ulimit -c unlimited; kill -SEGV $$")
 			if !ok {
@@ -352,10 +344,10 @@ func fileCases() []Case {
 			}
 			return held("%s", brief(out))
 		}},
-		{ID: "F34.pattern", Group: "files", Title: "open /proc/sys/kernel/core_pattern for writing", Guarantee: "kernel.settings", Control: AsRoot, Attack: func(*Env) Outcome {
+		{ID: "F34.pattern", Group: "files", Title: "open /proc/sys/kernel/core_pattern for writing", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome {
 			return unless(canOpen("/proc/sys/kernel/core_pattern", unix.O_WRONLY), "it")
 		}},
-		{ID: "F36.type", Group: "files", Title: "/proc is a real proc of the sandbox's own", Guarantee: "proc.isolation", Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "F36.type", Group: "files", Title: "/proc is a real proc of the sandbox's own", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
 			var st unix.Statfs_t
 			if err := unix.Statfs("/proc", &st); err != nil {
 				return held("no /proc: %v", err)

@@ -54,7 +54,7 @@ func NewFixtures(dir, probe string, uid, gid int) (*Fixtures, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 	}
-	for _, root := range []string{f.Work, f.Home, f.State, filepath.Join(dir, "outside")} {
+	for _, root := range []string{f.Work, filepath.Join(dir, "tree"), filepath.Join(dir, "outside")} {
 		if err := chownAll(root, uid, gid); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}

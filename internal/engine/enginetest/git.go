@@ -118,6 +118,9 @@ func gitCases() []Case {
 			if !e.hasDir() {
 				return notRun("this project has no fixtures")
 			}
+			if e.Workspace == "live" {
+				return notRun("a live workspace shows links as they are; the run reports them when it ends")
+			}
 			_ = os.Mkdir(e.dir("out"), 0o755)
 			return asks("%v %v", os.Symlink("/etc/shadow", e.dir("out", "report.txt")), os.Symlink(e.Canary, e.dir("out", "k")))
 		}},

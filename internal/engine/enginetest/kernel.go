@@ -12,13 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	surface    = "kernel.surface"
-	namespaces = "kernel.namespaces"
-	mounting   = "kernel.mounts"
-	settings   = "kernel.settings"
-)
-
 // row is a system call that must be refused. The arguments are such that nothing happens when it is not.
 func row(id, title, guarantee string, control Control, nr uintptr, args ...uintptr) Case {
 	return Case{ID: id, Group: "kernel", Title: title, Guarantee: guarantee, Control: control, Attack: func(*Env) Outcome {
@@ -65,11 +58,11 @@ func kernelCases() []Case {
 		{ID: "K02.userfaultfd-device", Group: "kernel", Title: "/dev/userfaultfd", Guarantee: surface, Control: AsRoot, Optional: "the device may be missing", Attack: func(*Env) Outcome {
 			return unless(canOpen("/dev/userfaultfd", unix.O_RDWR), "opening it")
 		}},
-		row("K03.add-key", "add_key", surface, Outside, unix.SYS_ADD_KEY, text("user"), text("casemate"), text("x"), 1, bad-1 /* the process keyring */),
-		row("K03.request-key", "request_key", surface, Outside, unix.SYS_REQUEST_KEY, text("user"), text("casemate-none"), 0, 0),
-		row("K03.persistent", "keyctl: the user's persistent keyring", surface, Outside, unix.SYS_KEYCTL, unix.KEYCTL_GET_PERSISTENT, bad, bad-1),
-		row("K03.session", "keyctl: the session keyring", surface, Outside, unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, bad-2, 0),
-		{ID: "K03.proc", Group: "kernel", Title: "list keys in /proc/keys", Guarantee: surface, Control: Outside, Attack: func(*Env) Outcome {
+		row("K03.add-key", "add_key", keys, Outside, unix.SYS_ADD_KEY, text("user"), text("casemate"), text("x"), 1, bad-1 /* the process keyring */),
+		row("K03.request-key", "request_key", keys, Outside, unix.SYS_REQUEST_KEY, text("user"), text("casemate-none"), 0, 0),
+		row("K03.persistent", "keyctl: the user's persistent keyring", keys, Outside, unix.SYS_KEYCTL, unix.KEYCTL_GET_PERSISTENT, bad, bad-1),
+		row("K03.session", "keyctl: the session keyring", keys, Outside, unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, bad-2, 0),
+		{ID: "K03.proc", Group: "kernel", Title: "list keys in /proc/keys", Guarantee: keys, Control: Outside, Attack: func(*Env) Outcome {
 			b, err := readSome("/proc/keys")
 			if err != nil || len(b) == 0 {
 				return held("%d bytes (%v)", len(b), err)
@@ -77,20 +70,20 @@ func kernelCases() []Case {
 			return open("%d bytes", len(b))
 		}},
 
-		row("K04.open-tree", "open_tree", mounting, Outside, unix.SYS_OPEN_TREE, at, root, 0),
-		row("K04.open-tree-clone", "open_tree(CLONE)", mounting, Scratch, unix.SYS_OPEN_TREE, at, text("/proc"), unix.OPEN_TREE_CLONE),
-		maybe(row("K04.open-tree-attr", "open_tree_attr", mounting, Outside, 467, at, root, 0, 0, 0), "Linux 6.15"),
-		row("K04.move-mount", "move_mount", mounting, Scratch, unix.SYS_MOVE_MOUNT, bad, empty, bad, empty, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH),
-		row("K04.fsopen", "fsopen", mounting, Scratch, unix.SYS_FSOPEN, text("tmpfs"), 0),
-		row("K04.fsconfig", "fsconfig", mounting, Outside, unix.SYS_FSCONFIG, bad, 0, 0, 0, 0),
-		row("K04.fsmount", "fsmount", mounting, Scratch, unix.SYS_FSMOUNT, bad, 0, 0),
-		row("K04.fspick", "fspick", mounting, Scratch, unix.SYS_FSPICK, at, text("/proc"), 0),
-		row("K04.mount-setattr", "mount_setattr", mounting, Outside, unix.SYS_MOUNT_SETATTR, at, root, bad, p(), 32),
-		maybe(row("K04.listmount", "listmount", mounting, Outside, 458, 0, 0, 0, 0), "Linux 6.8"),
-		maybe(row("K04.statmount", "statmount", mounting, Outside, 457, 0, 0, 0, 0), "Linux 6.8"),
-		maybe(row("K04.listns", "listns", namespaces, Outside, 470, 0, 0, 0, 0), "Linux 6.19"),
-		row("K05.clone3", "clone3", namespaces, Outside, unix.SYS_CLONE3, p(), 0),
-		{ID: "K05.newuser", Group: "kernel", Title: "clone3 with a new user namespace", Guarantee: namespaces, Control: Outside, Attack: clone3NewUser},
+		row("K04.open-tree", "open_tree", surface, Outside, unix.SYS_OPEN_TREE, at, root, 0),
+		row("K04.open-tree-clone", "open_tree(CLONE)", surface, Scratch, unix.SYS_OPEN_TREE, at, text("/proc"), unix.OPEN_TREE_CLONE),
+		maybe(row("K04.open-tree-attr", "open_tree_attr", surface, Outside, 467, at, root, 0, 0, 0), "Linux 6.15"),
+		row("K04.move-mount", "move_mount", surface, Scratch, unix.SYS_MOVE_MOUNT, bad, empty, bad, empty, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH),
+		row("K04.fsopen", "fsopen", surface, Scratch, unix.SYS_FSOPEN, text("tmpfs"), 0),
+		row("K04.fsconfig", "fsconfig", surface, Outside, unix.SYS_FSCONFIG, bad, 0, 0, 0, 0),
+		row("K04.fsmount", "fsmount", surface, Scratch, unix.SYS_FSMOUNT, bad, 0, 0),
+		row("K04.fspick", "fspick", surface, Scratch, unix.SYS_FSPICK, at, text("/proc"), 0),
+		row("K04.mount-setattr", "mount_setattr", surface, Outside, unix.SYS_MOUNT_SETATTR, at, root, bad, p(), 32),
+		maybe(row("K04.listmount", "listmount", surface, Outside, 458, 0, 0, 0, 0), "Linux 6.8"),
+		maybe(row("K04.statmount", "statmount", surface, Outside, 457, 0, 0, 0, 0), "Linux 6.8"),
+		maybe(row("K04.listns", "listns", surface, Outside, 470, 0, 0, 0, 0), "Linux 6.19"),
+		row("K05.clone3", "clone3", surface, Outside, unix.SYS_CLONE3, p(), 0),
+		{ID: "K05.newuser", Group: "kernel", Title: "clone3 with a new user namespace", Guarantee: surface, Control: Outside, Attack: clone3NewUser},
 
 		maybe(row("K08.kexec", "kexec_load", surface, AsRoot, unix.SYS_KEXEC_LOAD, 0, bad, 0, bad), "the kernel may be built without it"),
 		maybe(row("K08.init-module", "init_module", surface, AsRoot, unix.SYS_INIT_MODULE, 0, 0, bad), "the kernel may be built without it"),
@@ -142,16 +135,16 @@ func kernelCases() []Case {
 			return held("%d files", n)
 		}},
 		{ID: "K17.write", Group: "kernel", Title: "open a file of /sys for writing", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome { return writableBelow("/sys", 20000) }},
-		{ID: "X.proc-sys", Group: "kernel", Title: "open a file of /proc/sys for writing", Guarantee: settings, Control: AsRoot, Attack: func(*Env) Outcome { return writableBelow("/proc/sys", 20000) }},
-		{ID: "X.proc-files", Group: "kernel", Title: "open files of /proc that steer the kernel for writing", Guarantee: settings, Control: AsRoot, Attack: func(*Env) Outcome {
-			for _, name := range []string{"sysrq-trigger", "irq/default_smp_affinity", "acpi/wakeup", "mtrr", "timer_list", "slabinfo", "bus/pci/devices", "scsi/scsi", "fs/binfmt_misc/register", "kpagecount", "asound/version", "latency_stats", "driver/rtc", "tty/driver", "self/attr/current", "1/oom_score_adj", "1/timens_offsets"} {
-				if canOpen("/proc/"+name, unix.O_WRONLY) == nil {
+		{ID: "X.proc-sys", Group: "kernel", Title: "open a file of /proc/sys for writing", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome { return writableBelow("/proc/sys", 20000) }},
+		{ID: "X.proc-files", Group: "kernel", Title: "open files of /proc that steer the kernel for writing", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome {
+			for _, name := range []string{"sysrq-trigger", "irq/default_smp_affinity", "acpi/wakeup", "mtrr", "timer_list", "slabinfo", "bus/pci/devices", "scsi/scsi", "fs/binfmt_misc/register", "kpagecount", "asound/version", "latency_stats", "driver/rtc", "tty/driver", "1/oom_score_adj", "1/timens_offsets"} {
+				if canWrite("/proc/"+name) == nil {
 					return open("/proc/%s", name)
 				}
 			}
 			return held("none")
 		}},
-		{ID: "X.proc-secrets", Group: "kernel", Title: "read files of /proc that show the host: kcore, kpageflags, keys, timer_list, modules, iomem", Guarantee: settings, Control: AsRoot, Attack: func(*Env) Outcome {
+		{ID: "X.proc-secrets", Group: "kernel", Title: "read files of /proc that show the host: kcore, kpageflags, keys, timer_list, modules, iomem", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome {
 			for _, name := range []string{"kcore", "kpageflags", "kpagecount", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "pagetypeinfo", "key-users", "latency_stats"} {
 				f, err := os.OpenFile("/proc/"+name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 				if err != nil {
@@ -166,7 +159,7 @@ func kernelCases() []Case {
 			}
 			return held("none")
 		}},
-		{ID: "K19.kallsyms", Group: "kernel", Title: "read kernel addresses", Guarantee: settings, Control: AsRoot, Attack: func(*Env) Outcome {
+		{ID: "K19.kallsyms", Group: "kernel", Title: "read kernel addresses", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome {
 			b, err := readSome("/proc/kallsyms")
 			if err != nil {
 				return held("%v", err)
@@ -178,7 +171,7 @@ func kernelCases() []Case {
 			}
 			return open("%s", line)
 		}},
-		{ID: "K19.dmesg", Group: "kernel", Title: "read the kernel's log", Guarantee: settings, Control: AsRoot, Attack: func(*Env) Outcome {
+		{ID: "K19.dmesg", Group: "kernel", Title: "read the kernel's log", Guarantee: surface, Control: AsRoot, Attack: func(*Env) Outcome {
 			buf := page()
 			n, errno := sys(unix.SYS_SYSLOG, 3, addr(buf), 4096).do()
 			if errno == 0 && n > 0 {
@@ -186,40 +179,40 @@ func kernelCases() []Case {
 			}
 			return first(unless(canOpen("/dev/kmsg", unix.O_RDONLY), "opening /dev/kmsg"), held("%v", errno))
 		}},
-		{ID: "K20.register", Group: "kernel", Title: "register a binary format", Guarantee: settings, Control: None, NoControl: "binfmt_misc need not be mounted on the host", Attack: func(*Env) Outcome {
+		{ID: "K20.register", Group: "kernel", Title: "register a binary format", Guarantee: surface, Control: None, NoControl: "binfmt_misc need not be mounted on the host", Attack: func(*Env) Outcome {
 			return unless(canOpen("/proc/sys/fs/binfmt_misc/register", unix.O_WRONLY), "opening it")
 		}},
-		{ID: "X.cgroup-release", Group: "kernel", Title: "mount a cgroup hierarchy for its release_agent (CVE-2022-0492)", Guarantee: mounting, Control: Scratch, Attack: func(*Env) Outcome { return mount("cgroup2", "/tmp", "cgroup2", 0) }},
-		{ID: "K20.mount", Group: "kernel", Title: "mount binfmt_misc", Guarantee: mounting, Control: Scratch, Optional: "Linux 6.7", Attack: func(*Env) Outcome { return mount("b", "/tmp", "binfmt_misc", 0) }},
-		{ID: "N22.sysfs", Group: "network", Title: "mount sysfs", Guarantee: mounting, Control: Scratch, Attack: func(*Env) Outcome { return mount("s", "/tmp", "sysfs", 0) }},
-		{ID: "F29.tmpfs", Group: "files", Title: "mount over the project", Guarantee: mounting, Control: Scratch, Attack: func(e *Env) Outcome { return mount("t", e.Work, "tmpfs", 0) }},
-		{ID: "F29.bind", Group: "files", Title: "bind-mount", Guarantee: mounting, Control: Scratch, Attack: func(e *Env) Outcome { return mount("/usr", "/tmp", "", unix.MS_BIND) }},
-		{ID: "F29.proc", Group: "files", Title: "mount a fresh proc", Guarantee: mounting, Control: Scratch, Attack: func(e *Env) Outcome { return mount("p", "/tmp", "proc", 0) }},
-		{ID: "F29.overlay", Group: "files", Title: "mount an overlay", Guarantee: mounting, Control: Scratch, Attack: func(e *Env) Outcome {
+		{ID: "X.cgroup-release", Group: "kernel", Title: "mount a cgroup hierarchy for its release_agent (CVE-2022-0492)", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome { return mount("cgroup2", "/tmp", "cgroup2", 0) }},
+		{ID: "K20.mount", Group: "kernel", Title: "mount binfmt_misc", Guarantee: surface, Control: Scratch, Optional: "Linux 6.7", Attack: func(*Env) Outcome { return mount("b", "/tmp", "binfmt_misc", 0) }},
+		{ID: "N22.sysfs", Group: "network", Title: "mount sysfs", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome { return mount("s", "/tmp", "sysfs", 0) }},
+		{ID: "F29.tmpfs", Group: "files", Title: "mount over the project", Guarantee: surface, Control: Scratch, Attack: func(e *Env) Outcome { return mount("t", e.Work, "tmpfs", 0) }},
+		{ID: "F29.bind", Group: "files", Title: "bind-mount", Guarantee: surface, Control: Scratch, Attack: func(e *Env) Outcome { return mount("/usr", "/tmp", "", unix.MS_BIND) }},
+		{ID: "F29.proc", Group: "files", Title: "mount a fresh proc", Guarantee: surface, Control: Scratch, Attack: func(e *Env) Outcome { return mount("p", "/tmp", "proc", 0) }},
+		{ID: "F29.overlay", Group: "files", Title: "mount an overlay", Guarantee: surface, Control: Scratch, Attack: func(e *Env) Outcome {
 			return mountData("o", "/tmp", "overlay", "lowerdir=/usr:/etc,userxattr")
 		}},
-		{ID: "F29.remount", Group: "files", Title: "remount what is read-only writable", Guarantee: mounting, Control: Scratch, Attack: eachMount("remounting", func(path string) error {
+		{ID: "F29.remount", Group: "files", Title: "remount what is read-only writable", Guarantee: surface, Control: Scratch, Attack: eachMount("remounting", func(path string) error {
 			return unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NODEV, "")
 		})},
-		{ID: "F29.umount", Group: "files", Title: "unmount a mask, /proc or anything", Guarantee: mounting, Control: Scratch, Attack: eachMount("unmounting", func(path string) error {
+		{ID: "F29.umount", Group: "files", Title: "unmount a mask, /proc or anything", Guarantee: surface, Control: Scratch, Attack: eachMount("unmounting", func(path string) error {
 			return unix.Unmount(path, unix.MNT_DETACH)
 		})},
-		{ID: "F29.private", Group: "files", Title: "change propagation", Guarantee: mounting, Control: Scratch, Attack: func(*Env) Outcome {
+		{ID: "F29.private", Group: "files", Title: "change propagation", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome {
 			return unless(unix.Mount("", "/", "", unix.MS_SHARED|unix.MS_REC, ""), "making / shared")
 		}},
-		{ID: "F29.pivot", Group: "files", Title: "pivot_root", Guarantee: mounting, Control: None, NoControl: "the mount table of a plain user namespace refuses it too", Attack: func(*Env) Outcome {
+		{ID: "F29.pivot", Group: "files", Title: "pivot_root", Guarantee: surface, Control: None, NoControl: "the mount table of a plain user namespace refuses it too", Attack: func(*Env) Outcome {
 			return forked("pivot_root", 0, sys(unix.SYS_PIVOT_ROOT, text("."), text(".")))
 		}},
-		{ID: "F29.nested", Group: "files", Title: "unmount from a nested user namespace", Guarantee: namespaces, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
+		{ID: "F29.nested", Group: "files", Title: "unmount from a nested user namespace", Guarantee: surface, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
 			return forked("unmounting in a nested namespace", unix.CLONE_NEWUSER|unix.CLONE_NEWNS, sys(unix.SYS_MOUNT, text("t"), text("/proc"), text("tmpfs"), 0, 0))
 		}},
-		{ID: "P09.clone", Group: "processes", Title: "clone(NEWUSER)", Guarantee: namespaces, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
+		{ID: "P09.clone", Group: "processes", Title: "clone(NEWUSER)", Guarantee: surface, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
 			return forked("clone(NEWUSER)", unix.CLONE_NEWUSER)
 		}},
-		{ID: "P09.unshare", Group: "processes", Title: "unshare(NEWUSER)", Guarantee: namespaces, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
+		{ID: "P09.unshare", Group: "processes", Title: "unshare(NEWUSER)", Guarantee: surface, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
 			return forked("unshare(NEWUSER)", 0, sys(unix.SYS_UNSHARE, unix.CLONE_NEWUSER))
 		}},
-		{ID: "P09.program", Group: "processes", Title: "unshare -Ur", Guarantee: namespaces, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
+		{ID: "P09.program", Group: "processes", Title: "unshare -Ur", Guarantee: surface, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
 			out, ok := program("/", "unshare", "-Ur", "id", "-u")
 			if !ok {
 				return notRun("%s", out)
@@ -229,7 +222,7 @@ func kernelCases() []Case {
 			}
 			return held("%s", brief(out))
 		}},
-		{ID: "P09.sysctl", Group: "processes", Title: "the second lock: max_user_namespaces", Guarantee: namespaces, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
+		{ID: "P09.sysctl", Group: "processes", Title: "the second lock: max_user_namespaces", Guarantee: surface, Control: Outside, Optional: "unprivileged user namespaces may be off", Attack: func(*Env) Outcome {
 			b, err := readSome("/proc/sys/user/max_user_namespaces")
 			if err != nil {
 				return held("%v", err)
@@ -239,27 +232,27 @@ func kernelCases() []Case {
 			}
 			return held("it is 0")
 		}},
-		{ID: "K06.setns", Group: "kernel", Title: "setns into the own namespace", Guarantee: namespaces, Control: Scratch, Attack: func(*Env) Outcome {
+		{ID: "K06.setns", Group: "kernel", Title: "setns into the own namespace", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome {
 			fd, err := unix.Open("/proc/self/ns/uts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return held("%v", err)
 			}
 			return forked("setns", 0, sys(unix.SYS_SETNS, uintptr(fd), 0))
 		}},
-		{ID: "X.timens", Group: "kernel", Title: "unshare a time namespace and shift the clock", Guarantee: namespaces, Control: Scratch, Attack: func(*Env) Outcome {
+		{ID: "X.timens", Group: "kernel", Title: "unshare a time namespace and shift the clock", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome {
 			return forked("unshare(NEWTIME)", 0, sys(unix.SYS_UNSHARE, unix.CLONE_NEWTIME))
 		}},
-		{ID: "X.timens-offsets", Group: "kernel", Title: "write the time namespace's offsets", Guarantee: namespaces, Control: None, NoControl: "offsets are writable only between unshare and the first fork", Attack: func(*Env) Outcome {
+		{ID: "X.timens-offsets", Group: "kernel", Title: "write the time namespace's offsets", Guarantee: surface, Control: None, NoControl: "offsets are writable only between unshare and the first fork", Attack: func(*Env) Outcome {
 			return unless(os.WriteFile("/proc/self/timens_offsets", []byte("monotonic 86400 0\n"), 0), "writing timens_offsets")
 		}},
-		{ID: "X.ns-ioctl", Group: "kernel", Title: "walk to the parent's user namespace by ioctl", Guarantee: namespaces, Control: None,
+		{ID: "X.ns-ioctl", Group: "kernel", Title: "walk to the parent's user namespace by ioctl", Guarantee: surface, Control: None,
 			NoControl: "the kernel hands out nothing above the caller's own namespace; this watches that no descriptor of it is there", Attack: nsParent},
 		{ID: "F28.block", Group: "files", Title: "make a block device", Guarantee: privilege, Control: AsRoot, Attack: func(e *Env) Outcome { return makeNode(e, unix.S_IFBLK, unix.Mkdev(254, 0)) }},
 		{ID: "F28.mem", Group: "files", Title: "make /dev/null, /dev/mem and /dev/kmsg", Guarantee: privilege, Control: AsRoot, Attack: func(e *Env) Outcome {
 			return first(makeNode(e, unix.S_IFCHR, unix.Mkdev(1, 3)), makeNode(e, unix.S_IFCHR, unix.Mkdev(1, 1)), makeNode(e, unix.S_IFCHR, unix.Mkdev(1, 11)))
 		}},
-		{ID: "F28.list", Group: "files", Title: "find more devices than a program needs", Guarantee: "files.devices", Control: Outside, Attack: listDevices},
-		{ID: "F28.open", Group: "files", Title: "open kmsg, mem, kvm, fuse, tun, vsock, loop-control, uinput, dri, the disks", Guarantee: "files.devices", Control: AsRoot, Attack: func(*Env) Outcome {
+		{ID: "F28.list", Group: "files", Title: "find more devices than a program needs", Guarantee: denyRead, Control: Outside, Attack: listDevices},
+		{ID: "F28.open", Group: "files", Title: "open kmsg, mem, kvm, fuse, tun, vsock, loop-control, uinput, dri, the disks", Guarantee: denyRead, Control: AsRoot, Attack: func(*Env) Outcome {
 			for _, name := range []string{"kmsg", "mem", "kvm", "fuse", "net/tun", "vsock", "vhost-net", "loop-control", "loop0", "uinput", "dri/card0", "dri/renderD128", "sda", "vda", "nvme0", "console", "tty0", "ttyS0", "vcs", "rtc0", "hwrng", "btrfs-control", "cpu_dma_latency", "autofs", "mapper/control", "snd/controlC0", "video0", "input/event0", "userfaultfd", "ptp0", "bus/usb"} {
 				if err := canOpen("/dev/"+name, unix.O_RDONLY); err == nil {
 					return open("/dev/%s", name)
@@ -267,17 +260,17 @@ func kernelCases() []Case {
 			}
 			return held("none")
 		}},
-		{ID: "F28.nodev", Group: "files", Title: "find a mount without nodev", Guarantee: privilege, Control: Outside, Attack: func(*Env) Outcome { return mountsLack("nodev") }},
+		{ID: "F28.nodev", Group: "files", Title: "find a mount without nodev", Guarantee: privilege, Control: Outside, Attack: func(e *Env) Outcome { return mountsLack(e, "nodev") }},
 		{ID: "E24.io-uring-socket", Group: "kernel", Title: "open a filtered socket through io_uring", Guarantee: surface, Control: Outside, Optional: "kernel.io_uring_disabled", Attack: uringSocket},
 	}
 	cases[indexOf(cases, "K08.vhangup")].NoControl = "it would hang up the terminal of whoever runs the tests as root"
 	for _, ns := range newNamespaces() {
 		name, flag := ns.name, ns.flag
 		cases = append(cases,
-			Case{ID: "K06.clone-" + name, Group: "kernel", Title: "clone with a new " + name + " namespace", Guarantee: namespaces, Control: Scratch, Attack: func(*Env) Outcome {
+			Case{ID: "K06.clone-" + name, Group: "kernel", Title: "clone with a new " + name + " namespace", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome {
 				return forked("clone", flag)
 			}},
-			Case{ID: "K06.unshare-" + name, Group: "kernel", Title: "unshare the " + name + " namespace", Guarantee: namespaces, Control: Scratch, Attack: func(*Env) Outcome {
+			Case{ID: "K06.unshare-" + name, Group: "kernel", Title: "unshare the " + name + " namespace", Guarantee: surface, Control: Scratch, Attack: func(*Env) Outcome {
 				return forked("unshare", 0, sys(unix.SYS_UNSHARE, flag))
 			}})
 	}
@@ -334,7 +327,7 @@ func writableBelow(root string, most int) Outcome {
 			return fs.SkipAll
 		}
 		// The settings of the own, empty network namespace harm nobody.
-		if d.Type().IsRegular() && !strings.HasPrefix(path, "/proc/sys/net/") && canOpen(path, unix.O_WRONLY) == nil {
+		if d.Type().IsRegular() && !strings.HasPrefix(path, "/proc/sys/net/") && canWrite(path) == nil {
 			found = path
 			return fs.SkipAll
 		}

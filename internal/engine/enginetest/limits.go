@@ -21,7 +21,7 @@ func limitCases() []Case {
 		return Case{ID: id, Group: "resources", Title: title, Guarantee: guarantee, Control: Outside, Timeout: time.Minute, Attack: attack}
 	}
 	memory := func(id, title string, take func(dir string, mib int) Outcome, dir string) Case {
-		return limit(id, title, "limits.memory", func(e *Env) Outcome {
+		return limit(id, title, limitMemory, func(e *Env) Outcome {
 			if e.Control != "" {
 				return take(dir, mostMiB)
 			}
@@ -32,7 +32,7 @@ func limitCases() []Case {
 		})
 	}
 	disk := func(id, title string, take func(dir string, mib int) Outcome) Case {
-		return limit(id, title, "limits.disk", func(e *Env) Outcome {
+		return limit(id, title, limitDisk, func(e *Env) Outcome {
 			if e.Control != "" {
 				return take(scratchDir(e), 64)
 			}
@@ -43,7 +43,7 @@ func limitCases() []Case {
 		})
 	}
 	return []Case{
-		limit("R01.forks", "a fork bomb", "limits.pids", func(e *Env) Outcome {
+		limit("R01.forks", "a fork bomb", limitPids, func(e *Env) Outcome {
 			if e.Control != "" {
 				return forks(mostPids)
 			}

@@ -15,11 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	netDeny     = "net.default-deny"
-	unixSockets = "net.unix-sockets"
-)
-
 func networkCases() []Case {
 	tcp := func(id, title string, addrs ...string) Case {
 		return Case{ID: id, Group: "network", Title: title, Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
@@ -113,19 +108,19 @@ func networkCases() []Case {
 			}
 			return open("it listens on the host")
 		}},
-		{ID: "N16.abstract", Group: "network", Title: "connect to a host's abstract socket", Guarantee: unixSockets, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "N16.abstract", Group: "network", Title: "connect to a host's abstract socket", Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
 			return dialUnix(e, "@"+e.Abstract, unix.SOCK_STREAM)
 		}},
-		{ID: "N17.path", Group: "network", Title: "connect to a host's socket by path", Guarantee: unixSockets, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "N17.path", Group: "network", Title: "connect to a host's socket by path", Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
 			return dialUnix(e, e.Socket, unix.SOCK_STREAM)
 		}},
-		{ID: "E22.datagram", Group: "network", Title: "send a datagram to a host's socket, without connect", Guarantee: unixSockets, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "E22.datagram", Group: "network", Title: "send a datagram to a host's socket, without connect", Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
 			return sendUnix(e, func(fd int) error { return unix.Sendto(fd, e.payload(), 0, &unix.SockaddrUnix{Name: e.Datagram}) })
 		}},
-		{ID: "E22.sendmsg", Group: "network", Title: "the same by sendmsg", Guarantee: unixSockets, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "E22.sendmsg", Group: "network", Title: "the same by sendmsg", Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
 			return sendUnix(e, func(fd int) error { return unix.Sendmsg(fd, e.payload(), nil, &unix.SockaddrUnix{Name: e.Datagram}, 0) })
 		}},
-		{ID: "E23.socketpair", Group: "network", Title: "reconnect one end of a socketpair to a host's socket", Guarantee: unixSockets, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "E23.socketpair", Group: "network", Title: "reconnect one end of a socketpair to a host's socket", Guarantee: netDeny, Control: Outside, Attack: func(e *Env) Outcome {
 			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {
 				return held("%v", err)
@@ -136,9 +131,9 @@ func networkCases() []Case {
 			_, err = unix.Write(pair[0], e.payload())
 			return unless(err, "writing")
 		}},
-		{ID: "N17.known", Group: "network", Title: "see the sockets of docker, containerd, D-Bus, systemd, agents, X11, Wayland, tmux", Guarantee: unixSockets, Control: None,
+		{ID: "N17.known", Group: "network", Title: "see the sockets of docker, containerd, D-Bus, systemd, agents, X11, Wayland, tmux", Guarantee: netDeny, Control: None,
 			NoControl: "which of them run is up to the machine; N17.path shows the same with a socket of the test's own", Attack: knownSockets},
-		{ID: "L14.wsl", Group: "lifecycle", Title: "see the doors of WSL2: interop socket, /init, /mnt/c", Guarantee: unixSockets, Control: None, NoControl: "only WSL2 has them", Attack: func(*Env) Outcome {
+		{ID: "L14.wsl", Group: "lifecycle", Title: "see the doors of WSL2: interop socket, /init, /mnt/c", Guarantee: netDeny, Control: None, NoControl: "only WSL2 has them", Attack: func(*Env) Outcome {
 			for _, path := range []string{"/run/WSL", "/mnt/c", "/mnt/wsl", "/init", "/proc/sys/fs/binfmt_misc/WSLInterop", "/usr/lib/wsl"} {
 				if _, err := os.Lstat(path); err == nil {
 					return open("%s exists", path)
@@ -163,7 +158,7 @@ func networkCases() []Case {
 			return open("lo was taken down")
 		}},
 		{ID: "N22.link-add", Group: "network", Title: "make an interface", Guarantee: netDeny, Control: Scratch, Optional: "CONFIG_DUMMY or CONFIG_VETH", Attack: addLink},
-		{ID: "N22.port", Group: "network", Title: "change a setting of the network namespace", Guarantee: settings, Control: None, NoControl: "the namespace is the sandbox's own; this watches that the setting stays read-only", Attack: func(e *Env) Outcome {
+		{ID: "N22.port", Group: "network", Title: "change a setting of the network namespace", Guarantee: surface, Control: None, NoControl: "the namespace is the sandbox's own; this watches that the setting stays read-only", Attack: func(e *Env) Outcome {
 			if link, err := os.Readlink("/proc/self/ns/net"); err == nil && link == e.HostNS["net"] {
 				return notRun("the network namespace is the host's")
 			}

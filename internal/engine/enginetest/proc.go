@@ -13,13 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	isolation = "proc.isolation"
-	initSafe  = "proc.init"
-	privilege = "proc.privilege"
-	cleanEnv  = "env.clean"
-)
-
 func itoa(n int) string { return strconv.Itoa(n) }
 
 // secretNames are the parts of variable names that stand for a credential or a door to the host.
@@ -46,6 +39,11 @@ func procCases() []Case {
 			}
 			return attack(e, e.HostPID)
 		}}
+	}
+	signal := func(id, title string, attack func(e *Env, pid int) Outcome) Case {
+		c := onHost(id, title, attack)
+		c.Guarantee = signals
+		return c
 	}
 	try := func(id, title string, nr uintptr, args func(pid uintptr) []uintptr) Case {
 		return onHost(id, title, func(_ *Env, pid int) Outcome {
@@ -85,20 +83,20 @@ func procCases() []Case {
 			}
 			return held("seven of its own")
 		}},
-		onHost("P14.signal", "signal a host process", func(e *Env, pid int) Outcome {
+		signal("P14.signal", "signal a host process", func(e *Env, pid int) Outcome {
 			return unless(unix.Kill(pid, unix.SIGUSR1), "kill")
 		}),
-		onHost("P14.tgkill", "signal it by thread", func(e *Env, pid int) Outcome {
+		signal("P14.tgkill", "signal it by thread", func(e *Env, pid int) Outcome {
 			return unless(unix.Tgkill(pid, pid, unix.SIGUSR1), "tgkill")
 		}),
-		onHost("P14.pidfd", "signal it by pidfd", func(e *Env, pid int) Outcome {
+		signal("P14.pidfd", "signal it by pidfd", func(e *Env, pid int) Outcome {
 			fd, err := unix.PidfdOpen(pid, 0)
 			if err != nil {
 				return held("pidfd_open: %v", err)
 			}
 			return unless(unix.PidfdSendSignal(fd, unix.SIGUSR1, nil, 0), "pidfd_send_signal")
 		}),
-		onHost("P14.sigqueue", "queue a signal to it", func(e *Env, pid int) Outcome {
+		signal("P14.sigqueue", "queue a signal to it", func(e *Env, pid int) Outcome {
 			info := page()
 			*(*int32)(unsafe.Pointer(&info[0])) = int32(unix.SIGUSR1)
 			*(*int32)(unsafe.Pointer(&info[8])) = -1 // SI_QUEUE
@@ -108,7 +106,7 @@ func procCases() []Case {
 			}
 			return open("rt_sigqueueinfo succeeded")
 		}),
-		{ID: "P14.everyone", Group: "processes", Title: "signal every process there is: kill(-1)", Guarantee: isolation, Control: Scratch, Attack: func(e *Env) Outcome {
+		{ID: "P14.everyone", Group: "processes", Title: "signal every process there is: kill(-1)", Guarantee: signals, Control: Scratch, Attack: func(e *Env) Outcome {
 			if e.Control == "" && e.sharesPids() {
 				return notRun("there is no pid namespace to confine it, and the whole machine is not a test")
 			}
@@ -211,7 +209,7 @@ func vmRead(pid int) Outcome {
 // initCases attack pid 1, which must be as confined as the command and keep nothing of the host.
 func initCases() []Case {
 	on1 := func(id, title string, attack func(*Env) Outcome) Case {
-		return Case{ID: id, Group: "processes", Title: title, Guarantee: initSafe, Control: Scratch, Attack: func(e *Env) Outcome {
+		return Case{ID: id, Group: "processes", Title: title, Guarantee: isolation, Control: Scratch, Attack: func(e *Env) Outcome {
 			if o, machine := e.initIsTheMachines(); machine {
 				return o
 			}
@@ -296,9 +294,9 @@ func initCases() []Case {
 			return forked("setns", 0, sys(unix.SYS_SETNS, uintptr(fd), unix.CLONE_NEWUTS|unix.CLONE_NEWIPC))
 		}),
 		raw("P03.kcmp", "compare its descriptors: kcmp", unix.SYS_KCMP, 1, 1, 0, 0, 0),
-		raw("X.prlimit-init", "change its limits", unix.SYS_PRLIMIT64, 1, unix.RLIMIT_CORE, text("\x00"), 0),
-		raw("X.affinity-init", "change its processors", unix.SYS_SCHED_SETAFFINITY, 1, 8, text("\xff")),
-		{ID: "D06.descriptors", Group: "fds", Title: "find descriptors of the supervisor's: seccomp, pidfd, namespace, cgroup, tun", Guarantee: "fds.closed", Control: Scratch, Attack: func(e *Env) Outcome {
+		advisory(raw("X.prlimit-init", "change its limits", unix.SYS_PRLIMIT64, 1, unix.RLIMIT_CORE, text("\x00"), 0), selfHarm),
+		advisory(raw("X.affinity-init", "change its processors", unix.SYS_SCHED_SETAFFINITY, 1, 8, text("\xff")), selfHarm),
+		{ID: "D06.descriptors", Group: "fds", Title: "find descriptors of the supervisor's: seccomp, pidfd, namespace, cgroup, tun", Guarantee: fdsClosed, Control: Scratch, Attack: func(e *Env) Outcome {
 			if o, machine := e.initIsTheMachines(); machine {
 				return o
 			}
@@ -316,6 +314,15 @@ func initCases() []Case {
 	}
 }
 
+// selfHarm is why some attacks on pid 1 matter to nobody else.
+const selfHarm = "a sandbox may make itself slower or end itself: its first process has no more rights and limits than the command"
+
+// advisory marks an attack whose success is no hole.
+func advisory(c Case, why string) Case {
+	c.Advisory = why
+	return c
+}
+
 // iovec is one piece of memory as process_vm_writev wants it.
 func iovec() uintptr {
 	b := page()
@@ -327,6 +334,9 @@ func iovec() uintptr {
 func foreignDescriptors(*Env) Outcome {
 	seen := 0
 	for _, pid := range pids() {
+		if pid == itoa(os.Getppid()) {
+			continue // the probe itself, which holds a pidfd of this attack
+		}
 		dir := "/proc/" + pid + "/fd"
 		entries, err := os.ReadDir(dir)
 		if err != nil {
@@ -393,7 +403,7 @@ func privilegeCases() []Case {
 			}
 			return held("NoNewPrivs is 1, also of pid 1")
 		}),
-		self("F27.nosuid", "find a mount without nosuid", Outside, func(*Env) Outcome { return mountsLack("nosuid") }),
+		self("F27.nosuid", "find a mount without nosuid", Outside, func(e *Env) Outcome { return mountsLack(e, "nosuid") }),
 		self("F27.setuid-program", "become root through a set-uid program", Outside, setuidProgram),
 		alone("F27.setuid-copy", "make a set-uid shell", "a set-uid copy of one's own program gives one's own uid", func(e *Env) Outcome {
 			sh := lookPath("sh")
@@ -544,10 +554,13 @@ func capabilities(path string) Outcome {
 }
 
 // mountsLack looks for a mount without the option. Mounts of single device files are what nodev would break, and are excepted.
-func mountsLack(option string) Outcome {
+func mountsLack(e *Env, option string) Outcome {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return held("%v", err)
+	}
+	if link, err := os.Readlink("/proc/self/ns/mnt"); err == nil && link == e.HostNS["mnt"] && e.Control == "" {
+		return notRun("the mounts are the host's; what holds here is no_new_privs, and Landlock")
 	}
 	n := 0
 	for line := range strings.Lines(string(b)) {

@@ -202,6 +202,20 @@ func canOpen(path string, flags int) error {
 	return unix.Close(fd)
 }
 
+// canWrite tells whether a file can be opened for writing. Files that a sandbox covers with /dev/null do not count.
+func canWrite(path string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3) {
+		return &os.PathError{Op: "open", Path: path, Err: errors.New("it is /dev/null")}
+	}
+	return nil
+}
+
 // up is a relative path from the directory to the root and down to the path.
 func up(dir, path string) string {
 	return strings.Repeat("../", strings.Count(filepath.Clean(dir), "/")) + strings.TrimPrefix(path, "/")

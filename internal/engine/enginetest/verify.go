@@ -90,7 +90,7 @@ func (f *Fixtures) Verify(results []Result, output string) []Result {
 			out[i].Verdict, out[i].Detail = Open, "the host's "+path+" changed"
 		case writable && inside || f.isParent(path):
 		default:
-			out = append(out, stray("files.unchanged", "files", "files.deny-write", "the host's "+path+" changed"))
+			out = append(out, stray("files.unchanged", "files", denyWrite, "the host's "+path+" changed"))
 		}
 	}
 	for _, said := range f.heard.said() {
@@ -102,7 +102,7 @@ func (f *Fixtures) Verify(results []Result, output string) []Result {
 		out[i].Verdict, out[i].Detail = Open, "a service of the host's heard it"
 	}
 	if said := f.signals(); said != "" {
-		out = append(out, stray("processes.signalled", "processes", isolation, "the host's process got: "+brief(said)))
+		out = append(out, stray("processes.signalled", "processes", signals, "the host's process got: "+brief(said)))
 	}
 	for name, token := range f.tokens {
 		if strings.Contains(output, token) {
