@@ -99,15 +99,17 @@ func (v *volume) low() bool {
 }
 
 func (d *diskUse) look(now time.Time) (string, time.Duration) {
-	low := false
+	var low *volume
 	var lost int64
 	for i := range d.volumes {
 		v := &d.volumes[i]
 		_ = v.measure()
-		low = low || v.low()
+		if v.low() {
+			low = v
+		}
 		lost += max(v.surveyed.bytes-v.now.bytes, 0)
 	}
-	urgent := low || d.used+lost > d.limit
+	urgent := low != nil || d.used+lost > d.limit
 	if !d.survey.running && d.due(now, urgent) {
 		d.begin(urgent)
 	}
@@ -146,7 +148,7 @@ func (d *diskUse) begin(urgent bool) {
 }
 
 // proceed goes on with the survey for a slice of time, and judges what it found.
-func (d *diskUse) proceed(now time.Time, low bool) string {
+func (d *diskUse) proceed(now time.Time, low *volume) string {
 	begun := time.Now()
 	defer func() { d.survey.spent += time.Since(begun) }()
 	s, limit := &d.survey, time.Millisecond
@@ -170,8 +172,9 @@ func (d *diskUse) proceed(now time.Time, low bool) string {
 	if d.used > d.limit {
 		return d.over(d.used)
 	}
-	if low && d.contributed() {
-		return fmt.Sprintf("it wrote while less than %s remained free for the host", size(d.volumes[0].reserve.bytes))
+	if low != nil && d.contributed() {
+		return fmt.Sprintf("it wrote until the host was left with %s and %d files, and %s and %d are kept for it", size(low.now.bytes), low.now.files,
+			size(low.reserve.bytes), low.reserve.files)
 	}
 	return ""
 }

@@ -132,6 +132,7 @@ func TestUnwritableHierarchyIsNamed(t *testing.T) {
 	if err := os.Chmod(root+group+"/memory/ci/job", 0o555); err != nil {
 		t.Fatal(err)
 	}
+	defer os.Chmod(root+group+"/memory/ci/job", 0o755)
 	f := detect(root, 1000, "")
 	if f.way("memory") != byNothing || f.V1[0].Why != "permission denied" {
 		t.Errorf("%+v", f.V1)

@@ -75,6 +75,19 @@ func read(path string) ([]byte, error) {
 	}
 }
 
+// readShow is read for files that the kernel prints in one piece, which saves the read that finds the end.
+func readShow(path string) ([]byte, error) {
+	buf := make([]byte, 4096)
+	data, err := readOnce(unix.AT_FDCWD, path, buf)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	if len(data) == len(buf) {
+		return read(path)
+	}
+	return data, nil
+}
+
 func write(path, value string) error {
 	fd, err := openat(unix.AT_FDCWD, path, unix.O_WRONLY)
 	if err == nil {

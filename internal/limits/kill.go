@@ -16,11 +16,7 @@ import (
 
 // Kill ends every process of the groups, frozen ones too, and waits at most 2 s until none is left.
 func (g *Group) Kill() error {
-	dirs := g.Dirs()
-	if g.ice != "" && !g.icy {
-		dirs = dirs[:len(dirs)-1]
-	}
-	return kill(dirs)
+	return kill(g.made())
 }
 
 // kill needs no freezer against a fork bomb: with pids.max at 0 nothing new appears. In v2 the kernel does it all (cgroup.kill, Linux 5.14).
@@ -196,10 +192,10 @@ func freeze(dir string, on bool) error {
 func settled(dir string, on bool) error {
 	deadline, wait := time.Now().Add(patience), 50*time.Microsecond
 	for {
-		data, err := read(dir + "/cgroup.events")
+		data, err := readShow(dir + "/cgroup.events")
 		frozen := field(data, "frozen") == 1
 		if missing(err) {
-			data, err = read(dir + "/freezer.state")
+			data, err = readShow(dir + "/freezer.state")
 			frozen = string(bytes.TrimSpace(data)) == "FROZEN"
 		}
 		if err != nil || frozen == on {

@@ -65,7 +65,8 @@ func done() { fmt.Println("done") }
 var roles = map[string]func([]string){
 	"idle": func([]string) { done(); wait() },
 	"burn": func([]string) {
-		for { //nolint
+		for {
+			zero++
 		}
 	},
 	// anonymous, shared and memfd memory, in MiB
@@ -88,11 +89,9 @@ var roles = map[string]func([]string){
 			m, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 			must(err)
 			must(unix.Madvise(m, unix.MADV_NOHUGEPAGE))
-			sum := byte(0)
 			for i := 0; i < len(m); i += 2 << 20 {
-				sum += m[i]
+				zero += m[i]
 			}
-			_ = sum
 		}
 		done()
 		wait()
@@ -103,7 +102,7 @@ var roles = map[string]func([]string){
 		for range num(a[1]) {
 			if pid, _, _ := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0); pid == 0 {
 				for {
-					syscall.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+					syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 				}
 			}
 		}
@@ -116,7 +115,7 @@ var roles = map[string]func([]string){
 			pid, _, _ := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 			if pid == 0 {
 				for {
-					syscall.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+					syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 				}
 			}
 			if int(pid) > 0 {
@@ -141,6 +140,17 @@ var roles = map[string]func([]string){
 	},
 	"tmpfile": func(a []string) {
 		fd, err := unix.Open(a[0], unix.O_TMPFILE|unix.O_RDWR, 0o600)
+		must(err)
+		fill(fd, num(a[1]))
+		done()
+		wait()
+	},
+	"overlay": func(a []string) { // the engine's kind of workspace: an overlay with its upper in DIR
+		for _, d := range []string{"lower", "upper", "work", "merged"} {
+			must(os.MkdirAll(a[0]+"/"+d, 0o755))
+		}
+		must(unix.Mount("overlay", a[0]+"/merged", "overlay", 0, "userxattr,lowerdir="+a[0]+"/lower,upperdir="+a[0]+"/upper,workdir="+a[0]+"/work"))
+		fd, err := unix.Open(a[0]+"/merged", unix.O_TMPFILE|unix.O_RDWR, 0o600)
 		must(err)
 		fill(fd, num(a[1]))
 		done()
@@ -184,6 +194,8 @@ var roles = map[string]func([]string){
 		wait()
 	},
 }
+
+var zero byte // a use for what is only read
 
 func touch(mebibytes, flags, fd int) {
 	m, err := unix.Mmap(fd, 0, mebibytes<<20, unix.PROT_READ|unix.PROT_WRITE, flags)

@@ -89,8 +89,8 @@ func (w *Watcher) Close() {
 	}
 }
 
-// Poll looks at what is due. It returns the reason to stop the sandbox, or when to call again; calling earlier does no harm. It takes at
-// most a few milliseconds.
+// Poll looks at what is due. It returns the reason to stop the sandbox, or when to call again; calling earlier does no harm. It takes some
+// microseconds for each process, and a few milliseconds while it looks through files.
 func (w *Watcher) Poll(now time.Time) (reason string, next time.Duration) {
 	next = time.Hour
 	if w.limit > 0 {
