@@ -94,8 +94,9 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 		fmt.Fprintf(w, "  %-9s %s\n", access(m), mountText(m))
 	}
 	if p.Mode == plan.Landlock {
-		fmt.Fprintf(w, "  read      %s\n", wrap(strings.Join(p.Landlock.Read, " "), 66, "            "))
-		fmt.Fprintf(w, "  write     %s\n", wrap(strings.Join(p.Landlock.Write, " "), 66, "            "))
+		for _, r := range p.Landlock.Allow {
+			fmt.Fprintf(w, "  %-9s %s\n", access(plan.Mount{Writable: r.Write}), r.Path)
+		}
 	}
 	fmt.Fprintln(w, "\nLimits")
 	for _, l := range p.Limits {

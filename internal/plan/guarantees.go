@@ -58,25 +58,25 @@ func (p *Plan) withoutNamespaces(r Request) error {
 	p.Namespaces = []string{}
 	for _, t := range append(r.System, r.Tools...) {
 		if !t.Link {
-			p.Landlock.Read = append(p.Landlock.Read, t.Source)
+			p.Landlock.read(t.Source)
 		}
 	}
 	for _, f := range []string{"alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "gitconfig", "group", "host.conf", "hosts", "inputrc",
 		"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "profile", "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"} {
-		p.Landlock.Read = append(p.Landlock.Read, path.Join("/etc", f))
+		p.Landlock.read(path.Join("/etc", f))
 	}
-	p.Landlock.Read = append(p.Landlock.Read, "/proc")
-	p.Landlock.Write = append(p.Landlock.Write, "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", r.Tmp, r.Home)
+	p.Landlock.read("/proc")
+	p.Landlock.write("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", r.Tmp, r.Home)
 	switch r.Policy.Files.Workspace.V {
 	case policy.Scratch:
 		p.Workspace.By, p.Workspace.Path, p.Command.Dir = "directory", "", r.Tmp
 	case policy.ReadOnly:
 		p.Workspace.By = "copy"
-		p.Landlock.Read = append(p.Landlock.Read, r.Copy)
+		p.Landlock.read(r.Copy)
 		p.Command.Dir = r.Copy
 	default: // a live workspace too: Landlock cannot take hidden and protected files out of a tree that it opens
 		p.Workspace.By = "copy"
-		p.Landlock.Write = append(p.Landlock.Write, r.Copy)
+		p.Landlock.write(r.Copy)
 		p.Command.Dir = r.Copy
 		if r.Policy.Files.Workspace.V == policy.Live {
 			p.Workspace.Kind = string(policy.Held)
@@ -84,7 +84,7 @@ func (p *Plan) withoutNamespaces(r Request) error {
 		}
 	}
 	for _, v := range r.Policy.Files.Read {
-		p.Landlock.Read = append(p.Landlock.Read, expand(v.V, r.Host))
+		p.Landlock.read(expand(v.V, r.Host))
 	}
 	if n := len(r.Policy.Files.Readonly) + len(r.Policy.Files.Write); n > 0 {
 		p.Notes = append(p.Notes, "files.readonly and files.write have no effect without namespaces: changes to all of the copy are held")

@@ -121,11 +121,11 @@ func (p *Plan) withNamespaces(r Request) error {
 		return err
 	}
 	slices.SortStableFunc(p.Mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
-	p.Landlock.Read = []string{"/"}
-	p.Landlock.Write = []string{"/dev/shm"}
+	p.Landlock.read("/")
+	p.Landlock.write("/dev/shm")
 	for _, m := range p.Mounts {
 		if m.Writable {
-			p.Landlock.Write = append(p.Landlock.Write, m.Target)
+			p.Landlock.write(m.Target)
 		}
 	}
 	return nil

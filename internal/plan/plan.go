@@ -96,9 +96,27 @@ type Mount struct {
 
 // Rules are the Landlock rules: the second wall, mirroring the mounts; in the fallback mode the first.
 type Rules struct {
-	ABI   int      `json:"abi"`
-	Read  []string `json:"read"`
-	Write []string `json:"write"`
+	ABI   int    `json:"abi"`
+	Allow []Rule `json:"allow"`
+}
+
+// Rule opens what lies at and below a path, for reading or for everything.
+type Rule struct {
+	Path  string `json:"path"`
+	Write bool   `json:"write,omitempty"`
+	File  bool   `json:"file,omitempty"` // not a directory: then only rights on files can be given
+}
+
+func (r *Rules) read(paths ...string) {
+	for _, p := range paths {
+		r.Allow = append(r.Allow, Rule{Path: p})
+	}
+}
+
+func (r *Rules) write(paths ...string) {
+	for _, p := range paths {
+		r.Allow = append(r.Allow, Rule{Path: p, Write: true})
+	}
 }
 
 // Syscalls says which variant of the system call filter is installed.

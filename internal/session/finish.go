@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,8 +36,11 @@ func (r *Run) finish(res Result, failure error) error {
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}
+	if !r.Kept && failure != nil { // nothing ran
+		return discard(r.Box)
+	}
 	if r.empty() && !r.Kept {
-		return r.Box.RemoveEmpty()
+		return r.forget()
 	}
 	if err := r.Box.Save(true); err != nil {
 		return err
@@ -42,10 +48,24 @@ func (r *Run) finish(res Result, failure error) error {
 	return r.writeEvents()
 }
 
+// forget removes a sandbox that changed nothing.
+func (r *Run) forget() error {
+	if r.Plan.Workspace.By == "copy" || r.Plan.Mode == plan.Landlock {
+		return discard(r.Box)
+	}
+	return r.Box.RemoveEmpty()
+}
+
 // empty says whether the layer holds nothing.
 func (r *Run) empty() bool {
 	if r.Plan.Workspace.By == "copy" {
-		return false
+		review, err := openReview(r.Box, nil)
+		if err != nil {
+			return false
+		}
+		defer review.Close()
+		changes, err := review.Changes(context.Background(), workspace.ChangeOptions{})
+		return err == nil && len(changes) == 0
 	}
 	fd, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

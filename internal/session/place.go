@@ -1,7 +1,10 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,10 +29,92 @@ func (r *Run) place(req *plan.Request) error {
 			return err
 		}
 	}
-	if req.Project == "" {
+	if req.Mode == plan.Landlock {
+		if err := r.placeFallback(req); err != nil {
+			return err
+		}
+	}
+	switch {
+	case req.Project == "":
+		return nil
+	case r.Policy.Files.Workspace.V == policy.Live && req.Mode != plan.Landlock:
+		return r.live(req)
+	case req.Mode == plan.Landlock || r.Options.Copy || r.Kept && r.Box.Record.By == "copy":
+		return r.copy(req)
+	}
+	err := r.layer(req)
+	var refused *workspace.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if r.Kept {
+		return &Refusal{err, "look at the kept changes first: casemate diff; or start anew: casemate run --fresh"}
+	}
+	r.notice("held in a copy of the project instead of an overlay: %v", err)
+	r.Box.RemoveLayer()
+	return r.copy(req)
+}
+
+// placeFallback makes what the mode without namespaces needs in place of mounts: a home and a temporary directory of the sandbox's own.
+func (r *Run) placeFallback(req *plan.Request) error {
+	req.Tmp = filepath.Join(r.Box.Dir, "tmp")
+	if err := r.ownDirectory(req.Tmp, req.User); err != nil {
+		return err
+	}
+	if req.Home == "" {
+		req.Home = filepath.Join(r.Box.Dir, "home")
+		if err := r.ownDirectory(req.Home, req.User); err != nil {
+			return err
+		}
+	}
+	req.User.Home = req.Home
+	return nil
+}
+
+// copy makes the change layer a copy of the project without what is hidden.
+func (r *Run) copy(req *plan.Request) error {
+	if err := r.ownDirectory(r.Box.Layer(), req.User); err != nil {
+		return err
+	}
+	req.Copy = filepath.Join(r.Box.Layer(), "copy")
+	if req.Mode == plan.Landlock {
+		rel, err := filepath.Rel(r.Project, req.Dir)
+		if err != nil {
+			return err
+		}
+		req.Dir = filepath.Join(req.Copy, rel)
+	}
+	if r.Kept {
 		return nil
 	}
-	return r.layer(req)
+	hide, err := policy.CompilePaths(hidePatterns(r.Policy.Files))
+	if err != nil {
+		return err
+	}
+	skipped, err := workspace.CopyIn(context.Background(), r.Project, r.Box.Layer(), func(rel string, dir bool) bool {
+		hidden, _ := hide.Match(rel, dir)
+		return hidden
+	})
+	if err != nil {
+		return fmt.Errorf("copy of the project: %w", err)
+	}
+	for _, s := range skipped {
+		r.notice("%s is not in the copy: %s", workspace.Visible(s.Path), s.Why)
+	}
+	if r.Facts.EUID == 0 {
+		return r.giveAway(req.Copy, req.User)
+	}
+	return nil
+}
+
+// giveAway makes the copy belong to the sandbox's user. Nothing of the sandbox runs yet.
+func (r *Run) giveAway(dir string, user plan.User) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, user.UID, user.GID)
+	})
 }
 
 func (r *Run) wouldPlace(req *plan.Request) error {

@@ -26,6 +26,7 @@ type Options struct {
 	Command  []string
 	Fresh    bool // do not go on with the project's kept layer
 	Terminal bool // the command gets a terminal
+	Copy     bool // hold changes in a copy of the project, not in an overlay
 	DryRun   bool // only the plan is wanted: nothing is created
 }
 
@@ -229,6 +230,13 @@ func (r *Run) limit(req *plan.Request) error {
 		Time: duration(l.Time.Or(d.Time)), Idle: duration(l.Idle.Or(d.Idle)),
 	}
 	req.Set, req.Limits = r.Set, limits.By(r.Offers, r.Set)
+	if req.Mode == plan.Landlock { // see watchFallback
+		for i, l := range req.Limits {
+			if l.Strength == limits.Watched && l.Name == "memory" || l.Name == "idle" && l.Value != "none" {
+				req.Limits[i].Strength, req.Limits[i].By = limits.Unheld, "needs a pid namespace or a cgroup"
+			}
+		}
+	}
 	return nil
 }
 
@@ -241,6 +249,14 @@ func duration(d time.Duration) time.Duration {
 
 // pin records what every source is now; the engine refuses to mount anything else in its place.
 func pin(p *plan.Plan) error {
+	if p.Mode == plan.Landlock {
+		p.Landlock.Allow = slices.DeleteFunc(p.Landlock.Allow, func(r plan.Rule) bool { return !exists(r.Path) })
+		for i, r := range p.Landlock.Allow {
+			st, err := os.Stat(r.Path)
+			p.Landlock.Allow[i].File = err == nil && !st.IsDir()
+		}
+	}
+	files := map[string]bool{}
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
 		if m.Kind != plan.Bind && m.Kind != plan.Overlay || m.Self || m.Source == "/dev/null" {
@@ -259,8 +275,19 @@ func pin(p *plan.Plan) error {
 			return &Refusal{fmt.Errorf("%s is neither a directory nor a regular file", m.Source), "name the place that it leads to"}
 		}
 		m.Dev, m.Ino = uint64(st.Dev), st.Ino
+		files[m.Target] = m.File
+	}
+	if p.Mode != plan.Landlock {
+		for i, r := range p.Landlock.Allow {
+			p.Landlock.Allow[i].File = files[r.Path]
+		}
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Abandon gives up a prepared run: a sandbox that never held anything disappears.

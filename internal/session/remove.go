@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -26,11 +25,8 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 		}
 	}
 	defer box.Unlock()
-	if err := workspace.Discard(context.Background(), box.Layer()); err != nil {
-		return fmt.Errorf("layer of %s: %w", box.Record.ID, err)
-	}
-	if err := os.RemoveAll(box.Dir); err != nil {
-		return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
+	if err := discard(box); err != nil {
+		return err
 	}
 	if !home || box.Record.Project == "" {
 		return nil

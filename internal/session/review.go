@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"casemate.dev/internal/policy"
@@ -29,6 +30,10 @@ func OpenReview(p Person, id string) (*Review, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openReview(box, others)
+}
+
+func openReview(box *store.Sandbox, others []string) (*Review, error) {
 	rec := box.Record
 	classify, err := classifier(rec)
 	if err != nil {
@@ -117,8 +122,15 @@ func (r *Review) Discard() error {
 		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
 	}
 	defer r.Box.Unlock()
-	if err := workspace.Discard(context.Background(), r.Box.Layer()); err != nil {
-		return fmt.Errorf("layer of %s: %w", r.Box.Record.ID, err)
+	return discard(r.Box)
+}
+
+// discard removes a sandbox that this process has locked.
+func discard(box *store.Sandbox) error {
+	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home")} {
+		if err := workspace.Discard(context.Background(), dir); err != nil {
+			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
+		}
 	}
-	return os.RemoveAll(r.Box.Dir)
+	return os.RemoveAll(box.Dir)
 }

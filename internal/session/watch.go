@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchFallback watches time and disk only: without a pid namespace there is no /proc that holds the sandbox's processes and no others.
-// An empty directory stands in its place.
+// watchFallback watches time and disk. Without a pid namespace there is only the host's /proc, so memory and idleness of the sandbox cannot
+// be told from the user's other programs'; files without a name that those hold open on the same disk are counted too, which can only stop
+// the sandbox early.
 func (s *supervision) watchFallback() {
-	empty := filepath.Join(s.run.Box.Dir, "tmp")
-	fd, err := unix.Open(empty, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Open("/proc", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		s.ended(0, err)
 		return

@@ -180,13 +180,21 @@ func (b *Sandbox) Save(sync bool) error {
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }
 
-// RemoveEmpty removes a sandbox whose layer holds nothing, in as many calls as it has entries. It stops at the first entry that it does
-// not expect, so it can never remove a change.
-func (b *Sandbox) RemoveEmpty() error {
+// RemoveLayer removes a layer that holds nothing.
+func (b *Sandbox) RemoveLayer() error {
 	for _, d := range []string{"layer/work/work", "layer/work", "layer/upper", "layer"} {
 		if err := unix.Rmdir(filepath.Join(b.Dir, d)); err != nil && err != unix.ENOENT {
 			return &fs.PathError{Op: "remove", Path: filepath.Join(b.Dir, d), Err: err}
 		}
+	}
+	return nil
+}
+
+// RemoveEmpty removes a sandbox whose layer holds nothing, in as many calls as it has entries. It stops at the first entry that it does
+// not expect, so it can never remove a change.
+func (b *Sandbox) RemoveEmpty() error {
+	if err := b.RemoveLayer(); err != nil {
+		return err
 	}
 	for _, f := range []string{"sandbox.json", "events.jsonl", "lock"} {
 		unix.Unlink(filepath.Join(b.Dir, f))

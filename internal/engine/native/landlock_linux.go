@@ -11,6 +11,7 @@ import (
 // Landlock access rights by the ABI version that brought them (landlock(7)).
 const (
 	fsRead  = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR
+	fsFile  = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	fsNodes = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
 )
 
@@ -50,15 +51,19 @@ func landlock(p *program, pl *plan.Plan) {
 		p.Store(at.Offset(8), p.open(path, unix.O_PATH))
 		p.Call(unix.SYS_LANDLOCK_ADD_RULE, rules.Arg(), inside.Int(unix.LANDLOCK_RULE_PATH_BENEATH), at, zero)
 	}
-	for _, path := range pl.Landlock.Read {
-		allow(path, fsRead)
-	}
 	if pl.Mode != plan.Landlock {
 		allow("/dev", fsRead|unix.LANDLOCK_ACCESS_FS_WRITE_FILE|unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
 		allow("/proc", fsRead|unix.LANDLOCK_ACCESS_FS_WRITE_FILE)
 	}
-	for _, path := range pl.Landlock.Write {
-		allow(path, handled&^fsNodes)
+	for _, r := range pl.Landlock.Allow {
+		access := uint64(fsRead)
+		if r.Write {
+			access = handled &^ fsNodes
+		}
+		if r.File {
+			access &= fsFile
+		}
+		allow(r.Path, access)
 	}
 	p.Call(unix.SYS_LANDLOCK_RESTRICT_SELF, rules.Arg(), zero)
 }

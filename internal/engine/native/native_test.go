@@ -69,7 +69,7 @@ func scratch(t *testing.T, owner int, argv ...string) *plan.Plan {
 			{Kind: plan.Bind, Source: dir + "/home", Target: "/home/u", Writable: true},
 			{Kind: plan.Overlay, Source: dir + "/project", Target: "/home/u/project", Mask: dir + "/mask", Layer: dir + "/layer", Writable: true},
 		},
-		Landlock: plan.Rules{ABI: 7, Read: []string{"/"}, Write: []string{"/home/u", "/home/u/project", "/tmp", "/dev/shm"}},
+		Landlock: plan.Rules{ABI: 7, Allow: []plan.Rule{{Path: "/"}, {Path: "/home/u", Write: true}, {Path: "/home/u/project", Write: true}, {Path: "/tmp", Write: true}, {Path: "/dev/shm", Write: true}}},
 	}
 }
 

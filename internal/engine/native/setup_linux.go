@@ -237,11 +237,14 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 		case plan.Symlink:
 			p.Call(unix.SYS_SYMLINKAT, p.String(m.Source), here, p.String(relative(m.Target)))
 			continue
-		case plan.Bind, plan.Overlay:
+		case plan.Bind, plan.Overlay, plan.Tmpfs:
 			if under != nil && under.Kind != plan.Tmpfs {
 				on := p.openBeneath(relative(m.Target))
 				if m.Self {
-					trees[i] = p.again(on)
+					trees[i] = p.again(on, m)
+				}
+				if m.Kind == plan.Tmpfs {
+					trees[i] = p.filesystem("tmpfs", attributes(m), fmt.Sprintf("size=%d", m.Size), fmt.Sprintf("mode=%o", m.Perm)).Arg()
 				}
 				if m.Kind == plan.Overlay && at.Layers != nil {
 					for _, fd := range at.Layers {
@@ -256,9 +259,10 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 			if m.Kind == plan.Overlay && at.Layers != nil {
 				trees[i] = overlayOfTrees(p, m, at.Layers)
 			}
-			p.attach(trees[i], m.Target)
-		case plan.Tmpfs:
-			mountPoint(p, made, m)
+			if m.Kind != plan.Tmpfs {
+				p.attach(trees[i], m.Target)
+				continue
+			}
 			p.Call(unix.SYS_MOUNT, p.String("tmpfs"), p.String(relative(m.Target)), p.String("tmpfs"), inside.Int(unix.MS_NOSUID|unix.MS_NODEV), p.String(fmt.Sprintf("size=%d,mode=%o", m.Size, m.Perm)))
 		case plan.Proc:
 			mountPoint(p, made, m)
@@ -271,10 +275,10 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 	}
 }
 
-// again takes what is mounted at an opened place, read-only, to be mounted over itself.
-func (p *program) again(on inside.Slot) inside.Arg {
+// again takes what is mounted at an opened place, to be mounted over itself: read-only, or only so that its parents cannot be renamed.
+func (p *program) again(on inside.Slot, m plan.Mount) inside.Arg {
 	fd := p.Get(unix.SYS_OPEN_TREE, on.Arg(), p.String(""), inside.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH))
-	p.restrict(fd, sealed|unix.MOUNT_ATTR_RDONLY)
+	p.restrict(fd, attributes(m))
 	return fd.Arg()
 }
 
