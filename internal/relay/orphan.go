@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// orphaned reports whether our process group has no parent in the same session to continue it, in which case the kernel
+// discards SIGTSTP (setpgid(2), "orphaned process group"). Asked of our own ancestors only: that is the way up to the
+// shell. A shell that is itself the machine's first process counts as one that can continue us, which it can in a container.
+func orphaned() bool {
+	session, err := unix.Getsid(0)
+	if err != nil {
+		return true
+	}
+	group := unix.Getpgrp()
+	for pid := unix.Getppid(); pid > 0; pid = parent(pid) {
+		if s, err := unix.Getsid(pid); err != nil || s != session {
+			return true
+		}
+		if g, err := unix.Getpgid(pid); err != nil || g != group {
+			return err != nil
+		}
+	}
+	return true
+}
+
+// parent returns 0 for a process that has none or cannot be asked.
+func parent(pid int) int {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The name before it is chosen by the process and may hold anything, so look for its last parenthesis.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 2 {
+		return 0
+	}
+	ppid, _ := strconv.Atoi(string(fields[1]))
+	return ppid
+}

@@ -1,0 +1,47 @@
+//go:build amd64 || arm64
+
+package relay
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	saOnStack  = 0x08000000 // required by Go: goroutine stacks are too small for a signal frame
+	saRestart  = 0x10000000
+	saRestorer = 0x04000000
+	sigIgnored = 1 // SIG_IGN
+)
+
+// caught is entered by the kernel, restorer by its return. Neither is called from Go.
+func caught()
+func restorer()
+
+// These give the addresses of the two: a Go func value would be that of a wrapper.
+func caughtPC() uintptr
+func restorerPC() uintptr
+
+func catch(sig unix.Signal) (old sigaction, err error) {
+	if err := setAction(sig, nil, &old); err != nil {
+		return old, err
+	}
+	if old.handler == sigIgnored {
+		return old, nil
+	}
+	act := sigaction{caughtPC(), saOnStack | saRestart | saRestorer, restorerPC(), ^uint64(0)}
+	return old, setAction(sig, &act, nil)
+}
+
+func release(sig unix.Signal, old sigaction) { setAction(sig, &old, nil) }
+
+func byDefault(sig unix.Signal) { setAction(sig, &sigaction{}, nil) }
+
+func setAction(sig unix.Signal, act, old *sigaction) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(old)), unsafe.Sizeof(act.mask), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,413 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Terminal connects the user's terminal with one inside the sandbox, of which the command knows nothing else: what it does
+// to its terminal (TIOCSTI, attributes, making it its own) it does to that one.
+//
+// The user's terminal is raw meanwhile: Ctrl-C and Ctrl-Z travel as bytes, and the terminal inside makes signals of them
+// for its own foreground. For that the command must not be the leader of its session but a process group of its own in
+// the session of a parent that lives on, or the kernel discards SIGTSTP (see orphaned); when it stops, that parent must
+// have Suspend called here, and be told to continue it by Resume.
+//
+// While our process group is not the terminal's foreground (casemate run ... &, or Ctrl-Z and bg) its attributes are left
+// alone and nothing is read from it; output is still shown. That ends when we are brought to the foreground.
+type Terminal struct {
+	Resume func() // must continue the stopped command
+	HungUp func() // the user's terminal is gone, and the one inside has been hung up
+	Filter Filter // what of the command's output reaches the terminal
+
+	host    int // a description of our own of the user's terminal, unless shared
+	out     int // the same, unless standard output is another terminal
+	shared  bool
+	own     [2]bool // host and out were opened by us
+	before  unix.Termios
+	raw     unix.Termios
+	entered bool // the terminal is in raw mode because of us
+
+	master int // the terminal inside; -1 before Adopt, and once it has been hung up
+	slave  int // keeps the terminal inside from ending while the command has it closed for a moment
+
+	loop              *Loop
+	signals           *Signals
+	hostIn, hostOut   *Watch
+	inner             *Watch
+	waiting           *Timer // looks whether we are in the foreground again
+	buf               []byte
+	typed             []byte // read from the user and not yet taken inside
+	shown             []byte // to be shown and not yet taken by the terminal
+	typedBuf          []byte
+	innerOver         bool
+	stopping, stopped bool
+	drained           func()
+}
+
+const (
+	terminalBytes = 32 << 10 // how much is read at once
+	sharedBytes   = 512      // how much is written at once where a write could block
+)
+
+// OpenTerminal takes the user's terminal, standard input and output as a rule. It changes nothing yet.
+func OpenTerminal(in, out int) (*Terminal, error) {
+	t := &Terminal{host: in, out: out, master: -1, slave: -1}
+	before, err := getAttributes(in)
+	if err != nil {
+		return nil, fmt.Errorf("read the attributes of the terminal: %w", err)
+	}
+	t.before, t.raw = *before, rawAttributes(*before)
+	var a, b unix.Stat_t
+	same := unix.Fstat(in, &a) == nil && unix.Fstat(out, &b) == nil && a.Rdev == b.Rdev
+	if fd, err := openTerminal(in, unix.O_RDWR|unix.O_NONBLOCK); err == nil {
+		t.host, t.own[0] = fd, true
+	}
+	switch {
+	case same:
+		t.out = t.host
+	default:
+		if fd, err := openTerminal(out, unix.O_WRONLY|unix.O_NONBLOCK); err == nil {
+			t.out, t.own[1] = fd, true
+		}
+	}
+	t.shared = !t.own[0] && same || !t.own[1] && !same
+	return t, nil
+}
+
+// Saved is what a process that outlives us needs. It must inherit FD.
+func (t *Terminal) Saved() SavedTerminal {
+	parent, _ := unix.Getpgid(unix.Getppid())
+	return SavedTerminal{
+		FD:      t.host,
+		Groups:  [2]int32{int32(unix.Getpgrp()), int32(parent)},
+		Termios: attributeBytes(&t.before),
+		Raw:     attributeBytes(&t.raw),
+		Reset:   []byte(Reset),
+	}
+}
+
+// Adopt takes the master of the terminal inside, and gives that terminal the attributes and the size of the user's. It must
+// come before the command is executed. master is ours from then on.
+func (t *Terminal) Adopt(master int) error {
+	if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err != nil {
+		return fmt.Errorf("take the terminal inside: not the master of a pseudoterminal: %w", err)
+	}
+	if err := nonblocking(master); err != nil {
+		return fmt.Errorf("take the terminal inside: %w", err)
+	}
+	if err := setAttributes(master, &t.before); err != nil {
+		return fmt.Errorf("set the attributes of the terminal inside: %w", err)
+	}
+	t.master = master
+	t.Resize()
+	if fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC); errno == 0 {
+		t.slave = int(fd)
+	}
+	return nil
+}
+
+// Resize gives the terminal inside the size of the user's; the kernel tells its foreground.
+func (t *Terminal) Resize() {
+	if size, err := unix.IoctlGetWinsize(t.out, unix.TIOCGWINSZ); err == nil && t.master >= 0 {
+		unix.IoctlSetWinsize(t.master, unix.TIOCSWINSZ, size)
+	}
+}
+
+// Start makes the user's terminal raw and begins to copy. Close must be called whatever happens then.
+func (t *Terminal) Start(l *Loop, signals *Signals) {
+	t.loop, t.signals = l, signals
+	t.buf, t.typedBuf = make([]byte, terminalBytes), make([]byte, terminalBytes)
+	t.hostIn = l.Watch(t.host, 0, t.fromHost)
+	t.hostOut = l.Watch(t.out, 0, func(int16) { t.turn(true) })
+	t.inner = l.Watch(t.master, 0, func(int16) { t.turn(false) })
+	t.enter()
+	t.update()
+}
+
+// Signal acts on the signals that concern the terminal, and reports whether sig was one.
+func (t *Terminal) Signal(sig unix.Signal) bool {
+	switch sig {
+	case unix.SIGWINCH:
+		t.Resize()
+	case unix.SIGCONT:
+		t.Continue()
+	case unix.SIGTSTP:
+		t.Suspend()
+	default:
+		return false
+	}
+	return true
+}
+
+// enter makes the terminal raw if we are in the foreground, or else looks again later. A shell sends SIGCONT when it brings
+// a stopped job to the foreground, but nothing when the job was running.
+func (t *Terminal) enter() {
+	if !t.foreground() {
+		if t.waiting == nil {
+			t.waiting = t.loop.At(time.Time{}, t.look)
+		}
+		t.waiting.Reset(time.Now().Add(lookAgain))
+		return
+	}
+	if now, err := getAttributes(t.host); err == nil && *now != t.raw {
+		t.before, t.raw = *now, rawAttributes(*now)
+	}
+	t.entered = setAttributes(t.host, &t.raw) == nil
+}
+
+const lookAgain = 200 * time.Millisecond
+
+func (t *Terminal) look(now time.Time) time.Time {
+	if t.stopping || t.stopped || t.entered {
+		return time.Time{}
+	}
+	if !t.foreground() {
+		return now.Add(lookAgain)
+	}
+	t.enter()
+	t.Resize()
+	t.update()
+	return time.Time{}
+}
+
+// foreground: a terminal that is not the one which controls us has no say in it.
+func (t *Terminal) foreground() bool {
+	group, err := unix.IoctlGetInt(t.host, unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp()
+}
+
+// leave gives the terminal back as it was. From the background that would stop us, and it is not ours then.
+func (t *Terminal) leave(discard bool) {
+	if t.entered && t.foreground() {
+		if discard {
+			discardInput(t.host)
+		}
+		setAttributes(t.host, &t.before)
+	}
+	t.entered = false
+}
+
+// update says to the loop what is of interest now.
+func (t *Terminal) update() {
+	if t.loop == nil {
+		return
+	}
+	idle := t.stopped || t.master < 0
+	watch(t.hostIn, unix.POLLIN, !idle && !t.stopping && t.entered && len(t.typed) == 0 && !t.innerOver)
+	watch(t.hostOut, unix.POLLOUT, !t.stopped && len(t.shown) > 0)
+	var events int16
+	if len(t.shown) == 0 {
+		events |= unix.POLLIN
+	}
+	if len(t.typed) > 0 {
+		events |= unix.POLLOUT
+	}
+	watch(t.inner, events, !idle && !t.innerOver && events != 0)
+}
+
+func watch(w *Watch, events int16, on bool) {
+	if on {
+		w.Want(events)
+	} else {
+		w.Mute()
+	}
+}
+
+// fromHost takes what the user typed or pasted.
+func (t *Terminal) fromHost(revents int16) {
+	n, err := unix.Read(t.host, t.typedBuf)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+	case err != nil || n <= 0:
+		t.hangUp()
+		return
+	default:
+		t.typed = t.typedBuf[:n]
+	}
+	t.turn(false)
+}
+
+// turn moves what can be moved, both ways.
+func (t *Terminal) turn(room bool) {
+	t.passTyped()
+	end := t.show(room)
+	t.update()
+	switch {
+	case t.drained != nil && t.innerOver && len(t.shown) == 0:
+		drained := t.drained
+		t.drained = nil
+		drained()
+	case t.stopping && end && len(t.shown) == 0:
+		t.stop()
+	}
+}
+
+// passTyped passes on what was typed.
+func (t *Terminal) passTyped() {
+	if len(t.typed) == 0 || t.master < 0 {
+		return
+	}
+	n, err := unix.Write(t.master, t.typed)
+	if n > 0 {
+		t.typed = t.typed[n:]
+	} else if err != unix.EAGAIN && err != unix.EINTR {
+		t.typed = nil // nobody is there to take it
+	}
+}
+
+// show passes on the command's output. It reports whether that is all there was: a read of a master that says EAGAIN has
+// waited for everything that had been written at the other end (n_tty_read).
+func (t *Terminal) show(room bool) (end bool) {
+	for moved := 0; moved < turnBytes; {
+		if len(t.shown) > 0 && !t.flush(&room) {
+			return false
+		}
+		if t.innerOver || t.master < 0 {
+			return true
+		}
+		n, err := unix.Read(t.master, t.buf)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return true
+		case err != nil || n <= 0: // EIO: closed at the other end
+			t.innerOver = true
+			return true
+		}
+		t.shown = t.Filter.Next(t.buf[:n])
+		moved += n
+	}
+	return true
+}
+
+// flush writes to the user's terminal and reports whether everything was taken.
+func (t *Terminal) flush(room *bool) bool {
+	for len(t.shown) > 0 {
+		b := t.shown
+		if t.shared {
+			if !*room {
+				return false
+			}
+			*room = false
+			b = b[:min(len(b), sharedBytes)]
+		}
+		n, err := unix.Write(t.out, b)
+		if n > 0 {
+			t.shown = t.shown[n:]
+			continue
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != unix.EAGAIN {
+			t.shown = nil // hung up; fromHost notices
+		}
+		return err != unix.EAGAIN
+	}
+	return true
+}
+
+// hangUp does inside what happened outside. Closing the master sends SIGHUP to the leader of the session inside only, which
+// is not the command.
+func (t *Terminal) hangUp() {
+	if group, err := unix.IoctlGetInt(t.master, unix.TIOCGPGRP); err == nil && group > 1 {
+		unix.Kill(-group, unix.SIGHUP)
+		unix.Kill(-group, unix.SIGCONT) // or a stopped one would not hear of it
+	}
+	t.closeInner()
+	t.shown, t.typed = nil, nil
+	t.entered = false // there is nothing left to restore
+	t.update()
+	if t.HungUp != nil {
+		t.HungUp()
+	}
+	t.turn(false)
+}
+
+func (t *Terminal) closeInner() {
+	t.innerOver = true
+	t.inner.Close()
+	for _, fd := range []*int{&t.master, &t.slave} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+		}
+		*fd = -1
+	}
+}
+
+// Suspend stops us as the command inside has stopped: what it wrote before is shown, the terminal is given back, and our
+// process group stops, so that the user's shell reports a stopped job. When it is continued, Signal must be called with
+// SIGCONT; then the terminal is taken again and Resume called. Where nobody could continue us, the command is at once.
+func (t *Terminal) Suspend() {
+	if t.stopping || t.stopped || t.loop == nil {
+		return
+	}
+	t.stopping = true
+	t.turn(false)
+}
+
+func (t *Terminal) stop() {
+	t.stopping, t.stopped = false, true
+	t.leave(false)
+	t.update()
+	if !t.signals.StopSelf(true) {
+		t.Continue()
+	}
+}
+
+// Continue is for SIGCONT, whether it was Suspend that stopped us or somebody's SIGSTOP: the attributes may have changed.
+func (t *Terminal) Continue() {
+	t.signals.Resumed()
+	resume := t.stopped
+	t.stopping, t.stopped = false, false
+	t.enter()
+	t.Resize()
+	t.update()
+	if resume && t.Resume != nil {
+		t.Resume()
+	}
+}
+
+// Finish is told that the sandbox is gone; it calls drained when the last of its output has been shown.
+func (t *Terminal) Finish(drained func()) {
+	t.drained = drained
+	t.typed = nil
+	if t.slave >= 0 {
+		unix.Close(t.slave)
+		t.slave = -1
+	}
+	t.turn(false)
+}
+
+// Close gives the terminal back as it was found. It also ends modes that the command has left on (see Reset); killed says
+// that it had no chance to do that itself. Answers of the terminal to questions that the command asked and did not wait
+// for are discarded, or they would be typed into the user's shell. It may be called at any time, and twice.
+func (t *Terminal) Close(killed bool) {
+	if t.entered && (killed || t.Filter.Altered()) && t.foreground() {
+		writeSoon(t.out, Reset)
+	}
+	t.leave(true)
+	if t.loop != nil {
+		t.hostIn.Close()
+		t.hostOut.Close()
+		t.inner.Close()
+		t.waiting.Close()
+		t.loop = nil
+	}
+	for _, fd := range []*int{&t.master, &t.slave} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+		}
+		*fd = -1
+	}
+	for i, fd := range [2]int{t.host, t.out} {
+		if t.own[i] {
+			unix.Close(fd)
+		}
+	}
+	t.own = [2]bool{}
+}
