@@ -1,0 +1,290 @@
+package workspace
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/policy"
+)
+
+// ScanOptions says for whom a project is scanned.
+type ScanOptions struct {
+	// UID and GID are the one user and group that the sandbox's id map holds, as they own files on this disk. Overlayfs cannot copy up what
+	// belongs to another (EOVERFLOW).
+	UID, GID uint32
+
+	Home      string   // the user's home directory
+	State     string   // Casemate's state directory
+	GitConfig []string // the user's git configuration files, which may name hooks in the project
+}
+
+// Survey is what a project held when it was scanned, as far as a sandbox needs to know before it starts.
+type Survey struct {
+	Root     string    // absolute, without symbolic links
+	Hidden   []Hidden  // sorted by path
+	Findings []Finding // sorted by path
+	GitDirs  []GitDir
+
+	// Elsewhere are other paths by which the project, or a part of it, can be reached (bind mounts). Mounting one of them, or a parent,
+	// into the sandbox would show what is hidden here.
+	Elsewhere []string
+
+	// Aliases are paths that the host executes although their names do not say so, because a protected link or git's configuration names
+	// them, with the reason.
+	Aliases map[string]string
+
+	Files, Directories int // seen in this scan; with an index, what was not read again counts as last time
+
+	scanned
+	dev     uint64
+	foreign int   // entries to copy
+	bulk    int64 // their bytes
+}
+
+// Hidden is one entry that the sandbox does not see.
+type Hidden struct {
+	Path    string
+	Dir     bool
+	Pattern int    // index of the pattern that hides it, or -1
+	Why     string // if no pattern hides it
+	Tracked bool   // git tracks it, or something in it: the content is in the object database, where it is not hidden
+}
+
+// Answer is what is done about a finding.
+type Answer string
+
+const (
+	Handled  Answer = "handled"  // nothing is left to do
+	Reported Answer = "reported" // somebody should know
+	Refused  Answer = "refused"  // a held workspace cannot be had like this
+)
+
+// Finding is something about a project that a sandbox has to be careful with.
+type Finding struct {
+	Kind   string // one word: hardlink, mount, elsewhere, owner, unreadable, socket, symlink, gitdir, repository, alternates, casefold, tracked
+	Path   string // relative to the project
+	Answer Answer
+	Detail string // a sentence for people
+}
+
+// Scan walks a project once. It follows no symbolic link and crosses into no other mount. What it hides is decided by hide, which may be nil.
+func Scan(root string, hide *policy.Paths, o ScanOptions) (*Survey, error) {
+	s, err := newSurvey(root, o)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.scan(hide, o, scanned{}, time.Now())
+	return s, err
+}
+
+// scanned is what is kept from one scan for the next.
+type scanned struct {
+	dirs    []dirRecord
+	tracked trackedCache
+}
+
+// newSurvey looks at the place only.
+func newSurvey(root string, o ScanOptions) (*Survey, error) {
+	real, err := filepath.EvalSymlinks(root)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{Root: real, Aliases: map[string]string{}}
+	return s, s.checkPlace(o)
+}
+
+// scan walks the project, or with what an earlier scan left only what has changed since. fresh are the directories whose record is new.
+func (s *Survey) scan(hide *policy.Paths, o ScanOptions, old scanned, now time.Time) (fresh []int32, err error) {
+	top, err := openRooted(s.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer top.close()
+	st, err := statFd(top.fd)
+	if err != nil {
+		return nil, err
+	}
+	s.dev = st.dev
+	if err := s.findMounts(top); err != nil {
+		return nil, err
+	}
+	for _, root := range s.Elsewhere {
+		if err := s.checkState(root, realPath(o.State)); err != nil {
+			return nil, err
+		}
+	}
+	w := newWalk(top, hide, o, now)
+	if fresh, err = w.run(old.dirs); err != nil {
+		return nil, fmt.Errorf("scan project %q: %w", s.Root, err)
+	}
+	s.dirs = w.dirs
+	s.summarise(w)
+	s.surveyGit(o)
+	s.sort()
+	s.tracked = s.findTracked(old.tracked)
+	s.sort()
+	return fresh, nil
+}
+
+// checkPlace refuses directories that are no project.
+func (s *Survey) checkPlace(o ScanOptions) error {
+	home, state := realPath(o.Home), realPath(o.State)
+	switch {
+	case s.Root == "/":
+		return fmt.Errorf("the project would be %q, the whole machine: start in the directory of one project", "/")
+	case home != "" && under(home[1:], s.Root[1:]):
+		return fmt.Errorf("the project would be %q, which holds your home directory and so your credentials and other projects: "+
+			"start in the directory of one project, or use files.workspace: none", s.Root)
+	}
+	return s.checkState(s.Root, state)
+}
+
+// checkState keeps the state directory and the project apart, under each of the project's names.
+func (s *Survey) checkState(root, state string) error {
+	switch {
+	case state == "" || root == "/":
+	case under(state[1:], root[1:]):
+		return fmt.Errorf("the project %q holds Casemate's state directory %q, where its layers and logs must be out of the sandbox's reach: "+
+			"start in a directory below, or set XDG_STATE_HOME to a place outside", root, state)
+	case under(root[1:], state[1:]):
+		return fmt.Errorf("the project %q lies in Casemate's state directory %q: move the project, or set XDG_STATE_HOME to another place", root, state)
+	}
+	return nil
+}
+
+// realPath resolves a path as far as it exists; what does not exist yet keeps its name.
+func realPath(name string) string {
+	if name == "" {
+		return ""
+	}
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return ""
+	}
+	rest := ""
+	for dir := name; ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
+}
+
+// Refused returns an error that names every finding with which a held workspace cannot be had, or nil.
+func (s *Survey) Refused() error {
+	var why []string
+	for _, f := range s.Findings {
+		if f.Answer == Refused {
+			why = append(why, fmt.Sprintf("%q: %s", f.Path, f.Detail))
+		}
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return fmt.Errorf("project %q cannot be held: %s", s.Root, strings.Join(why, "; "))
+}
+
+func (s *Survey) find(kind, path string, answer Answer, format string, args ...any) {
+	s.Findings = append(s.Findings, Finding{kind, path, answer, fmt.Sprintf(format, args...)})
+}
+
+func (s *Survey) sort() {
+	slices.SortFunc(s.Hidden, func(a, b Hidden) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(s.Findings, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Kind, b.Kind))
+	})
+	slices.SortFunc(s.GitDirs, func(a, b GitDir) int { return strings.Compare(a.Path, b.Path) })
+	slices.Sort(s.Elsewhere)
+}
+
+// summarise turns the notes of the directories into what callers ask for.
+func (s *Survey) summarise(w *walk) {
+	for i := range s.dirs {
+		d := &s.dirs[i]
+		if d.has(isHidden) {
+			continue
+		}
+		s.Directories++
+		s.Files += int(d.files)
+		foldsAbove := d.parent >= 0 && s.dirs[d.parent].has(folds)
+		if d.has(folds) && !foldsAbove && len(w.hide.Patterns()) > 0 {
+			s.find("casefold", d.path, Refused, "the file system finds a hidden name under another case too, which an overlay cannot hide: "+
+				"move the project to a file system that tells case apart, or hide nothing")
+		}
+		for _, n := range d.notes {
+			s.note(join(d.path, n.name), n, w)
+		}
+	}
+	if s.foreign > 0 {
+		s.find("owner", "", Handled, "%d files belong to another user or group than %d:%d and are copied for the sandbox (%d bytes)", s.foreign, w.o.UID, w.o.GID, s.bulk)
+	}
+}
+
+func (s *Survey) note(path string, n note, w *walk) {
+	hide := func(why string) {
+		s.Hidden = append(s.Hidden, Hidden{Path: path, Dir: n.typ == dtDir, Pattern: int(n.pattern), Why: why})
+	}
+	switch n.kind {
+	case noteHidden:
+		hide("")
+	case noteLink:
+		hide("another name of a hidden file")
+		s.find("hardlink", path, Handled, "it is another name of a hidden file, so it is hidden too")
+	case noteSocket:
+		hide("a socket of the host")
+		s.find("socket", path, Handled, "it is a socket of the host, so it is hidden")
+	case noteClosed:
+		hide("it cannot be looked into")
+		s.find("unreadable", path, Handled, "its permissions do not let you look for hidden files in it, so it is hidden as a whole")
+	case noteMount:
+		s.find("mount", path, Refused, "another file system is mounted there, and an overlay cannot show it: unmount it, or use files.workspace: live")
+	case noteForeign:
+		s.foreign++
+		s.bulk += n.size
+	case noteForeignClosed:
+		s.find("unreadable", path, Reported, "it belongs to somebody else and you may not read it, so nobody can inside")
+	case noteSymlink:
+		s.protectedLink(path, n.detail)
+	case noteBare:
+		s.find("repository", parentOf(path), Reported, "git takes this directory for a bare repository and obeys its config and hooks")
+	}
+}
+
+// protectedLink is about a link in the place of something protected. The link itself is guarded by its name; what it points to is not.
+func (s *Survey) protectedLink(path, target string) {
+	why, _ := ProtectedPath(path, nil)
+	to := s.inProject(parentOf(path), target)
+	if to == "" {
+		s.find("symlink", path, Reported, "it points to %q outside the project, which does not exist inside", target)
+		return
+	}
+	s.Aliases[to] = why + ", through the link " + path
+	s.find("symlink", path, Handled, "what it points to, %q, is protected as well", to)
+}
+
+// inProject resolves a path that something in the project's directory dir names, following links as the host would. It returns "" for what
+// lies outside the project or is the project itself.
+func (s *Survey) inProject(dir, target string) string {
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(s.Root, dir, target)
+	}
+	real := realPath(target)
+	if !under(real[1:], s.Root[1:]) || real == s.Root {
+		return ""
+	}
+	return real[len(s.Root)+1:]
+}
+
+// exists is for paths that were resolved before.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
