@@ -73,8 +73,13 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 			return err
 		}
 		fmt.Fprintf(std.Err, "%s\n", line)
-	} else if res.Detail != "" {
-		fmt.Fprintln(std.Err, "casemate:", res.Detail)
+	} else {
+		if res.Detail != "" {
+			fmt.Fprintln(std.Err, "casemate:", res.Detail)
+		}
+		if res.Changes != nil && !quiet {
+			fmt.Fprintf(std.Err, "casemate: held: %s (casemate diff, then apply or discard)\n", res.Changes)
+		}
 	}
 	if res.Exit != 0 {
 		return exitStatus(res.Exit)

@@ -12,6 +12,7 @@ import (
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +40,7 @@ func (r *Run) finish(res Result, failure error) error {
 	if !r.Kept && failure != nil { // nothing ran
 		return discard(r.Box)
 	}
-	if r.empty() && !r.Kept {
+	if res.Changes == nil && !r.Kept {
 		return r.forget()
 	}
 	if err := r.Box.Save(true); err != nil {
@@ -48,24 +49,38 @@ func (r *Run) finish(res Result, failure error) error {
 	return r.writeEvents()
 }
 
-// forget removes a sandbox that changed nothing.
-func (r *Run) forget() error {
-	if r.Plan.Workspace.By == "copy" || r.Plan.Mode == plan.Landlock {
-		return discard(r.Box)
+// summary counts what the layer holds.
+func (r *Run) summary() *workspace.Summary {
+	if r.emptyOverlay() || r.Plan.Workspace.Kind != string(policy.Held) {
+		return nil
 	}
-	return r.Box.RemoveEmpty()
+	review, err := openReview(r.Box, nil)
+	if err != nil {
+		return nil
+	}
+	defer review.Close()
+	ctx := context.Background()
+	changes, err := review.Changes(ctx, workspace.ChangeOptions{})
+	if err != nil || len(changes) == 0 {
+		return nil
+	}
+	review.Count(ctx, changes)
+	s := workspace.Summarize(changes)
+	return &s
 }
 
-// empty says whether the layer holds nothing.
-func (r *Run) empty() bool {
+// forget removes a sandbox that changed nothing.
+func (r *Run) forget() error {
+	if r.emptyOverlay() && r.Plan.Mode != plan.Landlock {
+		return r.Store.Spare(r.Box, r.Project)
+	}
+	return discard(r.Box)
+}
+
+// emptyOverlay says, without looking further, that there is no layer or nothing in it.
+func (r *Run) emptyOverlay() bool {
 	if r.Plan.Workspace.By == "copy" {
-		review, err := openReview(r.Box, nil)
-		if err != nil {
-			return false
-		}
-		defer review.Close()
-		changes, err := review.Changes(context.Background(), workspace.ChangeOptions{})
-		return err == nil && len(changes) == 0
+		return false
 	}
 	fd, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

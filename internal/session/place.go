@@ -149,7 +149,7 @@ func (r *Run) sandbox() error {
 			}
 		}
 	}
-	box, err := r.Store.New()
+	box, err := r.Store.New(r.Project)
 	if err != nil {
 		return err
 	}

@@ -293,7 +293,7 @@ func exists(path string) bool {
 // Abandon gives up a prepared run: a sandbox that never held anything disappears.
 func (r *Run) Abandon() {
 	if r.Box != nil && !r.Kept {
-		r.Box.RemoveEmpty()
+		r.Store.Spare(r.Box, r.Project)
 	}
 	r.release()
 }

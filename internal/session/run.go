@@ -14,6 +14,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/relay"
 	"casemate.dev/internal/syscalls"
+	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +26,8 @@ type Result struct {
 	Detail  string        `json:"detail,omitempty"` // the reason as a sentence
 	Elapsed time.Duration `json:"elapsed_ns"`
 	CPU     time.Duration `json:"cpu_ns"`
+
+	Changes *workspace.Summary `json:"changes,omitempty"` // what is held; nil when nothing is
 }
 
 // Do runs the prepared run to its end. The calling goroutine must be locked to the main thread.
@@ -33,6 +36,9 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	err := s.supervise()
 	s.result.Sandbox = r.Box.Record.ID
 	s.result.Elapsed = time.Since(s.started)
+	if err == nil {
+		s.result.Changes = r.summary()
+	}
 	return s.result, errors.Join(err, r.finish(s.result, err))
 }
 
