@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The instructions that a seccomp filter needs, out of those of linux/bpf_common.h. For numbers whose answer depends on no argument the program
-// runs only the first three kinds: the kernel sees that at installation and from then on allows such calls by a bitmap, without running
-// the program (seccomp_is_const_allow, Linux 5.11).
+// The instructions that a seccomp filter needs, out of those of linux/bpf_common.h. Calls that are allowed whatever their arguments get there by
+// comparisons of the architecture and the number alone. The kernel sees that at installation, and from then on allows them by a bitmap without
+// running the program (seccomp_is_const_allow, Linux 5.11).
 const (
-	load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS  // A = the 32 bits at offset K of struct seccomp_data
-	jump   = unix.BPF_JMP | unix.BPF_JA               // skip K instructions
-	answer = unix.BPF_RET | unix.BPF_K                // the end
-	mask   = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K // A &= K
-	equal  = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K // A == K: skip Jt instructions, otherwise Jf
-	atMost = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K // A >= K
-	anyBit = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+	load    = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS  // A = the 32 bits at offset K of struct seccomp_data
+	jump    = unix.BPF_JMP | unix.BPF_JA               // skip K instructions
+	answer  = unix.BPF_RET | unix.BPF_K                // the end
+	mask    = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K // A &= K
+	equal   = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K // A == K: skip Jt instructions, otherwise Jf
+	atLeast = unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K // A >= K
+	anyBit  = unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
 )
 
 // Offsets in struct seccomp_data. An argument is 64 bits wide, and both machines are little-endian: its low half comes first.
@@ -86,22 +86,15 @@ func (a *assembler) branch(comparison uint16, k uint32, yes, no label) label {
 	return a.emit(comparison, k, uint8(a.distance(yes)), uint8(a.distance(no)))
 }
 
-// then makes sure that the instruction written next is followed by next.
-func (a *assembler) then(next label) {
-	if d := a.distance(next); d != 0 {
-		a.emit(jump, uint32(d), 0, 0)
-	}
-}
-
-func (a *assembler) load(offset uint32, next label) label {
-	a.then(next)
-	return a.emit(load, offset, 0, 0)
-}
+// load goes on with the instruction written last, which is why what it leads to must be written just before it.
+func (a *assembler) load(offset uint32) label { return a.emit(load, offset, 0, 0) }
 
 // filter is the whole program: the architecture, then the number, then whatever that number's rows ask.
 func (a *assembler) filter(audit uint32, ranges []span) []unix.SockFilter {
-	number := a.load(offNumber, a.search(ranges))
-	a.load(offArch, a.branch(equal, audit, number, a.ret(uint32(foreign.Answer))))
+	a.search(ranges)
+	number := a.load(offNumber)
+	a.branch(equal, audit, number, a.ret(uint32(foreign.Answer)))
+	a.load(offArch)
 	slices.Reverse(a.reversed)
 	return a.reversed
 }
@@ -114,7 +107,7 @@ func (a *assembler) search(ranges []span) label {
 	half := len(ranges) / 2
 	above := a.search(ranges[half:])
 	below := a.search(ranges[:half])
-	return a.branch(atMost, ranges[half].from, above, below)
+	return a.branch(atLeast, ranges[half].from, above, below)
 }
 
 // rows asks the rows in turn; the first whose conditions all hold answers, and a row without conditions always does.
@@ -137,15 +130,14 @@ func (a *assembler) condition(c condition, yes, no label) label {
 	if c.not {
 		yes, no = no, yes
 	}
-	at := no
 	for _, v := range slices.Backward(c.in) {
-		at = a.branch(equal, v, yes, at)
+		no = a.branch(equal, v, yes, no)
 	}
 	switch {
 	case len(c.in) == 0:
-		at = a.branch(anyBit, c.mask, yes, no)
+		a.branch(anyBit, c.mask, yes, no)
 	case c.mask != 0:
-		at = a.emit(mask, c.mask, 0, 0)
+		a.emit(mask, c.mask, 0, 0)
 	}
-	return a.load(offArgument+8*uint32(c.arg), at)
+	return a.load(offArgument + 8*uint32(c.arg))
 }

@@ -9,7 +9,8 @@ import (
 var sections = [...]struct{ with, title, text string }{
 	{"", "Every sandbox", ""},
 	{withDevel, "With debuggers allowed (`devel`)", "These rows are asked before those above."},
-	{withFallback, "Without namespaces (the Landlock-only fallback)", "These rows are asked first."},
+	{withFallback, "Without namespaces (the Landlock-only fallback)",
+		"These rows are asked first. Signals, tracing and abstract sockets are not here: Landlock stops them (ABI 6)."},
 	{withMetadata, "Without namespaces, unless metadata outside is given up",
 		"Landlock has no rule for these calls. A policy may leave them alone, for git and npm need them; the plan then says that modes, owners, times and " +
 			"attributes of the user's files outside are not protected.\n\n" +

@@ -54,7 +54,7 @@ func run(filter []unix.SockFilter, d data) (o outcome, err error) {
 			pc += int(in.K)
 		case equal:
 			skip(a == in.K)
-		case atMost:
+		case atLeast:
 			skip(a >= in.K)
 		case anyBit:
 			skip(a&in.K != 0)
@@ -257,6 +257,51 @@ func TestPlainCallsReachTheBitmap(t *testing.T) {
 			number, _ := m.number(call)
 			if got, err := run(filter, data{number: number, arch: m.audit}); err != nil || got.arguments || got.answer != Allow {
 				t.Errorf("%s: %s is not always allowed: %+v, %v", name, call, got, err)
+			}
+		}
+	}
+}
+
+// TestJumpsReachEverything assembles programs longer than any table makes, in which most targets are out of a conditional jump's reach.
+func TestJumpsReachEverything(t *testing.T) {
+	const audit = 7
+	value := func(n uint32, i int) uint32 { return n*1000 + uint32(i) }
+	conditional := func(n uint32) []*Row {
+		row := &Row{Answer: EPERM, args: []condition{{arg: 0}, {arg: 1, mask: 0xff, in: []uint32{1}, not: true}}}
+		for i := range 40 {
+			row.args[0].in = append(row.args[0].in, value(n, i))
+		}
+		return []*Row{row, {Answer: Notify, args: []condition{{arg: 0, in: []uint32{value(n, 0)}}}}}
+	}
+	var ranges []span
+	for n := range uint32(90) {
+		if n%3 == 0 {
+			ranges = append(ranges, span{n, conditional(n)})
+		} else {
+			ranges = append(ranges, span{n, []*Row{{Answer: ENOSYS + Answer(n%4)}}})
+		}
+	}
+	a := assembler{}
+	filter := a.filter(audit, ranges)
+	if len(filter) < 1000 {
+		t.Fatalf("%d instructions are too few to be out of reach", len(filter))
+	}
+	for n := range uint32(90) {
+		for i := range 41 {
+			for second := range uint64(2) {
+				want := Allow
+				switch first := i == 0; {
+				case n%3 != 0:
+					want = ENOSYS + Answer(n%4)
+				case i < 40 && second == 0:
+					want = EPERM
+				case first:
+					want = Notify
+				}
+				got, err := run(filter, data{n, audit, [6]uint64{uint64(value(n, i)), second}})
+				if err != nil || got.answer != want {
+					t.Fatalf("number %d, value %d, second %d: %v, %v, want %v", n, i, second, got.answer, err, want)
+				}
 			}
 		}
 	}

@@ -91,7 +91,7 @@ type result struct {
 // capability lists denied calls to which the kernel gives the same answer if the process has no capability, so that the filter shows only as root.
 var capability = []string{
 	"acct", "delete_module", "fanotify_init", "finit_module", "init_module", "ioperm", "iopl", "kexec_file_load", "kexec_load", "mknod block", "mknodat block",
-	"pivot_root", "reboot", "setdomainname", "sethostname", "socket packet", "socket packet by type", "socket raw", "swapoff", "syslog", "vhangup",
+	"pivot_root", "reboot", "setdomainname", "sethostname", "socket packet", "socket packet by type", "socket raw", "socket raw 6", "swapoff", "syslog", "vhangup",
 }
 
 // absent lists denied calls to which the kernel gives the same answer because it lacks them.
@@ -280,6 +280,9 @@ func processes() []attempt {
 		{"memfd_create", "", []uintptr{none, 0}, allowed},
 		{"personality", "no randomisation", []uintptr{0x40000}, refused(EPERM)},
 		{"personality", "readable is executable", []uintptr{0x400000 | upper}, refused(EPERM)},
+		{"personality", "32 bits", []uintptr{0x8}, allowed},
+		{"personality", "old version", []uintptr{0x20000}, allowed},
+		{"personality", "32 bits and old version", []uintptr{0x20008}, allowed},
 		{"personality", "question", []uintptr{0xffffffff}, allowed},
 		{"personality", "plain", []uintptr{0}, allowed},
 		{"prlimit64", "by number", []uintptr{self, unix.RLIMIT_CORE, 0, 0}, inFallback(EPERM)},
@@ -314,6 +317,10 @@ func requests(f fixture) []attempt {
 		{"ioctl", "TIOCGWINSZ", []uintptr{none, unix.TIOCGWINSZ}, allowed},
 		{"ioctl", "FS_IOC_GETFLAGS", []uintptr{fd, unix.FS_IOC_GETFLAGS, flags}, allowed},
 		{"ioctl", "FICLONE", []uintptr{fd, unix.FICLONE, none}, allowed},
+		{"ioctl", "FS_IOC_FSGETXATTR", []uintptr{fd, 0x801c581f, none}, allowed},
+		{"ioctl", "FS_IOC_FIEMAP", []uintptr{fd, 0xc020660b, none}, allowed},
+		{"ioctl", "FICLONERANGE", []uintptr{fd, unix.FICLONERANGE, none}, allowed},
+		{"ioctl", "FIDEDUPERANGE", []uintptr{fd, unix.FIDEDUPERANGE, none}, allowed},
 		{"ioctl", "FS_IOC_SETFLAGS", []uintptr{fd, unix.FS_IOC_SETFLAGS, none}, inFallback(EPERM)},
 		{"ioctl", "FS_IOC_FSSETXATTR", []uintptr{fd, 0x401c5820, none}, inFallback(EPERM)},
 		{"ioctl", "FS_IOC_ENABLE_VERITY", []uintptr{fd, 0x40806685, none}, inFallback(EPERM)},
@@ -330,9 +337,10 @@ func sockets(f fixture) []attempt {
 		{"socket", "unix seqpacket", []uintptr{unix.AF_UNIX, unix.SOCK_SEQPACKET}, inFallback(EPERM)},
 		{"socket", "tcp", []uintptr{unix.AF_INET, unix.SOCK_STREAM | unix.SOCK_NONBLOCK, unix.IPPROTO_TCP}, inFallback(EPERM)},
 		{"socket", "tcp 6", []uintptr{unix.AF_INET6 | upper, unix.SOCK_STREAM}, inFallback(EPERM)},
-		{"socket", "udp", []uintptr{unix.AF_INET, unix.SOCK_DGRAM}, inFallback(EPERM)},
+		{"socket", "udp", []uintptr{unix.AF_INET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC}, inFallback(EPERM)},
 		{"socket", "udp 6", []uintptr{unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_UDP}, inFallback(EPERM)},
 		{"socket", "raw", []uintptr{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP}, refused(EPERM)},
+		{"socket", "raw 6", []uintptr{unix.AF_INET6, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6}, refused(EPERM)},
 		{"socket", "mptcp", []uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, expected{plain: EPROTONOSUPPORT, fallback: EPERM}},
 		{"socket", "mptcp 6 with an upper bit", []uintptr{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP | upper}, expected{plain: EPROTONOSUPPORT, fallback: EPERM}},
 		{"socket", "smc protocol", []uintptr{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SMC}, expected{plain: EPROTONOSUPPORT, fallback: EPERM}},
@@ -344,6 +352,7 @@ func sockets(f fixture) []attempt {
 		{"socket", "generic with an upper bit", []uintptr{unix.AF_NETLINK | upper, unix.SOCK_RAW, unix.NETLINK_GENERIC}, expected{plain: EPROTONOSUPPORT, fallback: EPERM}},
 		{"socket", "vsock", []uintptr{unix.AF_VSOCK, unix.SOCK_STREAM}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},
 		{"socket", "vsock with an upper bit", []uintptr{unix.AF_VSOCK | upper, unix.SOCK_STREAM}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},
+		{"socket", "vsock datagram", []uintptr{unix.AF_VSOCK, unix.SOCK_DGRAM}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},
 		{"socket", "packet", []uintptr{unix.AF_PACKET, unix.SOCK_RAW, 0x300}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},
 		{"socket", "alg", []uintptr{unix.AF_ALG, unix.SOCK_SEQPACKET}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},
 		{"socket", "tipc", []uintptr{unix.AF_TIPC, unix.SOCK_STREAM}, expected{plain: EAFNOSUPPORT, fallback: EPERM}},

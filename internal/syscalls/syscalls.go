@@ -18,9 +18,13 @@ import (
 
 // Options choose among the rows. The zero value is the filter of a sandbox with namespaces.
 type Options struct {
-	Devel      bool // debuggers and tracers work on the sandbox's own processes
-	RenameHook bool // every rename waits for the supervisor: install the filter with SECCOMP_FILTER_FLAG_NEW_LISTENER
-	Fallback   bool // there are no namespaces, only Landlock: also deny what it does not stop (ABI 9 and older)
+	Devel    bool // debuggers and tracers work on the sandbox's own processes
+	Fallback bool // there are no namespaces, only Landlock: also deny what it does not stop (ABI 9 and older)
+
+	// RenameHook lets every rename wait for the supervisor. The filter must be installed with SECCOMP_FILTER_FLAG_NEW_LISTENER, and better with
+	// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (Linux 5.19) too, or each signal to a waiting program, such as Go's every 10 ms, starts its call again.
+	// While nobody listens renames wait; when the listener is closed they fail with ENOSYS.
+	RenameHook bool
 
 	// OutsideMetadata weakens Fallback: modes, owners, times and attributes of the user's files outside the granted trees can be changed
 	// and their directories watched, as git, npm and file watchers need these calls. The plan must then say NOT PROTECTED.
