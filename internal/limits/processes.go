@@ -235,10 +235,10 @@ func (o *openFiles) add(name string) {
 	o.seen[key] = true
 	kind := o.fileSystem(name)
 	switch {
+	case kind == unix.OVERLAYFS_SUPER_MAGIC || o.disks[key.dev]: // a tree's device may be a tmpfs: it is still the tree that fills
+		o.disk += st.Blocks * 512
 	case kind == unix.TMPFS_MAGIC || kind == unix.HUGETLBFS_MAGIC:
 		o.memory += st.Blocks * 512
-	case kind == unix.OVERLAYFS_SUPER_MAGIC || o.disks[key.dev]:
-		o.disk += st.Blocks * 512
 	}
 }
 

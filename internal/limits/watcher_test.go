@@ -125,6 +125,26 @@ func TestTmpfsCountsAsMemory(t *testing.T) {
 	}
 }
 
+// TestTreeInTmpfs: what fills a tree counts as disk wherever the tree is.
+func TestTreeInTmpfs(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "limits")
+	if err != nil {
+		t.Skip("no /dev/shm to write in")
+	}
+	defer os.RemoveAll(dir)
+	_ = os.Chmod(dir, 0o777)
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	c, proc := sandboxed(t, "tmpfile "+dir+" 100")
+	c.begin()
+	if reason, why := watch(t, Watch{Set: Set{Disk: 64 * mib}, Proc: proc, Trees: []int{fd}}, 20*time.Second, nil); reason != OverDisk {
+		t.Errorf("%q: %s", reason, why)
+	}
+}
+
 func TestDiskIsWatched(t *testing.T) {
 	for _, test := range []struct {
 		role string
