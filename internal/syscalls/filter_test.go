@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -80,13 +81,24 @@ func decide(m *machine, opts Options, d data) *Row {
 	if name == "" {
 		return &unreviewed
 	}
-	for i := range table {
-		if r := &table[i]; opts.has(r.With) && r.names(name) && r.holds(d.args) {
+	for _, r := range rowsAbout()[name] {
+		if opts.has(r.With) && r.holds(d.args) {
 			return r
 		}
 	}
 	return &rest
 }
+
+// rowsAbout finds the rows that name a call, in order.
+var rowsAbout = sync.OnceValue(func() map[string][]*Row {
+	about := map[string][]*Row{}
+	for i := range table {
+		for name := range strings.FieldsSeq(table[i].Calls) {
+			about[name] = append(about[name], &table[i])
+		}
+	}
+	return about
+})
 
 func (m *machine) name(number uint32) string {
 	for _, c := range m.calls {
@@ -96,8 +108,6 @@ func (m *machine) name(number uint32) string {
 	}
 	return ""
 }
-
-func (r *Row) names(name string) bool { return slices.Contains(strings.Fields(r.Calls), name) }
 
 func (r *Row) holds(args [6]uint64) bool {
 	for _, c := range r.args {
@@ -129,11 +139,8 @@ func choices() []Options {
 
 // edges are the values around which a row about call changes its mind, for each argument; nil for an argument no row asks about.
 func edges(call string) (values [6][]uint64) {
-	for i := range table {
-		if !table[i].names(call) {
-			continue
-		}
-		for _, c := range table[i].args {
+	for _, r := range rowsAbout()[call] {
+		for _, c := range r.args {
 			v := append(values[c.arg], 0, 1, 1<<32, ^uint64(0))
 			for _, in := range c.in {
 				x := uint64(in)
@@ -245,7 +252,7 @@ func TestPlainCallsReachTheBitmap(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conditional := slices.ContainsFunc(table[:], func(r Row) bool { return r.With == "" && r.names(c.name) && !r.always() })
+			conditional := slices.ContainsFunc(rowsAbout()[c.name], func(r *Row) bool { return r.With == "" && !r.always() })
 			if got.arguments != conditional {
 				t.Errorf("%s: the filter for %s looks at arguments: %t, want %t", name, c.name, got.arguments, conditional)
 			}
