@@ -40,13 +40,13 @@ func (r *Run) finish(res Result, failure error) error {
 	if !r.Kept && failure != nil { // nothing ran
 		return discard(r.Box)
 	}
+	if err := r.writeEvents(); err != nil {
+		return err
+	}
 	if res.Changes == nil && !r.Kept {
 		return r.forget()
 	}
-	if err := r.Box.Save(true); err != nil {
-		return err
-	}
-	return r.writeEvents()
+	return r.Box.Save(true)
 }
 
 // summary counts what the layer holds.
@@ -97,19 +97,16 @@ func (r *Run) emptyOverlay() bool {
 }
 
 func (r *Run) writeEvents() error {
-	f, err := os.OpenFile(r.Box.Events(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("events: %w", err)
-	}
-	defer f.Close()
-	enc := json.NewEncoder(f)
+	var lines []byte
 	for _, e := range r.events {
-		if err := enc.Encode(e); err != nil {
-			return fmt.Errorf("events: %w", err)
+		line, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("bug: event: %v", err)
 		}
+		lines = append(append(lines, line...), '\n')
 	}
 	r.events = nil
-	return nil
+	return r.Store.Record(lines)
 }
 
 // sentence is what a reason means, for the person.
@@ -171,6 +168,7 @@ func (s *supervision) take(bits uint32, fds []int) {
 		s.term.Start(&s.loop, s.signals)
 	}
 	s.watchLimits(proc, []int{tmp, shm})
+	s.watchProject(workspace)
 	if renames >= 0 {
 		s.renames = &native.Renames{
 			FD: renames, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),

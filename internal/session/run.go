@@ -60,6 +60,7 @@ type supervision struct {
 	renames *native.Renames
 	handles []int // to close
 	watcher *limits.Watcher
+	hiding  *rehiding
 	over    bool // the sandbox has ended
 }
 
@@ -146,6 +147,9 @@ func (s *supervision) close() {
 	s.box.Close()
 	if s.watcher != nil {
 		s.watcher.Close()
+	}
+	if s.hiding != nil {
+		s.hiding.stop(s.run)
 	}
 	for _, fd := range s.handles {
 		unix.Close(fd)

@@ -136,7 +136,6 @@ func (s *Store) spare(project string) string { return filepath.Join(s.Project(pr
 // Spare puts a sandbox whose layer holds nothing aside for the project's next run. Only a layer over the same project may be used again.
 func (s *Store) Spare(b *Sandbox, project string) error {
 	unix.Unlink(b.record())
-	unix.Unlink(b.Events())
 	if project != "" && unix.Rename(b.Dir, s.spare(project)) == nil {
 		return nil
 	}
@@ -210,7 +209,7 @@ func (b *Sandbox) RemoveEmpty() error {
 	if err := b.RemoveLayer(); err != nil {
 		return err
 	}
-	for _, f := range []string{"sandbox.json", "events.jsonl", "lock"} {
+	for _, f := range []string{"sandbox.json", "lock"} {
 		unix.Unlink(filepath.Join(b.Dir, f))
 	}
 	return unix.Rmdir(b.Dir)
@@ -218,9 +217,6 @@ func (b *Sandbox) RemoveEmpty() error {
 
 // Layer returns the directory of the change layer.
 func (b *Sandbox) Layer() string { return filepath.Join(b.Dir, "layer") }
-
-// Events returns the file that the sandbox's events are appended to.
-func (b *Sandbox) Events() string { return filepath.Join(b.Dir, "events.jsonl") }
 
 // List returns all sandboxes, newest run first. A directory without a readable record, as a crash may leave one, has only an ID.
 func (s *Store) List() ([]*Sandbox, error) {
@@ -342,6 +338,26 @@ func Read(path string, limit int) ([]byte, error) {
 		n += max(r, 0)
 	}
 	return buf[:n], nil
+}
+
+// maxEvents is where the file of events is put aside for a new one. One old one is kept.
+const maxEvents = 16 << 20
+
+// Record appends whole lines to the file of events that all sandboxes share. One write of an O_APPEND file is not mixed with another's.
+func (s *Store) Record(lines []byte) error {
+	path := filepath.Join(s.Root, "events.jsonl")
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, lines); err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	if end, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil && end > maxEvents {
+		return os.Rename(path, path+".1")
+	}
+	return nil
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.

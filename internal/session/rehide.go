@@ -1,0 +1,81 @@
+package session
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
+)
+
+// rehiding hides what appears on the host during a run, in a goroutine of its own beside the sandbox. Its owner is the supervision, which
+// waits for it.
+type rehiding struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	hidden []string      // paths with a whiteout of ours in the layer; read after done
+	events []event.Event // read after done
+	err    error
+}
+
+// startRehiding is how long after the start the watching begins. Most commands of a build are over by then; what appears meanwhile is found
+// when it begins.
+const startRehiding = 10 * time.Millisecond
+
+func (s *supervision) watchProject(merged int) {
+	r := s.run
+	if r.masked == nil || merged < 0 || r.Plan.Workspace.By != "overlay" {
+		return
+	}
+	s.loop.At(time.Now().Add(startRehiding), func(time.Time) time.Time {
+		if !s.over {
+			s.hiding = r.rehide(merged)
+		}
+		return time.Time{}
+	})
+}
+
+func (r *Run) rehide(merged int) *rehiding {
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &rehiding{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(h.done)
+		h.err = r.hideNew(ctx, merged, h)
+	}()
+	return h
+}
+
+func (r *Run) hideNew(ctx context.Context, merged int, h *rehiding) error {
+	upper, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(upper)
+	w, err := workspace.NewWatcher(r.masked, 0, func(a workspace.Appeared) {
+		removed, err := workspace.Rehide(merged, upper, a.Path)
+		h.hidden = append(h.hidden, removed...)
+		e := event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Hidden, Subject: a.Path, Detail: "appeared on the host during the run"}
+		if err != nil {
+			e.Detail += ", and could not be hidden from who had looked it up: " + err.Error()
+		}
+		h.events = append(h.events, e)
+	})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return w.Run(ctx, nil)
+}
+
+// stop ends the watching and records what it hid.
+func (h *rehiding) stop(r *Run) {
+	h.cancel()
+	<-h.done
+	r.Box.Record.Hidden = append(r.Box.Record.Hidden, h.hidden...)
+	r.events = append(r.events, h.events...)
+	if h.err != nil {
+		r.emit(event.Event{Kind: event.Warned, Subject: "files.hide-new", Detail: h.err.Error()})
+	}
+}
