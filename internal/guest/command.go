@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -141,9 +142,10 @@ func find(name, dir string, o Options) (string, error) {
 	if path == "" {
 		path = standardPath
 	}
-	for _, d := range filepath.SplitList(path) {
-		if !filepath.IsAbs(d) {
-			continue // dropped from PATH inside, so not searched here either
+	dirs := filepath.SplitList(path)
+	for i, d := range dirs {
+		if !filepath.IsAbs(d) || slices.Contains(dirs[:i], d) {
+			continue // relative ones are dropped from PATH inside, so they are not searched here either
 		}
 		file := filepath.Join(d, name)
 		errno := executableFile(file)

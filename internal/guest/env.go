@@ -1,8 +1,11 @@
 package guest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // EnvOptions is what the command's environment is made of.
@@ -35,8 +38,11 @@ func Env(o EnvOptions) []string {
 	e.set("LOGNAME", o.User)
 	e.set("SHELL", o.Shell)
 	e.set("TMPDIR", "/tmp")
-	for _, name := range []string{"TERM", "COLORTERM", "TZ", "LANG", "LANGUAGE"} {
+	for _, name := range []string{"COLORTERM", "TZ", "LANG", "LANGUAGE"} {
 		e.pass(name)
+	}
+	if term, ok := e.host["TERM"]; ok {
+		e.set("TERM", knownTerminal(term))
 	}
 	e.passAll(o.Host, "LC_")
 	for _, t := range o.View.Tools {
@@ -74,6 +80,25 @@ func offline() []Variable {
 		{"PIP_RETRIES", "0", "pip tries five times"},
 		{"CARGO_NET_RETRY", "0", "cargo tries three times"},
 	}
+}
+
+// knownTerminal is the terminal's name, if the system describes it. Newer terminals bring their description in a home directory, and
+// without one every full-screen program inside would refuse to start.
+func knownTerminal(term string) string {
+	switch term {
+	case "", "dumb", "linux", "vt100", "xterm", "xterm-256color", "screen", "screen-256color", "tmux-256color":
+		return term // every system has these, so most starts ask nothing
+	}
+	if !strings.Contains(term, "/") && term[0] != '.' {
+		for _, dir := range []string{"/usr/share/terminfo", "/lib/terminfo", "/usr/lib/terminfo", "/etc/terminfo"} {
+			for _, sub := range []string{term[:1], fmt.Sprintf("%x", term[0])} {
+				if unix.Faccessat(unix.AT_FDCWD, dir+"/"+sub+"/"+term, unix.R_OK, 0) == nil {
+					return term
+				}
+			}
+		}
+	}
+	return "xterm-256color"
 }
 
 type environment struct {

@@ -43,6 +43,9 @@ func TestEnv(t *testing.T) {
 		{"passed by pattern, never a secret", func(o *EnvOptions) { o.Pass = []string{"APP_*"} }, map[string]string{"APP_NAME": "app", "APP_HOME": "/app"}},
 		{"passed by the pattern of everything", func(o *EnvOptions) { o.Pass = []string{"*"} }, map[string]string{"APP_NAME": "app", "APP_HOME": "/app", "PATH": "/host", "HOME": "/host", "USER": "host", "SHELL": "/host"}},
 		{"set", func(o *EnvOptions) { o.Set = []string{"NODE_ENV=test", "NVM_DIR=/other", "LANG=C"} }, map[string]string{"NODE_ENV": "test", "NVM_DIR": "/other", "LANG": "C"}},
+		{"a terminal that nobody knows", func(o *EnvOptions) { o.Host = append([]string{"TERM=xterm-newest"}, hostile...) }, map[string]string{"TERM": "xterm-256color"}},
+		{"a terminal with a path in its name", func(o *EnvOptions) { o.Host = append([]string{"TERM=../../../root/x"}, hostile...) }, map[string]string{"TERM": "xterm-256color"}},
+		{"a terminal that the system knows", func(o *EnvOptions) { o.Host = append([]string{"TERM=vt220"}, hostile...) }, map[string]string{"TERM": "vt220"}},
 		{"the sandbox's own cannot be set", func(o *EnvOptions) { o.Set = []string{"AI_SANDBOX=false", "CASEMATE=x"} }, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func (b *etcBuild) parents(rel string) error {
 }
 
 // systemTrees are where a link may lead: they are visible inside, at the same path.
-var systemTrees = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"}
+var systemTrees = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"}
 
 // copy copies a file, a link or a tree. Links that stay in the row, or lead to the system's trees, are kept; others are replaced by what
 // they lead to. Whatever not everybody may read stays out, also when root copies.
@@ -158,7 +158,7 @@ func (b *etcBuild) copyLink(from, to, row string, skip []string) error {
 	if rel, err := filepath.Rel(b.host, target); err == nil && b.inTable(rel) {
 		return b.link(text, to) // to another row
 	}
-	if within(real, b.host) && b.isNever(real) {
+	if within(real, b.host) && b.isNever(real) || !everybodyReaches(real) {
 		return nil
 	}
 	st, err := os.Lstat(real)
@@ -195,6 +195,16 @@ func (b *etcBuild) isNever(real string) bool {
 		}
 	}
 	return false
+}
+
+// everybodyReaches says whether every directory above may be entered by everybody: a file in a closed home is private whatever its own mode.
+func everybodyReaches(real string) bool {
+	for dir := filepath.Dir(real); dir != "/"; dir = filepath.Dir(dir) {
+		if st, err := os.Lstat(dir); err != nil || st.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (b *etcBuild) copyReal(from, to, row string, skip []string, st fs.FileInfo) error {

@@ -24,7 +24,7 @@ func etcOptions() EtcOptions {
 
 // hostEtc is a host's /etc with everything that must and must not come along.
 func hostEtc(t *testing.T) string {
-	return tree(t, map[string]string{
+	dir := tree(t, map[string]string{
 		"shadow":                         "!600 " + secret,
 		"npmrc":                          "//registry/:_authToken=" + secret,
 		"environment":                    secret,
@@ -58,7 +58,20 @@ func hostEtc(t *testing.T) string {
 		"os-release":    "->../usr/lib/os-release",
 		"alpine-relese": "no row",
 		"fonts/run.sh":  "#!/bin/sh\n",
+
+		"ssl/certs/closed.pem":   "->{}/closed/readable.pem",
+		"closed/":                "!700 ",
+		"closed/readable.pem":    secret,
+		"ssl/certs/directory":    "->{}/elsewhere",
+		"default/locale":         "LANG=C.UTF-8",
+		"default/other":          secret,
+		"alternatives/opt":       "->/opt/x/bin/x",
+		"crypto-policies/config": "DEFAULT",
 	})
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // as everybody reaches /etc
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestEtcHoldsWhatItShould(t *testing.T) {
@@ -84,6 +97,9 @@ func TestEtcHoldsWhatItShould(t *testing.T) {
 		"java-21-openjdk/security/j.sec": "java",
 		"localtime":                      "->/usr/share/zoneinfo/UTC",
 		"mtab":                           "->/proc/self/mounts",
+		"ssl/certs/directory/bundle.pem": "BUNDLE",
+		"default/locale":                 "LANG=C.UTF-8",
+		"alternatives/opt":               "->/opt/x/bin/x",
 		"hostname":                       "casemate\n",
 		"gitconfig":                      "[user]\n\tname = \"U\"\n",
 	} {
@@ -92,7 +108,7 @@ func TestEtcHoldsWhatItShould(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"shadow", "npmrc", "environment", "ssl/private", "ssh/ssh_host_rsa_key", "maven/settings.xml", "alpine-relese", "machine-id", "elsewhere",
-		"ssl/certs/stolen.pem", "ssl/certs/shadow.pem", "ssl/certs/host.pem", "ssl/certs/private.pem", "ssl/certs/gone.pem", "ssl/certs/fifo", "ssl/certs/closed", "ld.so.preload"} {
+		"ssl/certs/stolen.pem", "ssl/certs/shadow.pem", "ssl/certs/host.pem", "ssl/certs/private.pem", "ssl/certs/gone.pem", "ssl/certs/fifo", "ssl/certs/closed", "ssl/certs/closed.pem", "default/other", "ld.so.preload"} {
 		if have := content(filepath.Join(got.Path, name)); have != "" {
 			t.Errorf("%s is there: %q", name, have)
 		}

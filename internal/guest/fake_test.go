@@ -32,6 +32,12 @@ func plant(t *testing.T, dir string, files map[string]string) {
 			t.Fatal(err)
 		}
 	}
+	closed := map[string]uint32{}
+	defer func() {
+		for p, mode := range closed {
+			must(unix.Chmod(p, mode))
+		}
+	}()
 	for name, content := range files {
 		p := filepath.Join(dir, name)
 		must(os.MkdirAll(filepath.Dir(p), 0o755))
@@ -55,6 +61,8 @@ func plant(t *testing.T, dir string, files map[string]string) {
 			if mode == 0o644 {
 				mode = 0o755
 			}
+			closed[p] = uint32(mode) // when everything in it is there
+			continue
 		default:
 			must(os.WriteFile(p, []byte(strings.ReplaceAll(content, "{}", dir)), 0o644))
 			if strings.HasPrefix(content, "#!") || strings.HasPrefix(content, "\x7fELF") {

@@ -19,18 +19,20 @@ type look struct {
 	hops   map[string][]string // the links that were followed to resolve a path
 	stats  map[string]unix.Stat_t
 	owners []uint32 // whose places may be shown: root's, ours, and the home's owner's
-	group  uint32   // that may write without making a place another user's
+	groups []uint32 // that may write without making a place another user's: root's, ours, and the home's
 	stamp  *stamp
 	system []Place
 }
 
 func newLook(o Options) *look {
-	l := &look{o: o, stats: map[string]unix.Stat_t{}, real: map[string]string{}, hops: map[string][]string{}, stamp: newStamp(), owners: []uint32{0, uint32(os.Geteuid())}, group: uint32(os.Getegid())}
-	if strings.HasPrefix(o.Home, "/") && o.Home != "/" {
-		if real, st, err := l.resolve(filepath.Clean(o.Home)); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			l.home = real
-			l.owners = append(l.owners, st.Uid)
-		}
+	if !filepath.IsAbs(o.Home) || filepath.Clean(o.Home) == "/" {
+		o.Home = "/nonexistent"
+	}
+	o.Home = filepath.Clean(o.Home)
+	l := &look{o: o, stats: map[string]unix.Stat_t{}, real: map[string]string{}, hops: map[string][]string{}, stamp: newStamp(), owners: []uint32{0, uint32(os.Geteuid())}, groups: []uint32{0, uint32(os.Getegid())}}
+	if real, st, err := l.resolve(o.Home); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		l.home = real
+		l.owners, l.groups = append(l.owners, st.Uid), append(l.groups, st.Gid)
 	}
 	return l
 }
@@ -196,7 +198,7 @@ func (l *look) foreign(st unix.Stat_t) string {
 		return fmt.Sprintf("belongs to another user (%d)", st.Uid)
 	case st.Mode&0o002 != 0:
 		return "can be written by every user"
-	case st.Mode&0o020 != 0 && st.Gid != 0 && st.Gid != l.group:
+	case st.Mode&0o020 != 0 && !slices.Contains(l.groups, st.Gid):
 		return fmt.Sprintf("can be written by group %d", st.Gid)
 	}
 	return ""
@@ -254,7 +256,7 @@ func (l *look) nameable(target string) bool {
 	switch {
 	case l.isSystem(target) || l.isProject(target):
 		return false
-	case within(target, filepath.Clean(l.o.Home)) || within(target, l.home) || within(target, linuxbrew):
+	case within(target, l.o.Home) || within(target, l.home) || within(target, linuxbrew):
 		return true
 	}
 	return !slices.ContainsFunc(outside(), func(dir string) bool { return within(target, dir) })

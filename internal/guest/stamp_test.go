@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"reflect"
 	"testing"
 	"time"
 )
@@ -11,6 +12,35 @@ func FuzzDecode(f *testing.F) {
 	f.Add(s.encode([]byte("result")))
 	f.Add([]byte(stampMagic + "\x001\x002\x0099999999999\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) { decode(b, time.Now()) })
+}
+
+func TestViewRecord(t *testing.T) {
+	v := View{
+		System:  []Place{{Target: "/usr", Source: "/usr", Dev: 1 << 40, Ino: 7, Hide: []string{"/usr/etc/npmrc"}}, {Target: "/bin", Source: "usr/bin", Link: true}},
+		Tools:   []Tool{{Name: "n", Why: "w", Places: []Place{{Target: "/t", Source: "/s", File: true}}, Env: []Variable{{"A", "", "c"}}}, {Name: "m"}},
+		Path:    "/usr/bin",
+		Refused: []Refusal{{"/x", "y"}},
+	}
+	if got, ok := viewOf(v.record()); !ok || !reflect.DeepEqual(got, v) {
+		t.Errorf("%v %+v", ok, got)
+	}
+	for n := range v.record() {
+		if _, ok := viewOf(v.record()[:n]); ok {
+			t.Errorf("believed when cut after %d bytes", n)
+		}
+	}
+}
+
+func FuzzViewOf(f *testing.F) {
+	f.Add(View{Path: "/usr/bin", System: []Place{{Target: "/usr"}}}.record())
+	f.Add([]byte("zzzzzz\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if v, ok := viewOf(b); ok {
+			if again, ok := viewOf(v.record()); !ok || !reflect.DeepEqual(v, again) {
+				t.Errorf("%+v became %+v", v, again)
+			}
+		}
+	})
 }
 
 func TestStamp(t *testing.T) {

@@ -112,7 +112,7 @@ func (f *finder) rootsOf(row toolRow, p string) []string {
 			}
 		}
 	}
-	for _, home := range slices.Compact([]string{filepath.Clean(f.o.Home), f.home}) {
+	for _, home := range slices.Compact([]string{f.o.Home, f.home}) {
 		if home == "" || !below(p, home) {
 			continue
 		}
@@ -501,7 +501,7 @@ func (f *finder) guessInstallDir(p string) string {
 // name for the purpose, outside of the home, or has the shape of an installation. A person's own ~/scripts may hold anything.
 func (f *finder) isSoftware(dir string) bool {
 	rel, ok := "", false
-	for _, home := range []string{filepath.Clean(f.o.Home), f.home} {
+	for _, home := range []string{f.o.Home, f.home} {
 		if r, cut := strings.CutPrefix(dir, home+"/"); home != "" && cut {
 			rel, ok = r, true
 		}
@@ -557,7 +557,7 @@ func (f *finder) prefix(dir, why string) {
 		t.Env = []Variable{{"VIRTUAL_ENV", dir, "the activated Python environment"}}
 	}
 	parent, base := filepath.Split(dir)
-	if strings.HasPrefix(base, ".") && f.isPrefix(dir) && (filepath.Clean(parent) == filepath.Clean(f.o.Home) || filepath.Clean(parent) == f.home) {
+	if strings.HasPrefix(base, ".") && f.isPrefix(dir) && (filepath.Clean(parent) == f.o.Home || filepath.Clean(parent) == f.home) {
 		var parts []string
 		for _, name := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libexec", "share", "include", "pyvenv.cfg"} {
 			parts = append(parts, f.glob(dir, name)...)

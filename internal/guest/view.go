@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,15 +29,14 @@ func Look(o Options) View {
 	cached := filepath.Join(o.State, "view", o.digest())
 	if o.State != "" {
 		if result, ok := decode(readAt(unix.AT_FDCWD, cached), time.Now()); ok {
-			var v View
-			if json.Unmarshal(result, &v) == nil {
+			if v, ok := viewOf(result); ok {
 				return v
 			}
 		}
 	}
 	v, stamp := lookNow(o)
-	if result, err := json.Marshal(v); err == nil && o.State != "" {
-		keep(cached, stamp.encode(result))
+	if o.State != "" {
+		keep(cached, stamp.encode(v.record()))
 	}
 	return v
 }
@@ -61,7 +59,7 @@ func (v View) Places() []Place {
 	return tidy(places)
 }
 
-const viewVersion = 1
+const viewVersion = 2
 
 // digest covers what a look depends on besides the file system.
 func (o Options) digest() string {
@@ -122,7 +120,7 @@ func (l *look) nameInside(e string, places []Place) string {
 	switch {
 	case err == nil && (seen(real, places) || l.isProject(real)):
 		return real
-	case err != nil && l.o.Home != "" && below(e, filepath.Clean(l.o.Home)):
+	case err != nil && below(e, l.o.Home):
 		return e
 	}
 	return ""
