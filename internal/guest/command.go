@@ -73,7 +73,7 @@ func (f *finder) executable(name, file string) error {
 	if f.isProject(file) && f.isProject(real) || f.shown(file) && f.shown(real) {
 		return nil
 	}
-	trust := !f.isProject(file)
+	trust := !f.isProject(file) && !f.viaProject(file)
 	before := len(f.refused)
 	if trust {
 		f.installation(file, "the command's own installation", true)
@@ -95,7 +95,7 @@ func (f *finder) interpreter(file string) {
 	if len(words) == 0 {
 		return
 	}
-	trust := !f.isProject(file)
+	trust := !f.isProject(file) && !f.viaProject(file)
 	if real, _, err := f.resolve(file); err == nil && f.isProject(real) {
 		trust = false // the file's words are the project's
 	}
@@ -115,8 +115,8 @@ func (f *finder) interpreter(file string) {
 		if f.isProject(named) && f.isProject(real) {
 			continue
 		}
-		f.installation(named, file+" is a script for it", trust && !f.isProject(named))
-		f.installation(real, file+" is a script for it", trust && !f.isProject(named))
+		f.installation(named, file+" is a script for it", trust && !f.isProject(named) && !f.viaProject(named))
+		f.installation(real, file+" is a script for it", trust && !f.isProject(named) && !f.viaProject(named))
 	}
 }
 

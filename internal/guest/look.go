@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 type look struct {
 	o      Options
 	home   string // of the user, without links; empty when there is none
+	inside string // the project, without links
 	real   map[string]string
 	hops   map[string][]string // the links that were followed to resolve a path
 	stats  map[string]unix.Stat_t
@@ -34,6 +34,9 @@ func newLook(o Options) *look {
 		l.home = real
 		l.owners, l.groups = append(l.owners, st.Uid), append(l.groups, st.Gid)
 	}
+	if real, _, err := l.resolve(o.Project); o.Project != "" && err == nil {
+		l.inside = real
+	}
 	return l
 }
 
@@ -51,8 +54,6 @@ func (l *look) lstat(path string) (unix.Stat_t, error) {
 
 // maxLinks is the kernel's own bound on links in one path.
 const maxLinks = 40
-
-var errLinks = errors.New("too many levels of symbolic links")
 
 // resolve follows every link of an absolute, clean path. Links that were followed go into the stamp: their targets decide what is shown.
 func (l *look) resolve(path string) (string, unix.Stat_t, error) {
@@ -82,7 +83,7 @@ func (l *look) resolve(path string) (string, unix.Stat_t, error) {
 			continue
 		}
 		if links++; links > maxLinks {
-			return "", st, errLinks
+			return "", st, unix.ELOOP
 		}
 		text, err := os.Readlink(next)
 		if err != nil {
@@ -105,7 +106,15 @@ func (l *look) resolve(path string) (string, unix.Stat_t, error) {
 func (l *look) isSystem(path string) bool { return covered(path, l.system) }
 
 // isProject says whether a path, as named or resolved, is the project's own.
-func (l *look) isProject(path string) bool { return l.o.Project != "" && within(path, l.o.Project) }
+func (l *look) isProject(path string) bool {
+	return within(path, l.o.Project) || within(path, l.inside)
+}
+
+// viaProject says whether a link in the project is on the way to a path. What is in the project may have been written by a sandbox.
+func (l *look) viaProject(path string) bool {
+	l.resolve(path)
+	return slices.ContainsFunc(l.hops[path], l.isProject)
+}
 
 // Places below the user's home that are never shown themselves, nor is anything above them: they hold what belongs to many programs, or
 // credentials beside programs. What lies deeper in them may be shown: ~/.local/share/pnpm, ~/.docker/bin.
@@ -142,7 +151,7 @@ func (l *look) refusal(real string) string {
 		return "it is the whole file system"
 	case l.home != "" && within(l.home, real):
 		return "it is the home directory, or above it"
-	case l.o.Project != "" && within(l.o.Project, real):
+	case l.inside != "" && within(l.inside, real):
 		return "it contains the project"
 	case l.o.State != "" && (within(real, l.o.State) || within(l.o.State, real)):
 		return "it holds casemate's own state, or lies in it"
@@ -223,6 +232,8 @@ func (l *look) exists(path string) bool {
 	return err == nil
 }
 
+const projectsLink = "the project's link leads to it, and a project cannot make anything of the host visible"
+
 // show makes the places for one path, under its own name and, where links lead elsewhere, under the resolved one as well: programs know
 // themselves by either. What may not be shown gives none, and the reason.
 func (l *look) show(path string) ([]Place, string) {
@@ -233,6 +244,9 @@ func (l *look) show(path string) ([]Place, string) {
 	}
 	if l.isSystem(real) || l.isProject(real) {
 		return nil, ""
+	}
+	if l.viaProject(path) {
+		return nil, projectsLink
 	}
 	if why := l.refusal(real); why != "" {
 		return nil, why

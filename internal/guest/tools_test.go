@@ -133,6 +133,10 @@ func toolCases() []toolCase {
 		{name: "activated environment", files: map[string]string{"envs/e/bin/python": "->/usr/bin/python3", "envs/e/pyvenv.cfg": "home = /usr/bin\n", "envs/e/lib/": ""}, env: map[string]string{"VIRTUAL_ENV": "~/envs/e"}, path: "~/envs/e/bin", shows: "~/envs/e", vars: "VIRTUAL_ENV=~/envs/e"},
 		{name: "the project's own programs", files: map[string]string{"code/project/node_modules/.bin/x": script}, path: "~/code/project/node_modules/.bin:/usr/bin", shows: ""},
 		{name: "a link in the project leads nowhere", files: map[string]string{"code/project/bin": "->../../.ssh"}, path: "~/code/project/bin", shows: ""},
+		{name: "a link of the user's into the project, where a link leads out", files: map[string]string{"bin/x": "->../code/project/x", "code/project/x": "->../../scripts/private", "scripts/private": script + secret}, path: "~/bin", shows: "~/bin", reason: "a project cannot make anything of the host visible"},
+		{name: "a directory on PATH that links into the project, where a link leads out", files: map[string]string{"tools": "->code/project/tools", "code/project/tools": "->../../scripts", "scripts/private": script + secret}, path: "~/tools", shows: "", inside: "-", reason: "a project cannot make anything of the host visible"},
+		{name: "a script for an interpreter in the project, where a link leads out", files: map[string]string{"bin/x": "#!{}/code/project/python\n", "code/project/python": "->../../scripts/private", "scripts/private": script + secret}, path: "~/bin", shows: "~/bin"},
+		{name: "a variable into the project, where a link leads out", files: map[string]string{"code/project/jdk": "->../../private", "private/bin/java": elf, "private/key": secret}, env: map[string]string{"JAVA_HOME": "~/code/project/jdk"}, path: "/usr/bin", shows: "", reason: "a project cannot make anything of the host visible"},
 		{name: "a directory that the host lacks may come to be in the sandbox's home", path: "~/.local/bin:/usr/bin", shows: ""},
 
 		{name: "never the home", files: map[string]string{"x": script}, path: "~", shows: "", inside: "-", reason: "it is the home directory, or above it"},
