@@ -33,7 +33,7 @@ func (s *Survey) surveyGit(o ScanOptions) {
 				s.outside("gitdir", d.path, strings.TrimSpace(n.detail), "its commondir")
 			case noteAlternates:
 				for line := range strings.Lines(n.detail) {
-					s.outside("alternates", parentOf(d.path), strings.TrimSpace(line), "its list of alternates")
+					s.outside("alternates", parentOf(parentOf(d.path)), strings.TrimSpace(line), "its list of alternates")
 				}
 			}
 		}

@@ -112,6 +112,10 @@ func (h *rehider) sandboxMade(rel string) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(dir)
-	size, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir, baseName(rel)), "user.overlay.origin", nil)
-	return err != nil || size == 0, nil
+	// Its value is empty where the lower file system has no stable handles; that it is there says enough.
+	_, err = unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir, baseName(rel)), "user.overlay.origin", nil)
+	if err == unix.ENODATA {
+		return true, nil
+	}
+	return false, err
 }
