@@ -18,19 +18,15 @@ type memoryUse struct {
 	cpus  int
 
 	all      []memory
-	shmem    int64      // shared memory of the whole machine at the start
-	files    int64      // in tmpfs by then
+	shared   growth     // of the whole machine's shared memory outside our tmpfs
 	memfds   int64      // as last found
 	scan     *openFiles // looking for them
 	scanned  time.Time
-	growth   int64     // unexplained shared memory when last scanned
 	sure     time.Time // not to be divided again before
 	suspects int       // times in a row that it was over
 }
 
-func (m *memoryUse) begin() {
-	m.shmem, m.files = sharedMemory(), m.inTmpfs()
-}
+func (m *memoryUse) begin() { m.shared.last = sharedMemory() - m.inTmpfs() }
 
 // sharedMemory is all shared memory of the machine: tmpfs, memfds, System V.
 func sharedMemory() int64 {
@@ -115,19 +111,18 @@ func (m *memoryUse) divide(files int64) int64 {
 	return own + max(shared, files) + rest
 }
 
-// findMemfds looks for memory in files that nobody has mapped, when the machine has more shared memory than at the start and neither tmpfs
-// nor mappings explain it. That may be another program's, so it happens at once only when it grew by an eighth of the limit.
+// findMemfds looks for memory in files that nobody has mapped. It does so when the machine's shared memory grew by an eighth of the limit
+// since the last time, by anyone, and regularly while there are such files.
 func (m *memoryUse) findMemfds(now time.Time, files int64) {
+	m.shared.see(sharedMemory() - files)
 	if m.scan == nil {
-		unexplained := sharedMemory() - m.shmem - (files - m.files)
-		grown := unexplained-m.growth > m.limit/8
-		if !grown && (unexplained < m.limit/8 && m.memfds == 0 || now.Sub(m.scanned) < 2*time.Second) {
+		if m.shared.fresh() <= m.limit/8 && (m.memfds == 0 || now.Sub(m.scanned) < 2*time.Second) {
 			return
 		}
-		m.growth, m.scanned = unexplained, now
+		m.shared.begun, m.scanned = m.shared.sum, now
 		m.scan = newOpenFiles(m.procs, nil, m.tmpfs)
 	}
 	if m.scan.step(time.Now().Add(slice)) {
-		m.memfds, m.scan = m.scan.memory, nil
+		m.memfds, m.shared.surveyed, m.scan = m.scan.memory, m.shared.begun, nil
 	}
 }

@@ -36,6 +36,7 @@ type Watcher struct {
 	checks []check
 	procs  *processes
 	idle   *idleness
+	memory *memoryUse
 	disk   *diskUse
 	why    string
 }
@@ -61,6 +62,7 @@ func NewWatcher(on Watch, start time.Time) (*Watcher, error) {
 	if on.Set.Memory > 0 {
 		m := &memoryUse{limit: on.Set.Memory, procs: w.procs, tmpfs: on.Tmpfs, cpus: runtime.NumCPU()}
 		m.begin()
+		w.memory = m
 		w.checks = append(w.checks, check{OverMemory, start, m.look})
 	}
 	if on.Set.Disk > 0 && len(on.Trees) > 0 {
@@ -81,6 +83,9 @@ func NewWatcher(on Watch, start time.Time) (*Watcher, error) {
 
 // Close releases what the Watcher opened.
 func (w *Watcher) Close() {
+	if w.memory != nil && w.memory.scan != nil {
+		w.memory.scan.close()
+	}
 	if w.disk != nil {
 		w.disk.survey.close()
 	}

@@ -325,19 +325,19 @@ func TestPace(t *testing.T) {
 
 // TestReserve gives volumes of its own: filling a disk up to its reserve is not for a test.
 func TestReserve(t *testing.T) {
-	some := space{100 * gib, 1 << 20}
-	reserve := space{gib, 1 << 16}
+	some := found{100 * gib, 1 << 20}
+	reserve := found{gib, 1 << 16}
 	for _, test := range []struct {
 		name  string
-		start space
-		now   space
+		start found
+		now   found
 		low   bool
 	}{
 		{"room", some, some, false},
-		{"short of bytes", some, space{gib - 1, 1 << 20}, true},
-		{"short of files", some, space{100 * gib, 1 << 10}, true},
-		{"short before, no change", space{gib / 2, 1 << 20}, space{gib / 2, 1 << 20}, false},
-		{"short before, and shorter", space{gib / 2, 1 << 20}, space{gib / 4, 1 << 20}, true},
+		{"short of bytes", some, found{gib - 1, 1 << 20}, true},
+		{"short of files", some, found{100 * gib, 1 << 10}, true},
+		{"short before, no change", found{gib / 2, 1 << 20}, found{gib / 2, 1 << 20}, false},
+		{"short before, and shorter", found{gib / 2, 1 << 20}, found{gib / 4, 1 << 20}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v := volume{start: test.start, now: test.now, reserve: reserve}
@@ -345,6 +345,27 @@ func TestReserve(t *testing.T) {
 				t.Errorf("low: %v", v.low())
 			}
 		})
+	}
+}
+
+// TestOthersWhoFreeSpaceHideNothing: while the sandbox fills a file without a name, someone else frees as much.
+func TestOthersWhoFreeSpaceHideNothing(t *testing.T) {
+	dir, fd := shared(t)
+	other := t.TempDir()
+	for i := range 40 {
+		writeFile(fmt.Sprintf("%s/%d", other, i), 4)
+	}
+	c, proc := sandboxed(t, "tmpfile "+dir+" 160")
+	finished := c.finished()
+	freed := 0
+	reason, why := watch(t, Watch{Set: Set{Disk: 64 * mib}, Proc: proc, Trees: []int{fd}}, 20*time.Second, func() bool {
+		for ; freed < 40 && (finished() || freed < 20); freed++ {
+			_ = os.Remove(fmt.Sprintf("%s/%d", other, freed))
+		}
+		return false
+	})
+	if reason != OverDisk {
+		t.Errorf("%q: %s", reason, why)
 	}
 }
 
