@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,12 +48,13 @@ type Mask struct {
 	Incremental bool // only what changed since the last time was read
 	Pending     int  // directories whose absent names Fill has yet to mask
 
+	top     *rooted // the project
 	base    *rooted // holds tree/ (Dir), the whiteouts' inodes and the lock
 	hide    *policy.Paths
 	o       MaskOptions
 	index   string // path
 	written unix.Stat_t
-	umask   uint32
+	umask   *uint32
 	euid    uint32
 	egid    uint32
 	white   whiteouts
@@ -67,35 +67,39 @@ func PrepareMask(root string, hide *policy.Paths, o MaskOptions) (*Mask, error) 
 }
 
 func prepareMask(root string, hide *policy.Paths, o MaskOptions, now time.Time) (*Mask, error) {
-	s, err := newSurvey(root, o.ScanOptions)
+	s, top, err := newSurvey(root, o.ScanOptions)
 	if err != nil {
 		return nil, err
 	}
 	if hide == nil {
 		hide, _ = policy.CompilePaths(nil)
 	}
-	m := &Mask{Survey: s, hide: hide, o: o, euid: uint32(os.Geteuid()), egid: uint32(os.Getegid())}
+	m := &Mask{Survey: s, hide: hide, o: o, top: top, euid: uint32(os.Geteuid()), egid: uint32(os.Getegid())}
 	m.o.Links = cmp.Or(o.Links, DefaultLinks)
-	if err := m.open(); err != nil {
-		return nil, err
-	}
-	unlock, err := m.lock()
-	if err != nil {
-		m.Close()
-		return nil, err
-	}
-	defer unlock()
-	if err := m.update(now); err != nil {
+	if err := m.prepare(now); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
+func (m *Mask) prepare(now time.Time) error {
+	if err := m.open(); err != nil {
+		return err
+	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return m.update(now)
+}
+
 // Close releases the descriptors. The mask stays for the next start.
 func (m *Mask) Close() error {
 	m.base.close()
-	m.base = nil
+	m.top.close()
+	m.base, m.top = nil, nil
 	return nil
 }
 
@@ -116,18 +120,16 @@ func (m *Mask) open() error {
 	name := m.digest()
 	dir := filepath.Join(m.o.Dir, "mask", name)
 	m.index = filepath.Join(m.o.Dir, "index", name)
-	for _, d := range []string{dir, filepath.Dir(m.index)} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	m.Dir = filepath.Join(dir, "tree")
+	var err error
+	if m.base, err = openRooted(dir); errors.Is(err, unix.ENOENT) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+		m.base, err = openRooted(dir)
 	}
-	var err error
-	if m.base, err = openRooted(dir); err != nil {
-		return err
-	}
-	m.Dir = filepath.Join(dir, "tree")
 	m.white = whiteouts{base: m.base}
-	return nil
+	return err
 }
 
 // lock keeps a second start, or its Fill, from changing the same mask. The kernel drops it with the process.
@@ -156,12 +158,9 @@ func (r *rooted) openNew(name string, flags int, perm uint32) (int, error) {
 }
 
 func (m *Mask) update(now time.Time) error {
-	if err := m.makeTree(); err != nil {
-		return err
-	}
 	old := m.load()
 	known := len(old.dirs)
-	fresh, err := m.Survey.scan(m.hide, m.o.ScanOptions, old, now)
+	fresh, err := m.Survey.scan(m.top, m.hide, m.o.ScanOptions, old, now)
 	if err != nil {
 		return err
 	}
@@ -209,19 +208,6 @@ func (s *Survey) tooForeign() error {
 		"At most %d files and %d bytes are copied. Give them to yourself (chown -R), or use files.workspace: live", s.foreign, s.bulk, s.Root, strings.Join(first, ", "), maxForeign, maxForeignBytes)
 }
 
-// makeTree makes the mask's root and learns the umask from it, because asking for it would change it for the whole process.
-func (m *Mask) makeTree() error {
-	if err := unix.Mkdirat(m.base.fd, "probe", 0o777); err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: m.base.name, Err: err}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(m.base.fd, "probe", &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	m.umask = 0o777 &^ st.Mode
-	return unix.Unlinkat(m.base.fd, "probe", unix.AT_REMOVEDIR)
-}
-
 // Fill masks the names that PrepareMask left for later. It may run beside the sandbox: a name that it has not come to yet, and that the host makes
 // meanwhile, is the watcher's. It returns early if another start has taken over.
 func (m *Mask) Fill(ctx context.Context) error {
@@ -258,24 +244,23 @@ func (m *Mask) fillBatch(links int) (more bool, err error) {
 // load reads what the last start left. Anything doubtful means starting afresh.
 func (m *Mask) load() scanned {
 	var fs unix.Statfs_t
-	if unix.Statfs(m.Survey.Root, &fs) != nil || !keepsTimes(int64(fs.Type)) {
+	if unix.Fstatfs(m.top.fd, &fs) != nil || !keepsTimes(int64(fs.Type)) {
 		return scanned{}
 	}
-	f, err := os.Open(m.index)
+	raw, st, err := readWhole(m.index, maxMaskIndex)
 	if err != nil {
 		return scanned{}
 	}
-	defer f.Close()
-	raw, err := io.ReadAll(f)
-	if err != nil || unix.Fstat(int(f.Fd()), &m.written) != nil {
-		return scanned{}
-	}
+	m.written = *st
 	root, tree, old, err := decodeIndex(raw)
-	if err != nil || root != m.Survey.Root || tree != m.treeInode() {
+	if err != nil || root != m.Survey.Root || tree == 0 || tree != m.treeInode() {
 		return scanned{}
 	}
 	return old
 }
+
+// maxMaskIndex bounds the index: millions of directories.
+const maxMaskIndex = 1 << 30
 
 // keepsTimes lists the file systems on which every change of a directory's names changes its times, at once and for everybody: local ones.
 // Over a network, or with a program behind it, a directory may have changed while its times are still cached.
@@ -301,6 +286,9 @@ func (m *Mask) treeInode() uint64 {
 // save replaces the index by rename. It is not synced: after a power cut it is the old one, or one whose checksum does not hold.
 func (m *Mask) save() error {
 	raw := encodeIndex(m.Survey.Root, m.treeInode(), m.Survey.scanned)
+	if err := os.MkdirAll(filepath.Dir(m.index), 0o700); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(m.index), "."+filepath.Base(m.index)+".*")
 	if err != nil {
 		return err

@@ -32,15 +32,10 @@ func (m *Mask) copyForeign(maskDir int, dir string, n *note) error {
 }
 
 func (m *Mask) copyTo(temp, rel string, n *note) error {
-	top, err := openRooted(m.Survey.Root)
-	if err != nil {
-		return err
-	}
-	defer top.close()
 	if n.typ == unix.DT_LNK {
-		return m.copyLink(top, temp, rel)
+		return m.copyLink(temp, rel)
 	}
-	from, err := top.openFile(rel, node{ino: n.ino, dev: m.Survey.dev})
+	from, err := m.top.openFile(rel, node{ino: n.ino, dev: m.Survey.dev})
 	if err != nil {
 		return err
 	}
@@ -63,8 +58,8 @@ func (m *Mask) copyTo(temp, rel string, n *note) error {
 	return setTime(m.base.fd, temp, n.mtime)
 }
 
-func (m *Mask) copyLink(top *rooted, temp, rel string) error {
-	dir, err := top.openParent(rel)
+func (m *Mask) copyLink(temp, rel string) error {
+	dir, err := m.top.openParent(rel)
 	if err != nil {
 		return err
 	}

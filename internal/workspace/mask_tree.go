@@ -65,22 +65,15 @@ func (m *Mask) setTimes(need, done []bool) error {
 
 // distrust adds the directories in which a hidden entry is not masked, although the index says so: somebody cleaned up.
 func (m *Mask) distrust(todo []bool) {
-	tree, err := m.base.openChild("tree")
-	if err != nil {
-		for i := range todo {
-			todo[i] = true
-		}
-		return
-	}
-	defer tree.close()
 	for i := range m.Survey.dirs {
 		d := &m.Survey.dirs[i]
-		for _, n := range d.notes {
+		for k := range d.notes {
 			if todo[i] || d.has(isHidden) {
 				break
 			}
+			n := &d.notes[k]
 			var st unix.Stat_t
-			if n.masks() && (unix.Fstatat(tree.fd, join(d.path, n.name), &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !isWhiteout(&st)) {
+			if n.masks() && (unix.Fstatat(m.base.fd, join("tree", join(d.path, n.name)), &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !isWhiteout(&st)) {
 				todo[i] = true
 			}
 		}
@@ -310,13 +303,17 @@ func (m *Mask) openDir(d *dirRecord, create bool) (md maskDir, err error) {
 			return md, err
 		}
 	}
-	md.perm = perm &^ m.umask
-	if !md.made {
+	if md.made && m.umask != nil {
+		md.perm = perm &^ *m.umask
+	} else {
 		var st unix.Stat_t
 		if err := unix.Fstatat(m.base.fd, md.path, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return md, err
 		}
 		md.perm = st.Mode & 0o7777
+		if md.made { // asking for the umask would change it for the whole process, so learn it
+			m.umask = new(perm &^ md.perm)
+		}
 	}
 	if md.perm&0o700 != 0o700 {
 		md.perm = 0o700

@@ -74,11 +74,12 @@ type Finding struct {
 
 // Scan walks a project once. It follows no symbolic link and crosses into no other mount. What it hides is decided by hide, which may be nil.
 func Scan(root string, hide *policy.Paths, o ScanOptions) (*Survey, error) {
-	s, err := newSurvey(root, o)
+	s, top, err := newSurvey(root, o)
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.scan(hide, o, scanned{}, time.Now())
+	defer top.close()
+	_, err = s.scan(top, hide, o, scanned{}, time.Now())
 	return s, err
 }
 
@@ -88,31 +89,28 @@ type scanned struct {
 	tracked trackedCache
 }
 
-// newSurvey looks at the place only.
-func newSurvey(root string, o ScanOptions) (*Survey, error) {
-	real, err := filepath.EvalSymlinks(root)
-	if err == nil {
-		real, err = filepath.Abs(real)
+// newSurvey looks at the place only. It leaves the project's directory open.
+func newSurvey(root string, o ScanOptions) (s *Survey, top *rooted, err error) {
+	if top, err = openRooted(root); err != nil {
+		return nil, nil, err
 	}
-	if err != nil {
-		return nil, err
+	defer func() {
+		if err != nil {
+			top.close()
+		}
+	}()
+	s = &Survey{Aliases: map[string]string{}}
+	if s.Root, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", top.fd)); err != nil {
+		return nil, nil, err
 	}
-	s := &Survey{Root: real, Aliases: map[string]string{}}
-	return s, s.checkPlace(o)
+	if err := s.checkPlace(o); err != nil {
+		return nil, nil, err
+	}
+	return s, top, nil
 }
 
 // scan walks the project, or with what an earlier scan left only what has changed since. fresh are the directories whose record is new.
-func (s *Survey) scan(hide *policy.Paths, o ScanOptions, old scanned, now time.Time) (fresh []int32, err error) {
-	top, err := openRooted(s.Root)
-	if err != nil {
-		return nil, err
-	}
-	defer top.close()
-	st, err := statFd(top.fd)
-	if err != nil {
-		return nil, err
-	}
-	s.dev = st.dev
+func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanned, now time.Time) (fresh []int32, err error) {
 	if err := s.findMounts(top); err != nil {
 		return nil, err
 	}
@@ -281,10 +279,4 @@ func (s *Survey) inProject(dir, target string) string {
 		return ""
 	}
 	return real[len(s.Root)+1:]
-}
-
-// exists is for paths that were resolved before.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -93,3 +94,37 @@ func (l *lister) statName(fd int, name string) (*unix.Statx_t, error) {
 
 // direntType is the d_type of a mode.
 func direntType(mode uint16) byte { return byte(mode >> 12) }
+
+// readWhole reads a regular file of the host with as few calls as can be: this runs at every start. Opening it does not block, whatever it is.
+func readWhole(name string, limit int64) ([]byte, *unix.Stat_t, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, nil, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > limit {
+		return nil, nil, fmt.Errorf("%q is not a file of at most %d bytes", name, limit)
+	}
+	const unknown = 32 << 10 // files of /proc say 0
+	buf := make([]byte, max(st.Size+1, min(unknown, limit)))
+	for n := 0; ; {
+		got, err := unix.Read(fd, buf[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, nil, &os.PathError{Op: "read", Path: name, Err: err}
+		}
+		// A short read is the end of a file that says how long it is.
+		if n += got; got == 0 || int64(n) > limit || st.Size > 0 && n < len(buf) {
+			return buf[:n], &st, nil
+		}
+		if n == len(buf) {
+			buf = append(buf, make([]byte, n)...)
+		}
+	}
+}

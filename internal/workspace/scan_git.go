@@ -1,7 +1,7 @@
 package workspace
 
 import (
-	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,53 +20,67 @@ type GitDir struct {
 
 // surveyGit finds the git directories and what they name.
 func (s *Survey) surveyGit(o ScanOptions) {
-	for i := range s.dirs {
-		d := &s.dirs[i]
-		if d.has(isHidden) {
-			continue
-		}
-		for _, n := range d.notes {
-			switch n.kind {
-			case noteGit:
-				s.gitDir(d.path, n)
-			case noteCommon:
-				s.outside("gitdir", d.path, strings.TrimSpace(n.detail), "its commondir")
-			case noteAlternates:
-				for line := range strings.Lines(n.detail) {
-					s.outside("alternates", parentOf(parentOf(d.path)), strings.TrimSpace(line), "its list of alternates")
-				}
+	common, worktreeConfig := map[string]string{}, map[string]bool{} // by git directory
+	for d, n := range s.notes() {
+		switch n.kind {
+		case noteCommon:
+			common[d.path] = strings.TrimSpace(n.detail)
+		case noteWorktreeConfig:
+			worktreeConfig[d.path] = true
+		case noteAlternates:
+			for line := range strings.Lines(n.detail) {
+				s.alternate(parentOf(parentOf(d.path)), strings.TrimSpace(line))
 			}
+		}
+	}
+	for d, n := range s.notes() {
+		if n.kind == noteGit {
+			s.gitDir(d.path, n, common)
 		}
 	}
 	for _, g := range s.GitDirs {
 		s.configured(parentOf(g.Path), filepath.Join(g.Common, "config"), o.Home)
-		s.configured(parentOf(g.Path), filepath.Join(g.Dir, "config.worktree"), o.Home)
+		if worktreeConfig[g.Path] || g.Common != g.Dir {
+			s.configured(parentOf(g.Path), filepath.Join(g.Dir, "config.worktree"), o.Home)
+		}
 	}
 	for _, file := range o.GitConfig {
 		s.configured("", file, o.Home)
 	}
 }
 
-func (s *Survey) gitDir(worktree string, n note) {
-	g := GitDir{Path: join(worktree, ".git")}
-	target := filepath.Join(s.Root, g.Path)
-	switch n.typ {
-	case unix.DT_LNK:
-		target = n.detail
-	case unix.DT_REG:
-		line, found := strings.CutPrefix(n.detail, "gitdir:")
-		if !found {
-			return
+// notes yields what is noted in directories that are not hidden.
+func (s *Survey) notes() iter.Seq2[*dirRecord, *note] {
+	return func(yield func(*dirRecord, *note) bool) {
+		for i := range s.dirs {
+			d := &s.dirs[i]
+			for k := range d.notes {
+				if !d.has(isHidden) && !yield(d, &d.notes[k]) {
+					return
+				}
+			}
 		}
-		target = strings.TrimSpace(line)
 	}
-	if !filepath.IsAbs(target) {
-		target = filepath.Join(s.Root, worktree, target)
+}
+
+func (s *Survey) gitDir(worktree string, n *note, common map[string]string) {
+	g := GitDir{Path: join(worktree, ".git")}
+	g.Dir = filepath.Join(s.Root, g.Path)
+	g.Common = g.Dir
+	switch pointer, found := strings.CutPrefix(n.detail, "gitdir:"); {
+	case n.typ == dtDir && common[g.Path] != "":
+		g.Common = realPath(absolute(g.Dir, common[g.Path]))
+	case n.typ == unix.DT_LNK:
+		g.Dir = realPath(absolute(filepath.Join(s.Root, worktree), n.detail))
+		g.Common = commonDir(g.Dir)
+	case n.typ == unix.DT_REG && found:
+		g.Dir = realPath(absolute(filepath.Join(s.Root, worktree), strings.TrimSpace(pointer)))
+		g.Common = commonDir(g.Dir)
+	case n.typ != dtDir:
+		return
 	}
-	g.Dir = realPath(target)
-	g.Common = commonDir(g.Dir)
 	g.Inside = s.holds(g.Dir) && s.holds(g.Common)
-	g.Verified = n.typ == dtDir && g.Common == g.Dir || pointsBack(g, filepath.Join(s.Root, worktree))
+	g.Verified = n.typ == dtDir && g.Common == g.Dir || n.typ != dtDir && pointsBack(g, filepath.Join(s.Root, worktree))
 	s.GitDirs = append(s.GitDirs, g)
 	if rel, ok := strings.CutPrefix(g.Dir, s.Root+"/"); ok && !inGitDir(rel) {
 		s.Aliases[rel] = "it is the git directory of " + g.Path
@@ -76,28 +90,28 @@ func (s *Survey) gitDir(worktree string, n note) {
 	case g.Verified:
 		s.find("gitdir", g.Path, Reported, "git keeps this working tree's data in %q, outside the project: git works inside only if that is opened", g.Common)
 	default:
-		s.find("gitdir", g.Path, Reported, "it points to %q, outside the project, which does not point back: it is not opened, and git does not work there inside", g.Dir)
+		s.find("gitdir", g.Path, Reported, "it points to %q, outside the project, which does not point back: it is not opened, and git does not work there inside", g.Common)
+	}
+}
+
+func absolute(base, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(base, name)
+}
+
+// alternate reports a place outside the project from which git takes objects.
+func (s *Survey) alternate(gitDir, target string) {
+	if target == "" || target[0] == '#' {
+		return
+	}
+	if target = absolute(filepath.Join(s.Root, gitDir, "objects"), target); !s.holds(realPath(target)) {
+		s.find("alternates", gitDir, Reported, "its list of alternates names %q, outside the project, which does not exist inside", target)
 	}
 }
 
 func (s *Survey) holds(dir string) bool { return under(dir[1:], s.Root[1:]) }
-
-// outside reports a path in a git directory's own files that leads out of the project.
-func (s *Survey) outside(kind, gitDir, target, what string) {
-	if target == "" || strings.HasPrefix(target, "#") {
-		return
-	}
-	base := filepath.Join(s.Root, gitDir)
-	if kind == "alternates" {
-		base = filepath.Join(base, "objects")
-	}
-	if !filepath.IsAbs(target) {
-		target = filepath.Join(base, target)
-	}
-	if !s.holds(realPath(target)) {
-		s.find(kind, gitDir, Reported, "%s names %q, outside the project, which does not exist inside", what, target)
-	}
-}
 
 // commonDir follows the commondir file of a linked worktree's git directory.
 func commonDir(gitDir string) string {
@@ -105,11 +119,7 @@ func commonDir(gitDir string) string {
 	if err != nil {
 		return gitDir
 	}
-	common := strings.TrimSpace(b)
-	if !filepath.IsAbs(common) {
-		common = filepath.Join(gitDir, common)
-	}
-	return realPath(common)
+	return realPath(absolute(gitDir, strings.TrimSpace(b)))
 }
 
 // pointsBack reports whether a git directory belongs to the working tree: a linked worktree's by its gitdir file and its place in the common
@@ -130,35 +140,16 @@ func pointsBack(g GitDir, worktree string) bool {
 			back = value
 		}
 	}
-	if back != "" && !filepath.IsAbs(back) {
-		back = filepath.Join(g.Dir, back)
-	}
-	return back != "" && realPath(back) == worktree
+	return back != "" && realPath(absolute(g.Dir, back)) == worktree
 }
 
 // maxConfig is more than any git config of use.
 const maxConfig = 1 << 20
 
-// readHead reads a small regular file of the host.
+// readHead reads a small file of git.
 func readHead(name string) (string, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxConfig {
-		return "", fmt.Errorf("%q is no small file", name)
-	}
-	buf := make([]byte, st.Size())
-	n, err := f.Read(buf)
-	if n == 0 {
-		return "", err
-	}
-	return string(buf[:n]), nil
+	b, _, err := readWhole(name, maxConfig)
+	return string(b), err
 }
 
 // configured notes the files of the project that a git config names: git executes them, or obeys them, whatever they are called.
@@ -188,14 +179,19 @@ func (s *Survey) configured(worktree, file, home string) {
 }
 
 func (s *Survey) configuredPath(dir, word, home, key string) {
+	always := key == "core.hookspath" || strings.HasPrefix(key, "include")
+	if word == "" || word[0] == '-' || !always && !strings.ContainsAny(word, "./") {
+		return // a flag, a number, a name
+	}
 	if rest, ok := strings.CutPrefix(word, "~/"); ok {
 		word = filepath.Join(home, rest)
 	}
-	if word == "" || word[0] == '-' {
+	file := absolute(filepath.Join(s.Root, dir), word)
+	if _, err := os.Lstat(file); err != nil && key != "core.hookspath" {
 		return
 	}
 	to := s.inProject(dir, word)
-	if to == "" || key != "core.hookspath" && !exists(filepath.Join(s.Root, to)) {
+	if to == "" {
 		return
 	}
 	if _, already := ProtectedPath(to, nil); !already {

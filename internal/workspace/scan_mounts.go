@@ -3,7 +3,6 @@ package workspace
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 
@@ -12,14 +11,15 @@ import (
 
 // findMounts notes what is mounted in the project and where else the project is mounted.
 func (s *Survey) findMounts(top *rooted) error {
-	table, err := os.ReadFile("/proc/self/mountinfo")
+	table, _, err := readWhole("/proc/self/mountinfo", maxMounts)
 	if err != nil {
 		return err
 	}
 	var st unix.Statx_t
-	if err := unix.Statx(top.fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+	if err := unix.Statx(top.fd, "", unix.AT_EMPTY_PATH, statMask|unix.STATX_MNT_ID, &st); err != nil {
 		return fmt.Errorf("stat project %q: %w", s.Root, err)
 	}
+	s.dev = nodeOf(&st).dev
 	inside, elsewhere := aliasMounts(parseMounts(table), s.Root, int(st.Mnt_id))
 	for _, m := range inside {
 		s.find("mount", m, Refused, "another file system is mounted there, and an overlay cannot show it: unmount it, or use files.workspace: live")
@@ -30,6 +30,9 @@ func (s *Survey) findMounts(top *rooted) error {
 	}
 	return nil
 }
+
+// maxMounts bounds the mount table: a hundred thousand mounts.
+const maxMounts = 16 << 20
 
 // mount is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
 type mount struct {

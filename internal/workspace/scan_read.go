@@ -193,6 +193,10 @@ func (r *reading) special(e dirent) error {
 		if baseName(r.dir.path) == ".git" {
 			return r.keep(noteCommon, e)
 		}
+	case "config.worktree":
+		if baseName(r.dir.path) == ".git" {
+			r.note(note{kind: noteWorktreeConfig, typ: e.typ, pattern: -1})
+		}
 	case "alternates":
 		if strings.HasSuffix("/"+r.dir.path, "/.git/objects/info") {
 			return r.keep(noteAlternates, e)

@@ -60,7 +60,7 @@ func TestScanFindings(t *testing.T) {
 			aliases: "clean.js inc scripts/hooks"},
 		{name: "git directory that is a link", make: "git init -q .; mv .git data; ln -s data .git", findings: []string{"repository data reported"}, aliases: "data"},
 		{name: "alternates", make: "git init -q .; echo /elsewhere/objects > .git/objects/info/alternates", findings: []string{"alternates .git reported"}},
-		{name: "commondir", make: "git init -q .; echo /elsewhere/.git > .git/commondir", findings: []string{"gitdir .git reported", "gitdir .git reported"}},
+		{name: "commondir", make: "git init -q .; echo /elsewhere/.git > .git/commondir", findings: []string{"gitdir .git reported"}},
 		{name: "gitdir that points elsewhere and is not believed (E06)", make: "git init -q ../other; echo 'gitdir: ../other/.git' > .git",
 			findings: []string{"gitdir .git reported"}},
 	} {
@@ -90,7 +90,11 @@ func TestScanSocket(t *testing.T) {
 	l, err := net.Listen("unix", filepath.Join(f.project, "agent.sock"))
 	must(t, err)
 	defer l.Close()
-	wantPaths(t, "findings", described(f.scan()), "socket agent.sock handled")
+	f.prepare()
+	wantPaths(t, "findings", described(f.m.Survey), "socket agent.sock handled")
+	if got := f.enter(f.m.Dir).sh("ls -A"); got != "" {
+		t.Errorf("inside: %q", got)
+	}
 }
 
 func TestScanUnreadable(t *testing.T) {
@@ -131,20 +135,21 @@ func TestScanMounts(t *testing.T) {
 		return
 	}
 	must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	f := newMaskFixture(t, []string{".env"}, "m/x", "a b/c/x", "file", "../alias/x", "../part/x")
+	f := newMaskFixture(t, []string{".env"}, "m/x", "a b/c/x", "file", "../alias/x", "../part/x", "fold/d/x", "fold/D/x")
 	must(t, unix.Mount("tmpfs", f.project+"/m", "tmpfs", 0, ""))
 	must(t, unix.Mount(f.project+"/a b", f.project+"/a b/c", "", unix.MS_BIND, "")) // the same file system
 	must(t, unix.Mount(f.project+"/file", f.project+"/file", "", unix.MS_BIND, ""))
+	must(t, unix.Mount(f.project+"/fold/d", f.project+"/fold/D", "", unix.MS_BIND, "")) // one directory under both spellings, as if case did not count
 	must(t, unix.Mount(f.project, f.dir+"/alias", "", unix.MS_BIND, ""))
 	must(t, unix.Mount(f.project+"/a b", f.dir+"/part", "", unix.MS_BIND, ""))
 	defer func() {
-		for _, m := range []string{"part", "alias", "project/file", "project/a b/c", "project/m"} {
+		for _, m := range []string{"part", "alias", "project/file", "project/a b/c", "project/m", "project/fold/D"} {
 			must(t, unix.Unmount(filepath.Join(f.dir, m), unix.MNT_DETACH))
 		}
 	}()
 	s := f.scan()
 	got := slices.Compact(described(s))
-	wantPaths(t, "findings", got, "mount a b/c refused", "mount file refused", "mount m refused")
+	wantPaths(t, "findings", got, "mount a b/c refused", "mount file refused", "casefold fold refused", "mount fold/D refused", "mount m refused")
 	for _, alias := range []string{"alias", "part"} {
 		if !slices.Contains(s.Elsewhere, filepath.Join(f.dir, alias)) {
 			t.Errorf("%q is not among the other paths %q", alias, s.Elsewhere)

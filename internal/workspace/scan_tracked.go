@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,7 +96,7 @@ const maxIndex = 512 << 20
 
 // trackedPaths returns which of the sorted paths an index file lists, itself or something beneath.
 func trackedPaths(gitDir string, wanted []string) ([]string, error) {
-	index, err := readIndex(filepath.Join(gitDir, "index"))
+	index, _, err := readWhole(filepath.Join(gitDir, "index"), maxIndex)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -110,7 +109,7 @@ func trackedPaths(gitDir string, wanted []string) ([]string, error) {
 	}
 	// A split index lists only what changed since the shared one. What the shared one has and this one deleted counts as tracked: its content is
 	// still in the object database.
-	shared, err := readIndex(filepath.Join(gitDir, "sharedindex."+base))
+	shared, _, err := readWhole(filepath.Join(gitDir, "sharedindex."+base), maxIndex)
 	if err != nil {
 		return found, err
 	}
@@ -118,24 +117,6 @@ func trackedPaths(gitDir string, wanted []string) ([]string, error) {
 	found = append(found, more...)
 	slices.Sort(found)
 	return slices.Compact(found), err
-}
-
-func readIndex(name string) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > maxIndex {
-		return nil, fmt.Errorf("git index %q is not a file of at most %d bytes", name, maxIndex)
-	}
-	b := make([]byte, st.Size())
-	_, err = io.ReadFull(f, b)
-	return b, err
 }
 
 // matchIndex reads git's index format (gitformat-index(5)), versions 2 to 4. base is the hash of the shared index, if this one is split.

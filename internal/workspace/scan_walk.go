@@ -54,21 +54,22 @@ const dropped = -2
 type noteKind uint8
 
 const (
-	noteHidden        noteKind = iota // by a pattern
-	noteLink                          // visible name of a hidden inode
-	noteSocket                        //
-	noteClosed                        // directory that cannot be read
-	noteMount                         // another mount
-	noteVisible                       // an exact name that is visible here: never mask it
-	noteForeign                       // belongs to somebody else, to be copied
-	noteForeignClosed                 // belongs to somebody else and cannot be read
-	noteSymlink                       // link in the place of something protected; detail is where it points
-	noteGit                           // entry called .git; detail is the content of a file, or where a link points
-	noteCommon                        // commondir in a directory called .git; detail is its content
-	noteAlternates                    // .git/objects/info/alternates
-	noteBare                          // the directory itself is a bare repository
-	noteInode                         // file in a hidden directory
-	noteKinds                         // how many kinds there are
+	noteHidden         noteKind = iota // by a pattern
+	noteLink                           // visible name of a hidden inode
+	noteSocket                         //
+	noteClosed                         // directory that cannot be read
+	noteMount                          // another mount
+	noteVisible                        // an exact name that is visible here: never mask it
+	noteForeign                        // belongs to somebody else, to be copied
+	noteForeignClosed                  // belongs to somebody else and cannot be read
+	noteSymlink                        // link in the place of something protected; detail is where it points
+	noteGit                            // entry called .git; detail is the content of a file, or where a link points
+	noteCommon                         // commondir in a directory called .git; detail is its content
+	noteWorktreeConfig                 // config.worktree in a directory called .git
+	noteAlternates                     // .git/objects/info/alternates
+	noteBare                           // the directory itself is a bare repository
+	noteInode                          // file in a hidden directory
+	noteKinds                          // how many kinds there are
 )
 
 // note is what is worth remembering of an entry. Most entries have none.

@@ -52,21 +52,13 @@ func NewWatcher(m *Mask, budget int, appear func(Appeared)) (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch project %q: %w (see fs.inotify.max_user_instances)", m.Survey.Root, err)
 	}
-	top, err := openRooted(m.Survey.Root)
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	w := &Watcher{mask: m, appear: appear, events: os.NewFile(uintptr(fd), "inotify"), fd: fd, budget: budget, top: top, dirs: map[int32]string{}, l: new(lister)}
+	w := &Watcher{mask: m, appear: appear, events: os.NewFile(uintptr(fd), "inotify"), fd: fd, budget: budget, top: m.top, dirs: map[int32]string{}, l: new(lister)}
 	w.watch.hide = m.hide
 	return w, nil
 }
 
 // Close releases what the watcher holds. Call it after Run has returned.
-func (w *Watcher) Close() error {
-	w.top.close()
-	return w.events.Close()
-}
+func (w *Watcher) Close() error { return w.events.Close() }
 
 func watchBudget() int {
 	text, err := os.ReadFile("/proc/sys/fs/inotify/max_user_watches")
@@ -288,7 +280,7 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 	hidden, pattern := w.watch.match(dir, name, isDir)
 	if hidden {
 		// The mask first: from here on nobody who has not looked the name up can see it.
-		if err := w.mask.hideNow(w.top, dir, name); err != nil {
+		if err := w.mask.hideNow(dir, name); err != nil {
 			return err
 		}
 		w.appear(Appeared{Path: rel, Dir: isDir, Pattern: pattern})
@@ -298,7 +290,7 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 		return nil
 	}
 	// Mask, then watch, then look: what comes in between is masked, or seen twice.
-	if err := w.mask.maskNew(w.top, rel); err != nil {
+	if err := w.mask.maskNew(rel); err != nil {
 		return err
 	}
 	if err := w.add(rel); err != nil {
@@ -308,8 +300,8 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 }
 
 // hideNow adds a whiteout for an entry that has just appeared.
-func (m *Mask) hideNow(top *rooted, dir, name string) error {
-	fd, err := m.dirNow(top, dir)
+func (m *Mask) hideNow(dir, name string) error {
+	fd, err := m.dirNow(dir)
 	if err != nil || fd < 0 {
 		return err
 	}
@@ -317,12 +309,12 @@ func (m *Mask) hideNow(top *rooted, dir, name string) error {
 	if err := m.white.link(fd, name); err != nil {
 		return err
 	}
-	return m.mirrorTime(top, dir)
+	return m.mirrorTime(dir)
 }
 
 // mirrorTime gives a directory of the mask the time of the project's, after a change to both.
-func (m *Mask) mirrorTime(top *rooted, dir string) error {
-	st, err := top.stat(dir)
+func (m *Mask) mirrorTime(dir string) error {
+	st, err := m.top.stat(dir)
 	if err != nil || st.Type != Dir {
 		return err
 	}
@@ -330,20 +322,20 @@ func (m *Mask) mirrorTime(top *rooted, dir string) error {
 }
 
 // maskNew masks the absent names in a directory that has just appeared.
-func (m *Mask) maskNew(top *rooted, dir string) error {
+func (m *Mask) maskNew(dir string) error {
 	w := walk{hide: m.hide}
 	names := w.exactIn(dir)
 	if len(names) == 0 {
 		return nil
 	}
-	fd, err := m.dirNow(top, dir)
+	fd, err := m.dirNow(dir)
 	if err != nil || fd < 0 {
 		return err
 	}
 	defer unix.Close(fd)
 	for _, name := range names {
 		// A name that only directories are hidden by may be there as a file.
-		st, err := top.stat(join(dir, name))
+		st, err := m.top.stat(join(dir, name))
 		if err != nil {
 			return err
 		}
@@ -354,11 +346,11 @@ func (m *Mask) maskNew(top *rooted, dir string) error {
 			return err
 		}
 	}
-	return m.mirrorTime(top, dir)
+	return m.mirrorTime(dir)
 }
 
 // dirNow opens the mask's directory for one of the project, and makes it, with its parents, if the project has it. It returns -1 if not.
-func (m *Mask) dirNow(top *rooted, dir string) (int, error) {
+func (m *Mask) dirNow(dir string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(m.base.fd, join("tree", dir), flags, 0)
 	if err == nil || dir == "" {
@@ -367,11 +359,11 @@ func (m *Mask) dirNow(top *rooted, dir string) (int, error) {
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return -1, nil // masked as a whole
 	}
-	st, err := top.stat(dir)
+	st, err := m.top.stat(dir)
 	if err != nil || st.Type != Dir {
 		return -1, err
 	}
-	above, err := m.dirNow(top, parentOf(dir))
+	above, err := m.dirNow(parentOf(dir))
 	if err != nil || above < 0 {
 		return -1, err
 	}
@@ -383,7 +375,7 @@ func (m *Mask) dirNow(top *rooted, dir string) (int, error) {
 	}
 	err = md.finish(m, &d)
 	if err == nil {
-		err = m.mirrorTime(top, parentOf(dir))
+		err = m.mirrorTime(parentOf(dir))
 	}
 	if err != nil {
 		md.close()
