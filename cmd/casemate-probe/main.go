@@ -44,6 +44,10 @@ func run(args []string, fds []int, stdout io.Writer) (int, error) {
 	switch args[0] {
 	case "list", "run", "control":
 		return table(args[0], args[1:], stdout)
+	case "validate":
+		return validate(args[1:], stdout)
+	case "listen":
+		return 0, enginetest.Listen(stdout)
 	case "case", "scratch", "target":
 		if len(args) != 2 {
 			return 0, fmt.Errorf("%s takes one argument", args[0])

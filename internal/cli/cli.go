@@ -46,7 +46,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand(), diffCommand(), applyCommand(), discardCommand(),
-		planCommand(), doctorCommand(),
+		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}

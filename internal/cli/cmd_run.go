@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
@@ -133,14 +134,19 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 	fs.StringVar(&f.Disk, "disk", "", "limit of what may be written, `SIZE`")
 	fs.StringVar(&f.Time, "time", "", "end it after a `DURATION` such as 30m")
 	fs.StringVar(&f.Idle, "idle", "", "end it after a `DURATION` without output and work")
-	fs.Func("env", "pass the variable `NAME`, or set NAME=VALUE", func(s string) error {
-		for i := range s {
-			if s[i] == '=' {
-				f.Set = append(f.Set, s)
-				return nil
-			}
-		}
-		f.Pass = append(f.Pass, s)
-		return nil
-	})
+	fs.Var(variables{f}, "env", "pass the variable `NAME`, or set NAME=VALUE; may be repeated")
+}
+
+// variables is the flag --env: a bare name is passed from the host, one with a value is set.
+type variables struct{ f *policy.Flags }
+
+func (v variables) String() string { return "" }
+
+func (v variables) Set(s string) error {
+	if strings.Contains(s, "=") {
+		v.f.Set = append(v.f.Set, s)
+	} else {
+		v.f.Pass = append(v.f.Pass, s)
+	}
+	return nil
 }

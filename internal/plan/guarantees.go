@@ -16,11 +16,13 @@ func guarantees(p *Plan, held []limits.Enforced) []Guarantee {
 		list = []Guarantee{
 			{"files.deny-read", Enforced, "own mount namespace, Landlock"},
 			{"files.deny-write", Enforced, "read-only mounts, Landlock"},
+			{"files.metadata", Enforced, "own mount namespace"},
 			{"files.hide", hideState(p), hideBy(p)},
 			{"files.hide-new", hideNewState(p), hideNewBy(p)},
 			{"files.protect", protectState(p), protectBy(p)},
 			{"net.default-deny", Enforced, "own empty network namespace"},
 			{"proc.isolation", Enforced, "own pid, ipc, uts and cgroup namespaces, own /proc"},
+			{"proc.signals", Enforced, "own pid namespace, Landlock scopes"},
 			{"proc.no-leftovers", Enforced, "pid namespace that ends with pid 1, which ends with the supervisor"},
 			{"privileges.none", Enforced, "no capabilities in five sets, no_new_privs, nosuid mounts"},
 			{"kernel.surface", Enforced, "system call filter, no nested user namespaces"},
@@ -84,7 +86,7 @@ func (p *Plan) withoutNamespaces(r Request) error {
 		}
 	}
 	for _, v := range r.Policy.Files.Read {
-		p.Landlock.read(expand(v.V, r.Host))
+		p.Landlock.read(Expand(v.V, r.Host))
 	}
 	if n := len(r.Policy.Files.Readonly) + len(r.Policy.Files.Write); n > 0 {
 		p.Notes = append(p.Notes, "files.readonly and files.write have no effect without namespaces: changes to all of the copy are held")
@@ -99,8 +101,9 @@ func fallbackGuarantees(p *Plan) []Guarantee {
 		scoped, scopedBy = Absent, "Landlock ABI 6 (Linux 6.12) has the scopes that would"
 	}
 	return []Guarantee{
-		{"files.deny-read", Enforced, "Landlock: content and listings; names, sizes and times can be asked for"},
+		{"files.deny-read", Enforced, "Landlock: content and listings"},
 		{"files.deny-write", Enforced, "Landlock; chmod, chown, utimes and xattr calls refused by the filter"},
+		{"files.metadata", Absent, "needs a mount namespace: names, sizes, owners and times of files outside can be asked for"},
 		{"files.hide", Enforced, "a copy of the project without the hidden files"},
 		{"files.hide-new", Enforced, "a copy: what appears on the host does not appear in it"},
 		{"files.protect", Enforced, "changes are held until they are applied"},
@@ -108,9 +111,9 @@ func fallbackGuarantees(p *Plan) []Guarantee {
 		{"proc.isolation", Absent, "needs a pid namespace: processes of the host can be listed"},
 		{"proc.signals", scoped, scopedBy},
 		{"proc.no-leftovers", Watched, "the first process kills what the command leaves"},
-		{"privileges.none", Enforced, "no_new_privs; the user's own ids"},
+		{"privileges.none", Absent, "needs a user namespace: the bounding set stays; no_new_privs keeps programs from gaining any of it"},
 		{"kernel.surface", Enforced, "system call filter"},
-		{"keys.isolation", Enforced, "own session keyring, key calls refused"},
+		{"keys.isolation", Absent, "needs a /proc of its own: key calls are refused, but the names of keys can be read in /proc/keys"},
 		{"tty.injection", Enforced, "own session and terminal, TIOCSTI refused"},
 		{"fds.closed", Enforced, "close_range before the command, own pipes"},
 		{"env.clean", Enforced, "built from an allow-list"},

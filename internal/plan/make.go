@@ -198,7 +198,7 @@ func (p *Plan) workspace(r Request) error {
 func (p *Plan) extra(r Request) error {
 	files := r.Policy.Files
 	for _, v := range files.Read {
-		source := expand(v.V, r.Host)
+		source := Expand(v.V, r.Host)
 		if within(r.Project, source) && r.Project != "" {
 			return fmt.Errorf("files.read (%s): %q contains the project, so it would show what is hidden in it: name a directory beside the project", v.Origin, v.V)
 		}
@@ -218,7 +218,8 @@ func (p *Plan) extra(r Request) error {
 	return nil
 }
 
-func expand(p, home string) string {
+// Expand resolves a path of the policy that begins with "~/".
+func Expand(p, home string) string {
 	if rest, ok := strings.CutPrefix(p, "~/"); ok {
 		return path.Join(home, rest)
 	}

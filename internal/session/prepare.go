@@ -113,7 +113,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 		r.Abandon()
 		return nil, err
 	}
-	if err := pin(r.Plan); err != nil {
+	if err := pin(r.Plan, o.DryRun); err != nil {
 		r.Abandon()
 		return nil, err
 	}
@@ -248,7 +248,7 @@ func duration(d time.Duration) time.Duration {
 }
 
 // pin records what every source is now; the engine refuses to mount anything else in its place.
-func pin(p *plan.Plan) error {
+func pin(p *plan.Plan, dry bool) error {
 	if p.Mode == plan.Landlock {
 		p.Landlock.Allow = slices.DeleteFunc(p.Landlock.Allow, func(r plan.Rule) bool { return !exists(r.Path) })
 		for i, r := range p.Landlock.Allow {
@@ -263,7 +263,9 @@ func pin(p *plan.Plan) error {
 			continue
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(m.Source, &st); err != nil {
+		if err := unix.Lstat(m.Source, &st); err == unix.ENOENT && dry {
+			continue // the first run will make it
+		} else if err != nil {
 			return fmt.Errorf("%s: %w", m.Source, err)
 		}
 		switch st.Mode & unix.S_IFMT {

@@ -9,7 +9,6 @@ import (
 
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/store"
-	"casemate.dev/internal/syscalls"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +54,7 @@ func end(box *store.Sandbox) error {
 
 // Steps names the set-up steps that the engine takes for the plan.
 func (r *Run) Steps() ([]string, error) {
-	filter, err := syscalls.Compile(syscalls.Options{Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename})
+	filter, err := r.filter()
 	if err != nil {
 		return nil, err
 	}

@@ -158,12 +158,13 @@ func (s *supervision) close() {
 
 func (s *supervision) start() error {
 	r := s.run
-	filter, err := syscalls.Compile(syscalls.Options{Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename})
+	filter, err := r.filter()
 	if err != nil {
 		return err
 	}
 	at := native.Attach{
-		Stdio: s.streams.Inside, Join: s.group.JoinFDs(), Filter: filter, OOMScore: 300,
+		KillableWait: r.Facts.AtLeast(5, 19),
+		Stdio:        s.streams.Inside, Join: s.group.JoinFDs(), Filter: filter, OOMScore: 300,
 		FailStep: os.Getenv("CASEMATE_TEST_FAIL_STEP"), Watch: r.Plan.Mode != plan.Landlock,
 	}
 	if s.term != nil {
@@ -175,6 +176,9 @@ func (s *supervision) start() error {
 			at.Winsize = *size
 		}
 	}
+	if cpus, needed := limits.Affinity(r.Offers, r.Set); needed {
+		at.CPUs = &cpus
+	}
 	for _, l := range limits.Rlimits(r.Set, r.Offers) {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
@@ -182,6 +186,14 @@ func (s *supervision) start() error {
 	s.box, err = native.Start(r.Plan, at)
 	s.group.Joined()
 	return err
+}
+
+// filter compiles the system call filter that the plan and the ways of holding limits ask for.
+func (r *Run) filter() ([]unix.SockFilter, error) {
+	_, affinity := limits.Affinity(r.Offers, r.Set)
+	return syscalls.Compile(syscalls.Options{
+		Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename, Affinity: affinity, Watched: r.Set.Disk > 0,
+	})
 }
 
 // report takes one message of pid 1.

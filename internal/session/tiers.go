@@ -77,7 +77,7 @@ type Tiers struct {
 	Project *ProjectPolicy // nil: the project has none
 }
 
-// ProjectPolicy is the project's own document and whether somebody approved it.
+// ProjectPolicy is a project's own document and whether somebody approved it.
 type ProjectPolicy struct {
 	Path    string
 	Data    []byte
@@ -107,7 +107,7 @@ func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 		t.Sources = append(t.Sources, policy.Source{Tier: f.tier, Name: f.path, Doc: doc})
 	}
 	if project != "" {
-		own, err := p.projectPolicy(project)
+		own, err := p.ProjectPolicy(project)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,8 @@ func readPolicy(path string, rootOwned bool) ([]byte, error) {
 	return data, nil
 }
 
-func (p Person) projectPolicy(project string) (*ProjectPolicy, error) {
+// ProjectPolicy reads a project's own policy, or nil when it has none.
+func (p Person) ProjectPolicy(project string) (*ProjectPolicy, error) {
 	path := filepath.Join(project, PolicyFile)
 	data, err := readPolicy(path, false)
 	if err != nil || data == nil {

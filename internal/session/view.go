@@ -27,10 +27,11 @@ func (r *Run) view(req *plan.Request) error {
 	if err != nil && !errors.As(err, &notExecutable) {
 		return err
 	}
-	if notExecutable != nil {
-		return &NotExecuted{notExecutable}
+	if req.Path = command.Path; notExecutable != nil {
+		if req.Path = r.opened(req.Argv[0]); req.Path == "" {
+			return &NotExecuted{notExecutable}
+		}
 	}
-	req.Path = command.Path
 	v.Tools = append(v.Tools, command.Tools...)
 	for _, t := range v.Tools {
 		for _, p := range t.Places {
@@ -52,6 +53,22 @@ func (r *Run) view(req *plan.Request) error {
 		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: true,
 	})
 	return nil
+}
+
+// opened returns the path of a program that lies in what the policy lets the sandbox read, or "".
+func (r *Run) opened(name string) string {
+	if !strings.Contains(name, "/") {
+		return ""
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(r.Person.Dir, name)
+	}
+	for _, v := range r.Policy.Files.Read {
+		if dir := plan.Expand(v.V, r.Person.Home); within(filepath.Clean(name), dir) {
+			return filepath.Clean(name)
+		}
+	}
+	return ""
 }
 
 // NotExecuted says that there is no such command, or that it cannot be executed: the statuses 127 and 126.

@@ -16,6 +16,8 @@ var sections = [...]struct{ with, title, text string }{
 			"attributes of the user's files outside are not protected.\n\n" +
 			"The fallback does not stop what only asks about a path outside: stat, access, readlink, getxattr, chdir, statfs."},
 	{withRename, "With renames supervised", ""},
+	{withAffinity, "With cores held by affinity", ""},
+	{withWatched, "With disk watched", ""},
 }
 
 // Docs returns the table as Markdown, all machines and options together, for the reference.

@@ -28,6 +28,7 @@ type expected struct {
 	devel    Answer
 	fallback Answer // of plain, not of devel
 	strict   Answer // in fallback without outside metadata
+	limits   Answer // with limits held by affinity and by watching
 }
 
 var allowed = expected{}
@@ -48,6 +49,7 @@ func (e expected) with(opts Options) Answer {
 		{opts.Devel, e.devel},
 		{opts.Fallback, e.fallback},
 		{opts.Fallback && !opts.OutsideMetadata, e.strict},
+		{opts.Affinity && opts.Watched, e.limits},
 	} {
 		if more.holds && more.answer != 0 {
 			answer = more.answer
@@ -108,7 +110,7 @@ var absent = []string{
 func TestKernelAgrees(t *testing.T) {
 	control := attemptedBy(t, role{Name: "attempt"})
 	decided := map[int]bool{}
-	for _, opts := range []Options{{}, {Devel: true}, {Fallback: true}, {Fallback: true, OutsideMetadata: true}} {
+	for _, opts := range []Options{{}, {Devel: true}, {Fallback: true}, {Fallback: true, OutsideMetadata: true}, {Affinity: true, Watched: true}} {
 		for i, got := range attemptedBy(t, role{Name: "attempt", Options: opts, Filtered: true}) {
 			decided[got.Row] = true
 			if got.Answer != got.Want {
@@ -293,8 +295,9 @@ func processes() []attempt {
 		{"ioprio_set", "by number", []uintptr{one, self, 3 << 13}, inFallback(EPERM)},
 		{"ioprio_set", "own group", []uintptr{2, 0, 3 << 13}, inFallback(EPERM)},
 		{"ioprio_set", "own", []uintptr{one, 0, 3 << 13}, allowed},
-		{"sched_setaffinity", "by number", []uintptr{self, 0, 0}, inFallback(EPERM)},
-		{"sched_setaffinity", "own", []uintptr{0, 0, 0}, allowed},
+		{"sched_setaffinity", "by number", []uintptr{self, 0, 0}, expected{fallback: EPERM, limits: EPERM}},
+		{"sched_setaffinity", "own", []uintptr{0, 0, 0}, expected{limits: EPERM}},
+		{"fallocate", "no file", []uintptr{^uintptr(0), 0, 0, 1}, expected{limits: EOPNOTSUPP}},
 		{"sched_setscheduler", "by number", []uintptr{self, 0, 0}, inFallback(EPERM)},
 		{"sched_setscheduler", "own", []uintptr{0, 0, 0}, allowed},
 		{"sched_setparam", "by number", []uintptr{self, 0}, inFallback(EPERM)},

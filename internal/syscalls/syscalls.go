@@ -18,6 +18,8 @@ import (
 
 // Options choose among the rows. The zero value is the filter of a sandbox with namespaces.
 type Options struct {
+	Affinity bool // the limit on cores is held by CPU affinity, which the command must not widen
+	Watched  bool // the limit on disk is held by looking, so no call may take much of it at once
 	Devel    bool // debuggers and tracers work on the sandbox's own processes
 	Fallback bool // there are no namespaces, only Landlock: also deny what it does not stop (ABI 9 and older)
 
@@ -36,6 +38,8 @@ const (
 	withDevel    = "devel"
 	withRename   = "rename hook"
 	withFallback = "fallback"
+	withAffinity = "cores by affinity"
+	withWatched  = "disk watched"
 	withMetadata = "fallback without outside metadata"
 )
 
@@ -49,6 +53,10 @@ func (o Options) has(with string) bool {
 		return o.RenameHook
 	case withFallback:
 		return o.Fallback
+	case withAffinity:
+		return o.Affinity
+	case withWatched:
+		return o.Watched
 	case withMetadata:
 		return o.Fallback && !o.OutsideMetadata
 	}
@@ -66,6 +74,7 @@ const (
 	EPERM           = unix.SECCOMP_RET_ERRNO | Answer(unix.EPERM)
 	ENOSYS          = unix.SECCOMP_RET_ERRNO | Answer(unix.ENOSYS)
 	EAFNOSUPPORT    = unix.SECCOMP_RET_ERRNO | Answer(unix.EAFNOSUPPORT)
+	EOPNOTSUPP      = unix.SECCOMP_RET_ERRNO | Answer(unix.EOPNOTSUPP)
 	EPROTONOSUPPORT = unix.SECCOMP_RET_ERRNO | Answer(unix.EPROTONOSUPPORT)
 )
 

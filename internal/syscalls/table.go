@@ -434,6 +434,16 @@ var table = [...]Row{
 	// Hooks.
 
 	{
+		Calls: "sched_setaffinity", Answer: EPERM, With: withAffinity,
+		Reason: "the command would take back the processors that the limit on cores leaves it",
+		Source: "sched_setaffinity(2): no privilege is needed",
+	},
+	{
+		Calls: "fallocate", Answer: EOPNOTSUPP, With: withWatched,
+		Reason: "one call can take any amount of disk between two looks of the watcher; C libraries write zeros instead, which takes time",
+		Source: "fallocate(2); posix_fallocate(3)",
+	},
+	{
 		Calls: "rename renameat renameat2", Answer: Notify, With: withRename,
 		Reason: "the supervisor readies a directory of a lower layer, which the overlay could not move, and lets the call go on; no security decision",
 		Source: "rename(2), EXDEV; seccomp_unotify(2)",

@@ -25,8 +25,11 @@ type Attach struct {
 	LastCap  int          // the highest capability that this kernel knows
 	Winsize  unix.Winsize // of the user's terminal
 	Termios  unix.Termios // of the user's terminal, as struct termios2
+	CPUs     *unix.CPUSet // the processors to use, where nothing else limits them
 	FailStep string       // name or number of a set-up step that shall fail, for the proof that nothing runs then
 	Watch    bool         // hand out the sandbox's /proc and workspace, for the supervisor to watch
+
+	KillableWait bool // the kernel lets a process that waits for the supervisor's answer be killed (Linux 5.19)
 
 	Namespaces []namespace // our own, which the sandbox's must differ from
 	Layers     []int       // as root: the overlay's project, mask and layer
@@ -119,6 +122,10 @@ func forget(p *program, at *Attach) {
 }
 
 func rlimits(p *program, at *Attach) {
+	if at.CPUs != nil {
+		p.Step("limit processors")
+		p.Call(unix.SYS_SCHED_SETAFFINITY, zero, inside.Int(unsafe.Sizeof(*at.CPUs)), bytesOf(p, *at.CPUs))
+	}
 	for _, r := range at.Rlimits {
 		p.Step("limit resource %d", r.Resource)
 		p.Call(unix.SYS_PRLIMIT64, zero, inside.Int(r.Resource), bytesOf(p, unix.Rlimit{Cur: r.Soft, Max: r.Hard}), zero)
@@ -429,7 +436,11 @@ func filter(p *program, pl *plan.Plan, at *Attach) []handle {
 		p.Call(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), zero, prog)
 		return nil
 	}
-	fd := p.Get(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), inside.Int(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER), prog)
+	flags := unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	if at.KillableWait {
+		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+	}
+	fd := p.Get(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), inside.Int(flags), prog)
 	return []handle{{HandleRenames, fd}}
 }
 

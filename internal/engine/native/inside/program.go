@@ -28,12 +28,12 @@ const (
 )
 
 // Slot names a place where the result of an operation is kept for later ones.
-type Slot uint8
+type Slot uint16
 
 // noSlot is the slot of operations whose result nobody needs. Its value is never read.
 const noSlot Slot = 0
 
-const maxSlots = 255
+const maxSlots = 1 << 14
 
 // op is one row of the program as the child reads it: no Go pointers, so that running it needs no write barriers.
 type op struct {
