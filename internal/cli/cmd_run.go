@@ -78,6 +78,9 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 		if res.Detail != "" {
 			fmt.Fprintln(std.Err, "casemate:", res.Detail)
 		}
+		for _, t := range res.Taken {
+			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(t), res.Aside)
+		}
 		if res.Changes != nil && !quiet {
 			fmt.Fprintf(std.Err, "casemate: held: %s (casemate diff, then apply or discard)\n", res.Changes)
 		}

@@ -17,7 +17,7 @@ func guarantees(p *Plan, held []limits.Enforced) []Guarantee {
 			{"files.deny-read", Enforced, "own mount namespace, Landlock"},
 			{"files.deny-write", Enforced, "read-only mounts, Landlock"},
 			{"files.metadata", Enforced, "own mount namespace"},
-			{"files.hide", hideState(p), hideBy(p)},
+			{"files.hide", Enforced, hideBy(p)},
 			{"files.hide-new", hideNewState(p), hideNewBy(p)},
 			{"files.protect", protectState(p), protectBy(p)},
 			{"net.default-deny", Enforced, "own empty network namespace"},
@@ -120,13 +120,6 @@ func fallbackGuarantees(p *Plan) []Guarantee {
 	}
 }
 
-func hideState(p *Plan) State {
-	if p.Workspace.Kind == string(policy.Live) && p.Workspace.Path != "" {
-		return Watched
-	}
-	return Enforced
-}
-
 func hideBy(p *Plan) string {
 	switch p.Workspace.By {
 	case "overlay":
@@ -134,14 +127,17 @@ func hideBy(p *Plan) string {
 	case "copy":
 		return "a copy of the project without the hidden files"
 	case "bind":
-		return "a mount over each hidden file that exists; one that the host replaces is hidden again within 100 ms"
+		return "a mount over each hidden file that exists"
 	}
 	return "the project is not seen"
 }
 
 func hideNewState(p *Plan) State {
-	if p.Workspace.By == "overlay" || p.Workspace.By == "bind" {
+	switch p.Workspace.By {
+	case "overlay":
 		return Watched
+	case "bind":
+		return Absent
 	}
 	return Enforced
 }
@@ -151,7 +147,7 @@ func hideNewBy(p *Plan) string {
 	case "overlay":
 		return "exact names in directories that exist: whiteouts made beforehand; the rest is hidden within 100 ms of appearing"
 	case "bind":
-		return "hidden within 100 ms of appearing"
+		return "a live workspace shows what the host creates or replaces during the run; a held one does not"
 	case "copy":
 		return "a copy: what appears on the host does not appear in it"
 	}
@@ -167,7 +163,7 @@ func protectState(p *Plan) State {
 
 func protectBy(p *Plan) string {
 	if p.Workspace.By == "bind" && p.Workspace.Kind == string(policy.Live) {
-		return "read-only mounts over what exists; what appears is taken back within 100 ms"
+		return "read-only mounts over what exists; what appears is taken back, within 100 ms where nothing else is busy"
 	}
 	return "changes are held until they are applied"
 }

@@ -43,7 +43,7 @@ func (r *Run) finish(res Result, failure error) error {
 	if err := r.writeEvents(); err != nil {
 		return err
 	}
-	if res.Changes == nil && !r.Kept {
+	if res.Changes == nil && len(res.Taken) == 0 && !r.Kept {
 		return r.forget()
 	}
 	return r.Box.Save(true)

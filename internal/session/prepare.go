@@ -43,6 +43,7 @@ type Run struct {
 	Kept    bool           // the layer of an earlier run goes on
 	Store   *store.Store
 	Notices []string // for the person, before the start
+	Taken   []string // what appeared in a live project and was taken out of it
 	Project string
 
 	events  []event.Event
@@ -50,6 +51,9 @@ type Run struct {
 	etc     *guest.Tree
 	hide    *policy.Paths
 	masked  *workspace.Mask
+
+	protected func(rel string) bool // of a live workspace: what must not appear in it
+	before    map[string]bool       // of a live workspace: protected paths that exist
 }
 
 // Refusal is an error that names what is missing and the way out.

@@ -16,6 +16,7 @@ type rehiding struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	hidden []string      // paths with a whiteout of ours in the layer; read after done
+	taken  []string      // what was taken out of a live project; read after done
 	events []event.Event // read after done
 	err    error
 }
@@ -75,6 +76,7 @@ func (h *rehiding) stop(r *Run) {
 	<-h.done
 	r.Box.Record.Hidden = append(r.Box.Record.Hidden, h.hidden...)
 	r.events = append(r.events, h.events...)
+	r.Taken = append(r.Taken, h.taken...)
 	if h.err != nil {
 		r.emit(event.Event{Kind: event.Warned, Subject: "files.hide-new", Detail: h.err.Error()})
 	}

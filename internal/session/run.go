@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"casemate.dev/internal/engine/native"
@@ -28,6 +29,8 @@ type Result struct {
 	CPU     time.Duration `json:"cpu_ns"`
 
 	Changes *workspace.Summary `json:"changes,omitempty"` // what is held; nil when nothing is
+	Taken   []string           `json:"taken,omitempty"`   // what appeared in a live project, would run on the host, and was moved aside
+	Aside   string             `json:"aside,omitempty"`   // where to
 }
 
 // Do runs the prepared run to its end. The calling goroutine must be locked to the main thread.
@@ -38,6 +41,9 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	s.result.Elapsed = time.Since(s.started)
 	if err == nil {
 		s.result.Changes = r.summary()
+	}
+	if s.result.Taken = r.Taken; len(r.Taken) > 0 {
+		s.result.Aside = filepath.Join(r.Box.Dir, "taken")
 	}
 	return s.result, errors.Join(err, r.finish(s.result, err))
 }
@@ -90,6 +96,10 @@ func (s *supervision) supervise() (err error) {
 	defer s.close()
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
+	s.watchLive()
+	if len(r.Box.Record.Cgroups) > 0 {
+		r.sweep()
+	}
 	r.begin(s.box.PID)
 	if r.Plan.Mode == plan.Landlock {
 		s.watchFallback()
@@ -115,6 +125,19 @@ func (s *supervision) connect() (err error) {
 	}
 	s.streams, err = relay.Open(host, s.run.Plan.User.UID)
 	return err
+}
+
+// sweep removes what a supervisor that was killed, together with its cleaner, has left in the cgroup trees. It runs beside the start.
+func (r *Run) sweep() {
+	boxes, err := r.Store.List()
+	if err != nil {
+		return
+	}
+	live := map[string]bool{r.Box.Record.ID: true}
+	for _, b := range boxes {
+		live[b.Record.ID] = live[b.Record.ID] || b.Running
+	}
+	limits.RemoveLeftovers(limits.Leftovers(r.Offers, func(id string) bool { return live[id] }))
 }
 
 // limit makes the cgroups, and the process that removes them should we be killed.

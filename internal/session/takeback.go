@@ -1,0 +1,231 @@
+package session
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/event"
+	"golang.org/x/sys/unix"
+)
+
+// takeBack watches a live project and moves what the host would execute, and what did not exist at the start, out of it. Who made it cannot
+// be told: what the person makes meanwhile is moved too, and where to is said. Between its making and the move the host could execute it.
+type takeBack struct {
+	project   string
+	root      int    // the project
+	to        string // where it is moved
+	protected func(rel string) bool
+	taken     func(rel, where string)
+	events    *os.File
+	dirs      map[int32]string
+	before    map[string]bool // protected paths that existed at the start: they are read-only inside
+}
+
+const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
+
+func (s *supervision) watchLive() {
+	r := s.run
+	if r.protected == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h := &rehiding{cancel: cancel, done: make(chan struct{})}
+	s.hiding = h
+	go func() {
+		defer close(h.done)
+		h.err = r.takeBack(ctx, h)
+	}()
+}
+
+func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
+	root, err := unix.Open(r.Project, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("watch the project: %w", err)
+	}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	defer t.events.Close()
+	t.taken = func(rel, where string) {
+		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
+			Allow: "move it back from " + where, Detail: "appeared in the live project and was taken back"})
+		h.taken = append(h.taken, rel)
+	}
+	t.watch(".", false)
+	stop := context.AfterFunc(ctx, func() { t.events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		var buf [16 << 10]byte
+		n, err := t.events.Read(buf[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.look(".") // what came with the sandbox's last breath
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		t.handle(buf[:n])
+	}
+}
+
+// watch adds a directory and those below it. In one that is new, everything is looked at: it may have been filled before it was watched.
+func (t *takeBack) watch(rel string, isNew bool) {
+	filepath.WalkDir(filepath.Join(t.project, rel), func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		name, err := filepath.Rel(t.project, p)
+		if err != nil {
+			return nil
+		}
+		if isNew && name != "." && (t.protected(name) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && t.bare(name)) {
+			t.take(name)
+			return skip(d)
+		}
+		if !d.IsDir() {
+			return nil
+		}
+		if filepath.Base(name) == "objects" && filepath.Base(filepath.Dir(name)) == ".git" {
+			return fs.SkipDir
+		}
+		if wd, err := unix.InotifyAddWatch(int(t.events.Fd()), p, takeMask); err == nil {
+			t.dirs[int32(wd)] = name
+		}
+		return nil
+	})
+}
+
+// look goes through the whole project once more.
+func (t *takeBack) look(rel string) { t.watch(rel, true) }
+
+func skip(d fs.DirEntry) error {
+	if d.IsDir() {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+func (t *takeBack) handle(events []byte) {
+	for len(events) >= unix.SizeofInotifyEvent {
+		wd := int32(binary.NativeEndian.Uint32(events))
+		mask := binary.NativeEndian.Uint32(events[4:])
+		size := int(binary.NativeEndian.Uint32(events[12:]))
+		name := strings.TrimRight(string(events[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+size]), "\x00")
+		events = events[unix.SizeofInotifyEvent+size:]
+		if mask&unix.IN_Q_OVERFLOW != 0 {
+			t.look(".")
+			continue
+		}
+		dir, known := t.dirs[wd]
+		if !known || name == "" {
+			continue
+		}
+		rel := filepath.Join(dir, name)
+		switch {
+		case t.protected(rel) && !(mask&unix.IN_ISDIR != 0 && name == ".git"):
+			t.take(rel)
+		case mask&unix.IN_ISDIR != 0:
+			t.watch(rel, true)
+		}
+		if t.bare(dir) {
+			t.take(dir)
+		}
+	}
+}
+
+// bare says whether a directory is a git repository laid in plain files, whose settings git would heed in it. Its name tells nothing.
+func (t *takeBack) bare(rel string) bool {
+	if rel == "." || filepath.Base(rel) == ".git" {
+		return false
+	}
+	for _, name := range []string{"HEAD", "objects", "refs"} {
+		if _, err := os.Lstat(filepath.Join(t.project, rel, name)); err != nil {
+			return false
+		}
+	}
+	return !strings.Contains("/"+rel+"/", "/.git/")
+}
+
+// take moves one entry out of the project. What is covered by a mount inside existed at the start and was not changed: moving it would
+// take the person's own, so entries that were there are left alone.
+func (t *takeBack) take(rel string) {
+	if t.existed(rel) {
+		return
+	}
+	parent, err := unix.Openat2(t.root, filepath.Dir(rel), &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return
+	}
+	defer unix.Close(parent)
+	if err := os.MkdirAll(t.to, 0o700); err != nil {
+		return
+	}
+	where := filepath.Join(t.to, fmt.Sprintf("%d-%s", time.Now().UnixNano(), filepath.Base(rel)))
+	err = unix.Renameat(parent, filepath.Base(rel), unix.AT_FDCWD, where)
+	if err == unix.EXDEV {
+		err = t.carry(parent, filepath.Base(rel), where)
+	}
+	if err == nil {
+		t.taken(rel, where)
+	}
+}
+
+// existed says whether the entry, or a directory above it, was there and covered by a mount when the sandbox started.
+func (t *takeBack) existed(rel string) bool {
+	for p := rel; p != "."; p = filepath.Dir(p) {
+		if t.before[p] {
+			return true
+		}
+	}
+	return false
+}
+
+// carry moves an entry to another file system. What is no file, directory or link is only removed.
+func (t *takeBack) carry(parent int, name, where string) error {
+	from := fmt.Sprintf("/proc/self/fd/%d/%s", parent, name)
+	st, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	switch {
+	case st.IsDir():
+		err = os.CopyFS(where, os.DirFS(from))
+	case st.Mode().IsRegular():
+		err = copyFile(parent, name, where)
+	case st.Mode()&fs.ModeSymlink != 0:
+		var target string
+		if target, err = os.Readlink(from); err == nil {
+			err = os.Symlink(target, where)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(from)
+}
+
+func copyFile(parent int, name, where string) error {
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	in := os.NewFile(uintptr(fd), name)
+	defer in.Close()
+	out, err := os.OpenFile(where, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
