@@ -18,13 +18,13 @@ import (
 // and has a home, a state and a configuration directory that no other script has.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", Setup: project, Condition: condition, RequireExplicitExec: true, RequireUniqueNames: true,
+		Dir: "testdata/script", Setup: inProject, Condition: ranBy, RequireExplicitExec: true, RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "sandboxes": sandboxes},
 	})
 }
 
-// project makes $HOME/project, where the script starts. Files of the script whose names begin with home/project/ are in it already.
-func project(env *testscript.Env) error {
+// inProject makes $HOME/project, where the script starts. Files of the script whose names begin with home/project/ are in it already.
+func inProject(env *testscript.Env) error {
 	home := filepath.Join(env.WorkDir, "home")
 	env.Cd = filepath.Join(home, "project")
 	for _, d := range []string{filepath.Join(home, ".ssh"), env.Cd, filepath.Join(env.WorkDir, "state"), filepath.Join(env.WorkDir, "config")} {
@@ -51,8 +51,8 @@ func project(env *testscript.Env) error {
 	return nil
 }
 
-// condition is what a script may depend on: who runs it.
-func condition(name string) (bool, error) {
+// ranBy is the one condition a script may have: who runs it.
+func ranBy(name string) (bool, error) {
 	if name == "root" {
 		return os.Getuid() == 0, nil
 	}
