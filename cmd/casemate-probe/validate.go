@@ -14,6 +14,7 @@ import (
 
 	"casemate.dev/internal/engine/enginetest"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/store"
 )
 
 // validate is `casemate validate`: it makes what attacks are after on the host, runs the table inside the sandbox that casemate's flags make,
@@ -161,6 +162,11 @@ func (v *trial) clean(stderr string) {
 		cmd := exec.Command(v.casemate, "rm", last.Sandbox)
 		cmd.Dir = v.project
 		_ = cmd.Run() // one that holds nothing is gone already
+	}
+	if person, err := session.Self(); err == nil {
+		if st, err := store.Open(person.StateHome, person.Home); err == nil {
+			_ = os.RemoveAll(st.Project(v.project)) // the stand-in's home and mask
+		}
 	}
 }
 

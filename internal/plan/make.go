@@ -46,6 +46,7 @@ type Request struct {
 	Tmp     string // a temporary directory, for the mode without namespaces
 	Set     limits.Set
 	Limits  []limits.Enforced
+	Git     []Mount // overlays of git directories outside of the project that a working tree in it belongs to
 	Live    []Mount // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
 
@@ -182,6 +183,7 @@ func (p *Plan) workspace(r Request) error {
 		p.Workspace.By = "overlay"
 		p.Syscalls.Rename = true
 		p.mount(Mount{Kind: Overlay, Source: r.Project, Target: r.Project, Mask: r.Mask, Layer: r.Layer, Writable: true})
+		p.Mounts = append(p.Mounts, r.Git...)
 	case policy.Live:
 		p.Workspace.By = "bind"
 		p.mount(Mount{Kind: Bind, Source: r.Project, Target: r.Project, Writable: true})

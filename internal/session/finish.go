@@ -79,7 +79,7 @@ func (r *Run) forget() error {
 
 // emptyOverlay says, without looking further, that there is no layer or nothing in it.
 func (r *Run) emptyOverlay() bool {
-	if r.Plan.Workspace.By == "copy" {
+	if r.Plan.Workspace.By == "copy" || r.masked != nil && exists(filepath.Join(r.Box.Dir, "git")) {
 		return false
 	}
 	fd, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

@@ -135,13 +135,23 @@ func (r *Run) homeKey() string {
 	return r.Project
 }
 
+// abandoned is how old the directory of a sandbox without a record must be to be taken for what a crash has left, and not for one that
+// another process is about to make.
+const abandoned = time.Minute
+
 // sandbox goes on with the project's kept layer, or makes a new sandbox. A layer that another run has is left to it.
 func (r *Run) sandbox() error {
-	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
-		list, err := r.Store.List()
-		if err != nil {
-			return err
+	list, err := r.Store.List()
+	if err != nil {
+		return err
+	}
+	for _, b := range list {
+		if b.Record.Started.IsZero() && !b.Running && b.Age() > abandoned && b.Lock() == nil {
+			discard(b)
+			b.Unlock()
 		}
+	}
+	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
 		for _, b := range list {
 			if b.Record.Project == r.Project && b.Record.Workspace == string(policy.Held) && !b.Running && b.HasLayer() && b.Lock() == nil {
 				r.Box, r.Kept = b, true
@@ -171,7 +181,31 @@ func (r *Run) layer(req *plan.Request) error {
 		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(st.Mode&0o777))
 	}
 	req.Layer = layer
-	return r.mask(req)
+	if err := r.mask(req); err != nil {
+		return err
+	}
+	return r.gitDirectories(req)
+}
+
+// gitDirectories lays an overlay over each git directory outside of the project that a working tree in it belongs to, so that git works
+// inside. What git writes there is held in a layer of its own, which this version can only discard.
+func (r *Run) gitDirectories(req *plan.Request) error {
+	seen := map[string]bool{}
+	for _, g := range r.masked.Survey.GitDirs {
+		if g.Inside || !g.Verified || seen[g.Common] || within(g.Common, r.Store.Root) || within(r.Person.Home, g.Common) {
+			continue
+		}
+		seen[g.Common] = true
+		dir := filepath.Join(r.Box.Dir, "git", store.Key(g.Common))
+		for _, d := range []string{filepath.Dir(dir), dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "mask")} {
+			if err := r.ownDirectory(d, req.User); err != nil {
+				return err
+			}
+		}
+		req.Git = append(req.Git, plan.Mount{Kind: plan.Overlay, Source: g.Common, Target: g.Common, Mask: filepath.Join(dir, "mask"), Layer: dir, Writable: true, Origin: g.Path + " belongs to it"})
+		r.notice("git's data of %s is in %s: what git writes there inside is held with the sandbox, and this version cannot apply it", g.Path, g.Common)
+	}
+	return nil
 }
 
 // ownDirectory makes a directory that belongs to the sandbox's user.

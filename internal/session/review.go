@@ -127,7 +127,7 @@ func (r *Review) Discard() error {
 
 // discard removes a sandbox that this process has locked.
 func discard(box *store.Sandbox) error {
-	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home")} {
+	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git")} {
 		if err := workspace.Discard(context.Background(), dir); err != nil {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
 		}

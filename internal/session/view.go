@@ -166,7 +166,7 @@ func (r *Run) findings(s *workspace.Survey) {
 		}
 	}
 	for _, f := range s.Findings {
-		if f.Answer == workspace.Reported && f.Kind != "tracked" {
+		if f.Answer == workspace.Reported && f.Kind != "tracked" && f.Kind != "gitdir" {
 			r.notice("%s: %s", workspace.Visible(orProject(f.Path)), f.Detail)
 		}
 	}

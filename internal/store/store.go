@@ -360,6 +360,15 @@ func (s *Store) Record(lines []byte) error {
 	return nil
 }
 
+// Age is how long ago the directory was last changed.
+func (b *Sandbox) Age() time.Duration {
+	st, err := os.Lstat(b.Dir)
+	if err != nil {
+		return 0
+	}
+	return time.Since(st.ModTime())
+}
+
 // HasLayer says whether the sandbox has a change layer to go on with.
 func (b *Sandbox) HasLayer() bool {
 	st, err := os.Lstat(b.Layer())

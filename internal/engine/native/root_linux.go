@@ -13,20 +13,19 @@ import (
 // trees are the plan's sources as root takes them, before the sandbox's user exists: that user could not reach below /root, and only root
 // can map the owner of a project's files to the sandbox's user.
 type trees struct {
-	mounts []int // by index of the plan's mounts; -1 where there is none
-	layers []int // the overlay's project, mask and layer
+	mounts []int          // by index of the plan's mounts; -1 where there is none
+	layers map[int][3]int // by the same: an overlay's lower directory, mask and layer
+	opened []int
 }
 
 func (t *trees) close() {
-	for _, fd := range append(t.mounts, t.layers...) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	for _, fd := range t.opened {
+		unix.Close(fd)
 	}
 }
 
 func takeTrees(pl *plan.Plan) (*trees, error) {
-	t := &trees{mounts: make([]int, len(pl.Mounts))}
+	t := &trees{mounts: make([]int, len(pl.Mounts)), layers: map[int][3]int{}}
 	for i, m := range pl.Mounts {
 		t.mounts[i] = -1
 		switch {
@@ -41,8 +40,10 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 				return nil, err
 			}
 			t.mounts[i] = fd
+			t.opened = append(t.opened, fd)
 		case m.Kind == plan.Overlay:
-			for _, layer := range []plan.Mount{
+			var fds [3]int
+			for j, layer := range []plan.Mount{
 				{Source: m.Source, Dev: m.Dev, Ino: m.Ino},
 				{Source: m.Mask},
 				{Source: m.Layer, Writable: true},
@@ -56,8 +57,10 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 					t.close()
 					return nil, err
 				}
-				t.layers = append(t.layers, fd)
+				fds[j] = fd
+				t.opened = append(t.opened, fd)
 			}
+			t.layers[i] = fds
 		}
 	}
 	return t, nil

@@ -31,9 +31,9 @@ type Attach struct {
 
 	KillableWait bool // the kernel lets a process that waits for the supervisor's answer be killed (Linux 5.19)
 
-	Namespaces []namespace // our own, which the sandbox's must differ from
-	Layers     []int       // as root: the overlay's project, mask and layer
-	Trees      []int       // as root: the plan's mounts, taken before the clone, by index; -1 where there is none
+	Namespaces []namespace    // our own, which the sandbox's must differ from
+	Layers     map[int][3]int // as root: each overlay's lower directory, mask and layer, by the index of its mount
+	Trees      []int          // as root: the plan's mounts, taken before the clone, by index; -1 where there is none
 }
 
 // handle is a descriptor that the sandbox hands to its supervisor before the command starts.
@@ -172,7 +172,7 @@ func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
 			}
 			p.restrict(fd, attributes(m))
 			trees[i] = fd.Arg()
-		case m.Kind == plan.Overlay && at.Layers == nil:
+		case m.Kind == plan.Overlay && pl.Mode != plan.Root:
 			p.Step("overlay of %s", m.Source)
 			trees[i] = overlay(p, m).Arg()
 		}
@@ -253,18 +253,18 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 				if m.Kind == plan.Tmpfs {
 					trees[i] = p.filesystem("tmpfs", attributes(m), fmt.Sprintf("size=%d", m.Size), fmt.Sprintf("mode=%o", m.Perm)).Arg()
 				}
-				if m.Kind == plan.Overlay && at.Layers != nil {
-					for _, fd := range at.Layers {
+				if layers, root := at.Layers[i]; root {
+					for _, fd := range layers {
 						p.attachOn(inside.Int(fd), on)
 					}
-					trees[i] = p.overlayOf(m, at.Layers[0], at.Layers[1], at.Layers[2]).Arg()
+					trees[i] = p.overlayOf(m, layers[0], layers[1], layers[2]).Arg()
 				}
 				p.attachOn(trees[i], on)
 				continue
 			}
 			mountPoint(p, made, m)
-			if m.Kind == plan.Overlay && at.Layers != nil {
-				trees[i] = overlayOfTrees(p, m, at.Layers)
+			if layers, root := at.Layers[i]; root {
+				trees[i] = overlayOfTrees(p, m, layers)
 			}
 			if m.Kind != plan.Tmpfs {
 				p.attach(trees[i], m.Target)
@@ -291,7 +291,7 @@ func (p *program) again(on inside.Slot, m plan.Mount) inside.Arg {
 
 // overlayOfTrees makes the overlay from trees that root has taken. A layer must lie in the mounter's own mount namespace, so they are
 // attached where the overlay will cover them: below it nothing can reach them again, as nothing inside can unmount.
-func overlayOfTrees(p *program, m plan.Mount, layers []int) inside.Arg {
+func overlayOfTrees(p *program, m plan.Mount, layers [3]int) inside.Arg {
 	for _, fd := range layers {
 		p.attach(inside.Int(fd), m.Target)
 	}
