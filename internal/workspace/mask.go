@@ -121,15 +121,44 @@ func (m *Mask) open() error {
 	dir := filepath.Join(m.o.Dir, "mask", name)
 	m.index = filepath.Join(m.o.Dir, "index", name)
 	m.Dir = filepath.Join(dir, "tree")
-	var err error
-	if m.base, err = openRooted(dir); errors.Is(err, unix.ENOENT) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	for {
+		base, err := openRooted(dir)
+		if errors.Is(err, unix.ENOENT) {
+			pruneMasks(m.o.Dir)
+			if err = os.MkdirAll(dir, 0o700); err == nil {
+				base, err = openRooted(dir)
+			}
+		}
+		if err != nil {
 			return err
 		}
-		m.base, err = openRooted(dir)
+		if m.base, err = inUse(base); m.base != nil || err != nil {
+			m.white = whiteouts{base: m.base}
+			return err
+		}
 	}
-	m.white = whiteouts{base: m.base}
-	return err
+}
+
+// inUse marks a mask as used until its descriptor is closed, so that nobody prunes it. It returns nil if somebody just did.
+func inUse(base *rooted) (*rooted, error) {
+	if err := flock(base.fd, unix.LOCK_SH); err != nil {
+		base.close()
+		return nil, fmt.Errorf("lock mask %q: %w", base.name, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(base.fd, &st); err != nil || st.Nlink == 0 {
+		base.close()
+		return nil, err
+	}
+	return base, nil
+}
+
+func flock(fd, how int) error {
+	for {
+		if err := unix.Flock(fd, how); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // lock keeps a second start, or its Fill, from changing the same mask. The kernel drops it with the process.
@@ -138,10 +167,7 @@ func (m *Mask) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(fd, unix.LOCK_EX)
-	}
-	if err != nil {
+	if err := flock(fd, unix.LOCK_EX); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("lock mask %q: %w", m.base.name, err)
 	}

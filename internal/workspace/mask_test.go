@@ -393,3 +393,36 @@ func TestMaskRefusesToCopyHalfADisk(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+func TestMasksArePruned(t *testing.T) {
+	f := newMaskFixture(t, nil, "a/x")
+	must(t, os.Chmod(f.project+"/a", 0o500))
+	masks := func() int { return len(names(t, filepath.Join(f.o.Dir, "mask"))) }
+	var used *Mask
+	for i := range 8 {
+		m, err := PrepareMask(f.project, mustCompile(t, fmt.Sprint(".env", i)), f.o)
+		must(t, err)
+		if i == 0 {
+			used = m
+			defer m.Close()
+		} else {
+			m.Close()
+		}
+		laterThan(t, f.project)
+	}
+	if got := masks(); got != keptMasks+2 {
+		t.Errorf("%d masks, want %d and the new one and the used one", got, keptMasks)
+	}
+	if _, err := os.Lstat(filepath.Join(used.Dir, ".env0")); err != nil {
+		t.Errorf("a mask in use was pruned: %v", err)
+	}
+	if err := RemoveMasks(f.o.Dir); err == nil || masks() != 1 {
+		t.Errorf("%v, and %d masks left, want an error and the used one", err, masks())
+	}
+	used.Close()
+	must(t, RemoveMasks(f.o.Dir))
+	if masks() != 0 || len(names(t, filepath.Join(f.o.Dir, "index"))) != 0 {
+		t.Error("something is left")
+	}
+	must(t, RemoveMasks(f.o.Dir+"/nothing"))
+}

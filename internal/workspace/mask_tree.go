@@ -211,7 +211,7 @@ func (m *Mask) clean(fd int, want map[string]wanted, absent []string) (lacking [
 	return lacking, nil
 }
 
-// removeTree removes an entry of the mask and all beneath it.
+// removeTree removes an entry of a mask and all beneath it, whatever modes it copied from the project.
 func removeTree(dir int, name string, mode uint32) error {
 	if mode&unix.S_IFMT != unix.S_IFDIR {
 		return unix.Unlinkat(dir, name, 0)

@@ -55,6 +55,24 @@ type Hidden struct {
 	Tracked bool   // git tracks it, or something in it: the content is in the object database, where it is not hidden
 }
 
+// HiddenBy answers for any path whether patterns hide it, by itself or with a directory above, or whether it is one of also: what Scan hid for
+// another reason, and what Rehide removed. Unlike the patterns alone it knows that none applies to git's own refs, logs and objects.
+func HiddenBy(hide *policy.Paths, also []string) func(rel string, dir bool) bool {
+	w := walk{hide: hide}
+	return func(rel string, isDir bool) bool {
+		for i := 0; i <= len(rel); i++ {
+			if i < len(rel) && rel[i] != '/' {
+				continue
+			}
+			parent := parentOf(rel[:i])
+			if hidden, _ := w.match(parent, baseName(rel[:i]), isDir || i < len(rel)); hidden || slices.Contains(also, rel[:i]) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
 // Answer is what is done about a finding.
 type Answer string
 

@@ -197,6 +197,19 @@ func TestScanRefusesPlaces(t *testing.T) {
 	}
 }
 
+func TestHiddenBy(t *testing.T) {
+	hidden := HiddenBy(mustCompile(t, ".env", "s/", "!keep.env"), []string{"a/link"})
+	for rel, want := range map[string]bool{
+		".env": true, "a/.env": true, ".env/x": true, "a/s": false, "a/s/": true, "a/s/x": true, "a/link": true, "a/link/x": true, "link": false, "": false,
+		".git/refs/heads/s/x": false, ".git/refs/heads/.env": false, ".git/.env": true, "m/.git/modules/x/logs/s/x": false, "x.git/refs/s/y": true,
+	} {
+		name, dir := strings.CutSuffix(rel, "/")
+		if got := hidden(name, dir); got != want {
+			t.Errorf("%q: %v, want %v", rel, got, want)
+		}
+	}
+}
+
 func TestGitDirs(t *testing.T) {
 	f := newMaskFixture(t, nil, "x")
 	other := filepath.Join(f.dir, "other")

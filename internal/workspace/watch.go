@@ -17,7 +17,7 @@ import (
 type Appeared struct {
 	Path    string
 	Dir     bool
-	Pattern int // index of the pattern that hides it
+	Pattern int // index of the pattern that hides it; -1 for another name of a hidden file, and for a socket
 }
 
 // Watcher hides what appears on the host while a sandbox runs. Names that are hidden everywhere were masked before the start; for the others
@@ -36,6 +36,7 @@ type Watcher struct {
 	dirs   map[int32]string // watch descriptor to directory
 	watch  walk             // for its patterns
 	l      *lister
+	secret map[uint64]bool // inodes that are hidden
 
 	// Unwatched is how many directories are not watched because the budget is used up. It is final once Run has called ready.
 	Unwatched int
@@ -54,6 +55,7 @@ func NewWatcher(m *Mask, budget int, appear func(Appeared)) (*Watcher, error) {
 	}
 	w := &Watcher{mask: m, appear: appear, events: os.NewFile(uintptr(fd), "inotify"), fd: fd, budget: budget, top: m.top, dirs: map[int32]string{}, l: new(lister)}
 	w.watch.hide = m.hide
+	w.secret = hiddenInodes(m.Survey.dirs)
 	return w, nil
 }
 
@@ -278,6 +280,9 @@ func (w *Watcher) look(dir string, known map[string]bool) error {
 func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) error {
 	rel := join(dir, name)
 	hidden, pattern := w.watch.match(dir, name, isDir)
+	if !isDir && !exempt(dir) {
+		hidden = w.secretFile(rel, hidden)
+	}
 	if hidden {
 		// The mask first: from here on nobody who has not looked the name up can see it.
 		if err := w.mask.hideNow(dir, name); err != nil {
@@ -297,6 +302,19 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 		return err
 	}
 	return w.look(rel, known)
+}
+
+// secretFile adds to what a pattern says: another name of a hidden file is hidden too, and so is a socket of the host.
+func (w *Watcher) secretFile(rel string, hidden bool) bool {
+	st, err := w.l.statName(w.top.fd, rel)
+	switch {
+	case err != nil:
+		return hidden
+	case hidden:
+		w.secret[st.Ino] = true
+		return true
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFSOCK || st.Nlink > 1 && w.secret[st.Ino]
 }
 
 // hideNow adds a whiteout for an entry that has just appeared.

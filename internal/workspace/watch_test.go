@@ -112,6 +112,13 @@ func TestWatcherHidesWhatAppears(t *testing.T) {
 			f.wait("n/deep/first.pem")
 			f.put("n/deep/second.pem", "secret")
 		}, "n/deep/second.pem", "cat n/deep/*"},
+		{"another name of a hidden file", "", func(f *watched) { must(f, os.Link(f.project+"/old.pem", f.project+"/a/innocent")) }, "a/innocent", "cat a/innocent"},
+		{"another name of a file that was hidden meanwhile", "", func(f *watched) {
+			f.put("a/x.pem", "secret")
+			f.wait("a/x.pem")
+			must(f, os.Link(f.project+"/a/x.pem", f.project+"/innocent"))
+		}, "innocent", "cat innocent"},
+		{"a socket", "", func(f *watched) { must(f, unix.Mknod(f.project+"/a/sock", unix.S_IFSOCK|0o600, 0)) }, "a/sock", "ls a | sed s/sock/secret/"},
 		{"after its whiteout was deleted by making and removing the name", "", func(f *watched) {
 			f.put("a/x.pem", "secret")
 			f.wait("a/x.pem")
@@ -119,7 +126,7 @@ func TestWatcherHidesWhatAppears(t *testing.T) {
 		}, "a/x.pem", "cat a/x.pem"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newMaskFixture(t, patterns, "a/main.go").watch(0)
+			f := newMaskFixture(t, patterns, "a/main.go", "old.pem").watch(0)
 			if c.before != "" {
 				f.s.sh(c.before)
 			}
