@@ -171,7 +171,7 @@ func unquote(t *testing.T, lit *ast.BasicLit) string {
 var meanings = [][2]string{
 	{"files.deny-read", "No file of the host can be read but the tool chain, the project, and what the policy names."},
 	{"files.deny-write", "No file of the host can be changed but what the policy writes through."},
-	{"files.metadata", "No mode, owner, time or attribute of a file outside can be changed."},
+	{"files.metadata", "Names, sizes, modes, owners and times of files outside can be neither seen nor changed."},
 	{"files.hide", "Hidden files that exist when the command starts cannot be read."},
 	{"files.hide-new", "Hidden files that the host makes or replaces while the command runs cannot be read."},
 	{"files.protect", "Nothing that the host would execute by itself changes on the host without a person's consent."},
