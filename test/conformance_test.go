@@ -15,7 +15,7 @@ func TestInside(t *testing.T) {
 				continue // held instead, and the plan says so
 			}
 			t.Run(m.name+"/"+workspace, func(t *testing.T) {
-				s := newSite(t, m)
+				s := newSiteFor(t, m, enginetest.Cases())
 				judge(t, s.attack([]string{"--workspace", workspace}))
 			})
 		}

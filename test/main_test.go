@@ -82,6 +82,12 @@ type site struct {
 // newSite makes the fixtures with a copy of the probe in the project.
 func newSite(t *testing.T, m mode) *site {
 	t.Helper()
+	return newSiteFor(t, m, nil)
+}
+
+// newSiteFor makes them for attacks that need a directory of their own.
+func newSiteFor(t *testing.T, m mode, cases []enginetest.Case) *site {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "casemate-test")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +100,7 @@ func newSite(t *testing.T, m mode) *site {
 	if owner == 0 {
 		owner = m.owner
 	}
-	f, err := enginetest.NewFixtures(dir, probe, owner, owner)
+	f, err := enginetest.NewFixtures(dir, probe, owner, owner, cases)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +247,7 @@ func (s *site) attack(flags []string, ids ...string) []enginetest.Result {
 func (s *site) attackOnly(flags []string, ids ...string) ([]enginetest.Result, output) {
 	s.t.Helper()
 	s.describe(flags)
-	args := append(append([]string{"run", "--json"}, flags...), "--", filepath.Join(s.Work, "bin", "probe"), "run", "--json", "--env", "probe.json")
+	args := append(append([]string{"run", "--json"}, flags...), "--", "./bin/probe", "run", "--json", "--env", "probe.json")
 	if s.Env.Workspace == "none" {
 		s.t.Fatal("bug: without a project there is no probe in it")
 	}

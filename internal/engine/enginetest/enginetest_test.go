@@ -57,7 +57,7 @@ func newFixtures(t *testing.T) *Fixtures {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := NewFixtures(dir, probe, os.Getuid(), os.Getgid())
+	f, err := NewFixtures(dir, probe, os.Getuid(), os.Getgid(), Cases())
 	if err != nil {
 		t.Fatal(err)
 	}

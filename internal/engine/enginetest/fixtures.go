@@ -24,6 +24,7 @@ type Fixtures struct {
 	Home   string // a home directory full of credentials
 	State  string // for XDG_STATE_HOME
 	Env    Env
+	cases  []Case
 	tokens map[string]string // name to token
 	before map[string]string // the host's tree
 	shared string            // in the host's /tmp
@@ -35,11 +36,11 @@ type Fixtures struct {
 }
 
 // NewFixtures makes them in dir, which an ordinary process must be able to reach. The project belongs to the owner. probe is the program that
-// plays the host's process.
-func NewFixtures(dir, probe string, uid, gid int) (*Fixtures, error) {
+// plays the host's process. Each of the cases gets a directory of its own in the project.
+func NewFixtures(dir, probe string, uid, gid int, cases []Case) (*Fixtures, error) {
 	f := &Fixtures{
 		Dir: dir, Work: filepath.Join(dir, "work"), Home: filepath.Join(dir, "home"), State: filepath.Join(dir, "state"),
-		tokens: map[string]string{},
+		tokens: map[string]string{}, cases: cases,
 	}
 	f.Env = Env{
 		Work: f.Work, Home: f.Home, StateDir: filepath.Join(f.State, "casemate"), Canary: filepath.Join(dir, "outside", "canary"),
@@ -186,7 +187,7 @@ func (f *Fixtures) makeProject(string) error {
 	if err := errors.Join(os.Link(filepath.Join(links, ".env"), filepath.Join(links, "innocent.txt")), os.Symlink(".env", filepath.Join(links, "soft.txt"))); err != nil {
 		return err
 	}
-	for _, c := range Cases() {
+	for _, c := range f.cases {
 		if err := f.makeCase(c, secret); err != nil {
 			return err
 		}

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// executed are names in a project that the host executes without being asked: editors, agents, hooks, CI.
-func executed() []string {
+// Executed are names in a project that the host executes without being asked: editors, agents, hooks, CI.
+func Executed() []string {
 	return []string{
 		".mcp.json", ".claude/settings.json", ".claude/settings.local.json", ".claude/agents/evil.md", ".claude/hooks/evil.sh", ".codex/config.toml",
 		".cursor/mcp.json", ".cursor/rules/evil.md", ".gemini/settings.json", ".vscode/tasks.json", ".vscode/settings.json", ".idea/workspace.xml", ".envrc",
@@ -92,11 +92,11 @@ func gitCases() []Case {
 			deep := filepath.Join("deep", strings.Repeat("d/", 12))
 			return evil(e, deep+"/.git/hooks/pre-commit", deep+"/.git/config")
 		}),
-		repo("F16.executed", "write what editors, agents and CI execute", func(e *Env) error { return evil(e, executed()...) }),
+		repo("F16.executed", "write what editors, agents and CI execute", func(e *Env) error { return evil(e, Executed()...) }),
 		{ID: "F16.top", Group: "files", Title: "write the same at the top of the project", Guarantee: protect, Control: Outside, Attack: func(e *Env) Outcome {
 			// Only names that do not exist: a person's own project is left as it is.
 			n := 0
-			for _, name := range executed() {
+			for _, name := range Executed() {
 				path := filepath.Join(e.Work, name)
 				if _, err := os.Lstat(path); err == nil || e.Workspace == "" && e.Control == "" {
 					continue

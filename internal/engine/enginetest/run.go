@@ -58,6 +58,12 @@ func LoadEnv(path string) (*Env, error) {
 	if err := json.Unmarshal(text, e); err != nil {
 		return nil, fmt.Errorf("the fixtures' description: %w", err)
 	}
+	if e.Mode == "landlock" && path != "" {
+		// Without namespaces the command sees a copy of the project, in which it starts.
+		if dir, err := os.Getwd(); err == nil {
+			e.Work = dir
+		}
+	}
 	return e, nil
 }
 

@@ -43,3 +43,40 @@ func readReady(r io.Reader) error {
 	}
 	return nil
 }
+
+// Listen is `casemate-probe listen`: it listens on every address, says on which port, answers whoever connects, and ends with its standard input.
+func Listen(stdout io.Writer) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet6{}); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, 16); err != nil {
+		return err
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	in6, ok := sa.(*unix.SockaddrInet6)
+	if !ok {
+		return fmt.Errorf("bug: bound to %v", sa)
+	}
+	if _, err := fmt.Fprintln(stdout, in6.Port); err != nil {
+		return err
+	}
+	go func() {
+		for {
+			conn, _, err := unix.Accept(fd)
+			if err != nil {
+				return
+			}
+			_, _ = unix.Write(conn, []byte(answer))
+			unix.Close(conn)
+		}
+	}()
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}

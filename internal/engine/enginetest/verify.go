@@ -86,7 +86,7 @@ func (f *Fixtures) Verify(results []Result, output string) []Result {
 		i := f.blame(out, path)
 		inside := strings.HasPrefix(path, f.Work+"/")
 		switch {
-		case i >= 0 && (!writable || !inside || out[i].Verdict == Asks || out[i].Verdict == Open):
+		case i >= 0 && (!writable || !inside || out[i].Verdict != Held && f.executes(path)):
 			out[i].Verdict, out[i].Detail = Open, "the host's "+path+" changed"
 		case writable && inside || f.isParent(path):
 		default:
@@ -121,6 +121,40 @@ func stray(id, group, guarantee, detail string) Result {
 	return Result{ID: id, Group: group, Title: "what the host saw", Guarantee: guarantee, Verdict: Open, Detail: detail}
 }
 
+// executes says whether the host would execute what lies at a path of the project, or take away something that it executes. A live workspace
+// may change everything else.
+func (f *Fixtures) executes(path string) bool {
+	rel := strings.TrimPrefix(path, f.Work+"/")
+	if rest, found := strings.CutPrefix(rel, "cases/"); found {
+		_, rel, _ = strings.Cut(rest, "/")
+	}
+	if _, existed := f.before[path]; !existed {
+		if st, err := os.Lstat(path); err != nil || st.IsDir() {
+			return false
+		}
+	}
+	if i := strings.LastIndex("/"+rel, "/.git/"); i >= 0 {
+		return gitExecutes(("/" + rel)[i+len("/.git/"):])
+	}
+	if rest, bare := strings.CutPrefix(rel, "plain/"); bare {
+		return gitExecutes(rest)
+	}
+	return filepath.Base(rel) == ".git" || slices.Contains(Executed(), rel) || strings.HasPrefix(rel, ".vscode") || strings.HasPrefix(rel, ".claude/")
+}
+
+// gitExecutes says so of a file in a git directory.
+func gitExecutes(name string) bool {
+	switch {
+	case strings.HasSuffix(name, ".sample"):
+		return false
+	case strings.HasPrefix(name, "hooks/"), strings.HasPrefix(name, "modules/"):
+		return true
+	case strings.HasPrefix(name, "worktrees/"):
+		return strings.Count(name, "/") > 1
+	}
+	return slices.Contains([]string{"hooks", "config", "config.worktree", "info/attributes", "objects/info/alternates", "commondir"}, name)
+}
+
 // isParent is true for the directories whose times change with what an attack leaves in them.
 func (f *Fixtures) isParent(path string) bool {
 	return path == f.Dir || path == f.Work || path == f.Home || path == filepath.Join(f.Work, "cases")
@@ -139,7 +173,7 @@ func (f *Fixtures) blame(results []Result, path string) int {
 	}
 	if rest, found := strings.CutPrefix(path, f.Work+"/"); found {
 		top, _, _ := strings.Cut(rest, "/")
-		if slices.ContainsFunc(executed(), func(name string) bool { return name == rest || strings.HasPrefix(name, top+"/") }) {
+		if slices.ContainsFunc(Executed(), func(name string) bool { return name == rest || strings.HasPrefix(name, top+"/") }) {
 			return find(results, "F16.top")
 		}
 	}

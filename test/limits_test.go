@@ -1,0 +1,187 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"casemate.dev/internal/engine/enginetest"
+)
+
+// limited is a site whose attacks know the limits.
+func limited(t *testing.T, m mode) *site {
+	t.Helper()
+	cases, err := enginetest.Find([]string{"R01", "R02", "R05"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newSiteFor(t, m, cases)
+}
+
+// TestR01ForkBomb, R02 and R05: each limit stops its bomb.
+func TestLimitsHold(t *testing.T) {
+	for _, c := range []struct {
+		id    string
+		flags []string
+		set   func(*enginetest.Env)
+	}{
+		{"R01", []string{"--pids", "64"}, func(e *enginetest.Env) { e.Pids = 64 }},
+		{"R02", []string{"--memory", "64MiB"}, func(e *enginetest.Env) { e.MemoryMiB = 64 }},
+		{"R05", []string{"--disk", "64MiB"}, func(e *enginetest.Env) { e.DiskMiB = 64 }},
+	} {
+		cases, err := enginetest.Find([]string{c.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, attack := range cases {
+			t.Run(attack.ID, func(t *testing.T) {
+				for _, m := range modes() {
+					t.Run(m.name, func(t *testing.T) {
+						s := limited(t, m)
+						c.set(&s.Env)
+						bomb(t, s, c.flags, attack)
+					})
+				}
+			})
+		}
+	}
+}
+
+// bomb lets off one bomb. The sandbox may live on with the bomb refused, or be ended as a whole with the limit as the reason.
+func bomb(t *testing.T, s *site, flags []string, attack enginetest.Case) {
+	t.Helper()
+	s.describe(flags)
+	args := append(append([]string{"run", "--json"}, flags...), "--", "./bin/probe", "run", "--json", "--env", "probe.json", attack.ID)
+	start := time.Now()
+	out := s.do(args...)
+	t.Logf("%v: exit %d, reason %q, %s", time.Since(start).Round(time.Millisecond), out.exit, out.result.Reason, out.stdout)
+	results, _, err := enginetest.ReadResults(strings.NewReader(out.stdout))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results) == 0 {
+		want := map[string][]string{"R02": {"oom", "memory"}, "R05": {"disk"}}[attack.Covers()]
+		for _, reason := range want {
+			if out.result.Reason == reason {
+				return
+			}
+		}
+		t.Fatalf("the sandbox ended without naming the limit: %v", out)
+	}
+	judge(t, results)
+}
+
+// TestR02Reason: a run that dies of its memory limit says so, and not just 137.
+func TestR02Reason(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		s.Env.MemoryMiB = 64
+		out := s.run("--memory", "64MiB", "--env", s.Env.Environ(), "--", "./bin/probe", "case", "R02.bytes")
+		if out.exit != 137 || out.result.Reason != "oom" && out.result.Reason != "memory" {
+			t.Errorf("want 137 and the limit as reason: %v", out)
+		}
+		has(t, "the sentence", out.result.Detail, "64")
+	})
+}
+
+// TestR04Processors: a command on all cores gets no more than it was given.
+func TestR04Processors(t *testing.T) {
+	burn := `burn() { i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; }; burn & burn & burn & burn & wait; times`
+	share := func(s *site, flags ...string) float64 {
+		cmd := s.command(append(append([]string{"run", "--json"}, flags...), "--", "sh", "-c", burn)...)
+		start := time.Now()
+		out := s.finish(cmd)
+		if out.exit != 0 {
+			t.Fatal(out)
+		}
+		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		return used.Seconds() / time.Since(start).Seconds()
+	}
+	eachMode(t, func(t *testing.T, s *site) {
+		free := share(s)
+		held := share(s, "--cpus", "1")
+		t.Logf("of %.2f processors without a limit, %.2f with --cpus 1", free, held)
+		if held > 1.3 {
+			t.Errorf("%.2f processors in spite of --cpus 1", held)
+		}
+		if free < 1.3 {
+			t.Skipf("the machine had only %.2f processors to give: there was nothing to hold back", free)
+		}
+	})
+}
+
+// TestR08OtherProcessesDoNotCount: the limit of processes counts only the sandbox's own.
+func TestR08OtherProcessesDoNotCount(t *testing.T) {
+	var sleepers []*exec.Cmd
+	for range 25 {
+		cmd := exec.Command("sleep", lasting(t))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		sleepers = append(sleepers, cmd)
+	}
+	defer func() {
+		for _, cmd := range sleepers {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}()
+	five := `for i in 1 2 3 4 5; do sleep 0.2 & done; wait; echo FIVE`
+	if os.Getuid() != 0 { // root's processes are not counted
+		needs(t, "prlimit")
+		out, _ := exec.Command("prlimit", "--nproc=12", "sh", "-c", five).CombinedOutput()
+		if !strings.Contains(string(out), "annot fork") && !strings.Contains(string(out), "unavailable") {
+			t.Errorf("control: outside the limit did not count them: %s", out)
+		}
+	}
+	eachMode(t, func(t *testing.T, s *site) {
+		if s.mode.name == "landlock" {
+			t.Skip("without namespaces the kernel counts every process of the user; the plan watches instead")
+		}
+		out := s.run("--pids", "12", "--", "sh", "-c", five)
+		has(t, "inside", out.stdout, "FIVE")
+	})
+}
+
+// TestR09Time: wall clock and idle limits end the run, also one that ignores SIGTERM, and say so.
+func TestR09Time(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		flags  []string
+		script string
+		reason string
+	}{
+		{"time", []string{"--time", "1s"}, "trap '' TERM INT HUP; while :; do sleep 9999; done", "timeout"},
+		{"idle", []string{"--idle", "1s"}, "trap '' TERM INT HUP; while :; do sleep 9999; done", "idle"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				start := time.Now()
+				out := s.run(append(c.flags, "--", "sh", "-c", c.script)...)
+				took := time.Since(start)
+				if out.exit != 124 || out.result.Reason != c.reason || took > 20*time.Second || took < time.Second {
+					t.Errorf("after %v: %v", took, out)
+				}
+			})
+		})
+	}
+}
+
+// TestR12WithoutCgroups: where no cgroup can be had it starts, says which limits are only watched or absent, and refuses when they are required.
+func TestR12WithoutCgroups(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		for _, l := range s.plan("--memory", "64MiB", "--pids", "64", "--cpus", "1", "--disk", "64MiB").Guarantees {
+			if !strings.HasPrefix(l.Name, "limits.") {
+				continue
+			}
+			if l.By == "" {
+				t.Errorf("%s does not say what holds it", l.Name)
+			}
+			out := s.run("--memory", "64MiB", "--pids", "64", "--cpus", "1", "--disk", "64MiB", "--require", l.Name, "--", "echo", "RAN")
+			if ran := strings.Contains(out.stdout, "RAN"); ran != (l.State == "enforced") {
+				t.Errorf("%s is %s, and with --require: %v", l.Name, l.State, out)
+			}
+		}
+	})
+}
