@@ -33,7 +33,10 @@ type feed struct {
 	ended func() // called once, when the host's standard input is of no more use to the command
 }
 
-const exactBytes = 64 << 10
+const (
+	exactBytes = 64 << 10
+	shownBytes = 4 << 10 // at most this much is shown at a time; no pipe is smaller
+)
 
 func (f *feed) start(l *Loop) {
 	f.loop = l
@@ -84,7 +87,7 @@ func (f *feed) show() {
 			return
 		}
 	}
-	n, err := unix.Tee(f.src, f.dst, pipeBuf, unix.SPLICE_F_NONBLOCK)
+	n, err := unix.Tee(f.src, f.dst, shownBytes, unix.SPLICE_F_NONBLOCK)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		f.waitFor(false)

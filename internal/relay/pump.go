@@ -14,17 +14,19 @@ const (
 // pump moves what the command writes into a pipe of ours to one of the host's descriptors. Its memory is bounded by the
 // pipe and one buffer; a reader that stalls stops the command, as it would without us.
 type pump struct {
+	loop     *Loop
 	src, dst int
 	own      bool // dst was opened by us
+	detour   *detour
 	in       *Watch
 	out      *Watch // nil when the destination is never full: a file
 	how      way
 	full     bool // waiting for dst, not for src
-	room     bool // poll said that dst takes something; used where a write could block
 	bursts   int  // how often a whole pipe was moved at once
 	buf      []byte
 	rest     []byte // read and not yet written, part of buf
 	over     bool
+	finished bool
 	err      error          // why writing to the host failed
 	ended    func(eof bool) // called once: at the end of the command's output, or with false when the host takes no more
 }
@@ -35,30 +37,34 @@ type way uint8
 const (
 	splicing way = iota // splice(2) without copying: pipes and files
 	writing             // write(2): files opened for appending, and descriptions of our own that do not block
-	careful             // write(2) of at most PIPE_BUF bytes after poll(2) said that there is room: everything else
 	sending             // send(2) with MSG_DONTWAIT, because splice to a socket blocks whatever its flags say
 )
 
 // start begins pumping from src, a pipe end of ours, to the host's dst.
 func (p *pump) start(l *Loop, src, dst int, to kind) {
-	p.src, p.dst = src, dst
+	p.loop, p.src, p.dst = l, src, dst
 	switch to {
-	case pipes, regular:
-		p.how = splicing
 	case socket:
 		p.how = sending
 	case terminal:
 		if own, err := openTerminal(dst, unix.O_WRONLY|unix.O_NONBLOCK); err == nil {
 			p.dst, p.own, p.how = own, true, writing
-		} else {
-			p.how = careful
+			break
 		}
-	default:
-		p.how = careful
+		fallthrough
+	case other:
+		if d, err := newDetour(dst); err != nil {
+			p.err = err
+		} else {
+			p.dst, p.own, p.detour = d.w, true, d
+		}
 	}
 	p.in = l.Watch(src, unix.POLLIN, func(int16) { p.turn(false) })
 	if to != regular {
 		p.out = l.Watch(p.dst, 0, p.destination)
+	}
+	if p.err != nil {
+		p.end(false)
 	}
 }
 
@@ -69,7 +75,6 @@ func (p *pump) destination(revents int16) {
 		p.end(false)
 		return
 	}
-	p.room = true
 	p.turn(true)
 }
 
@@ -84,7 +89,7 @@ func (p *pump) turn(roomReported bool) {
 			break
 		}
 	}
-	if p.over || moved >= turnBytes {
+	if p.over || moved >= turnBytes && len(p.rest) == 0 {
 		return
 	}
 	p.waitFor(len(p.rest) > 0 || p.how == splicing && moved == 0 && !roomReported)
@@ -115,11 +120,8 @@ func (p *pump) step() (moved int, more bool) {
 		return 0, true
 	case err == unix.EAGAIN:
 		return 0, false
-	case err == unix.EINVAL || err == unix.ENOSYS: // opened for appending, or a file system that cannot
-		p.how = careful
-		if p.out == nil {
-			p.how = writing
-		}
+	case err == unix.EINVAL && p.out == nil: // a file opened for appending, or on a file system that cannot
+		p.how = writing
 		return 0, true
 	case err != nil:
 		p.fail(err)
@@ -148,9 +150,6 @@ func (p *pump) copy() (moved int, more bool) {
 	if len(p.rest) == 0 && !p.fill() {
 		return 0, false
 	}
-	if p.how == careful && !p.room {
-		return 0, false
-	}
 	n, err := p.write()
 	switch {
 	case err == unix.EINTR:
@@ -166,18 +165,11 @@ func (p *pump) copy() (moved int, more bool) {
 }
 
 func (p *pump) write() (int, error) {
-	switch p.how {
-	case sending:
+	if p.how == sending {
 		return unix.SendmsgN(p.dst, p.rest, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	case careful:
-		p.room = false
-		return unix.Write(p.dst, p.rest[:min(len(p.rest), pipeBuf)])
 	}
 	return unix.Write(p.dst, p.rest)
 }
-
-// pipeBuf is PIPE_BUF: a pipe that poll(2) calls writable has room for so much.
-const pipeBuf = 4096
 
 // fill reads from the command's pipe. That must not block even after poll(2): a command can open its own output for
 // reading through /proc and take the bytes away before us.
@@ -203,7 +195,7 @@ func (p *pump) fill() bool {
 
 // fail keeps the reason, except that a reader which went away is nobody's fault.
 func (p *pump) fail(err error) {
-	if err != unix.EPIPE && err != unix.ECONNRESET {
+	if err != nil && err != unix.EPIPE && err != unix.ECONNRESET {
 		p.err = err
 	}
 	p.end(false)
@@ -221,5 +213,20 @@ func (p *pump) end(eof bool) {
 		unix.Close(p.dst)
 	}
 	p.buf, p.rest = nil, nil
+	if p.detour == nil {
+		p.finish(eof)
+		return
+	}
+	var done *Watch
+	done = p.loop.Watch(p.detour.done, 0, func(int16) {
+		done.Close()
+		unix.Close(p.detour.done)
+		p.fail(<-p.detour.result)
+		p.finish(eof)
+	})
+}
+
+func (p *pump) finish(eof bool) {
+	p.finished = true
 	p.ended(eof)
 }

@@ -112,13 +112,15 @@ func openOutput(to kind) (inside, outside int, err error) {
 // abandon closes everything of streams that were never started.
 func (s *Streams) abandon() {
 	s.closeInside()
-	for _, fd := range s.outside {
+	for i, fd := range s.outside {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
+		s.outside[i] = -1
 	}
 	if s.feed != nil {
 		unix.Close(s.feed.dst)
+		s.feed = nil
 	}
 }
 
@@ -206,7 +208,7 @@ func (s *Streams) checkDrained() {
 		return
 	}
 	for _, p := range s.pumps {
-		if p != nil && !p.over {
+		if p != nil && !p.finished {
 			return
 		}
 	}
@@ -215,6 +217,10 @@ func (s *Streams) checkDrained() {
 
 // Close ends all copying, whatever is still on its way.
 func (s *Streams) Close() {
+	if s.loop == nil {
+		s.abandon()
+		return
+	}
 	s.drained = func() {}
 	s.late.Close()
 	if s.feed != nil {

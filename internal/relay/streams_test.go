@@ -32,7 +32,7 @@ func startInside(t testing.TB, l *Loop, s *Streams, cmd *exec.Cmd, ended func())
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
 	pidfd := 0
-	cmd.SysProcAttr = &unix.SysProcAttr{PidFD: &pidfd}
+	cmd.SysProcAttr = &unix.SysProcAttr{PidFD: &pidfd, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

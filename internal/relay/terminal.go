@@ -22,10 +22,10 @@ type Terminal struct {
 	HungUp func() // the user's terminal is gone, and the one inside has been hung up
 	Filter Filter // what of the command's output reaches the terminal
 
-	host    int // a description of our own of the user's terminal, unless shared
-	out     int // the same, unless standard output is another terminal
-	shared  bool
+	host    int     // a description of our own of the user's terminal, where that can be had
+	out     int     // the same, unless standard output is another terminal; or the way to it
 	own     [2]bool // host and out were opened by us
+	detour  *detour // to out, which blocks
 	before  unix.Termios
 	raw     unix.Termios
 	entered bool // the terminal is in raw mode because of us
@@ -42,15 +42,12 @@ type Terminal struct {
 	typed             []byte // read from the user and not yet taken inside
 	shown             []byte // to be shown and not yet taken by the terminal
 	typedBuf          []byte
-	innerOver         bool
+	innerOver, hungUp bool
 	stopping, stopped bool
 	drained           func()
 }
 
-const (
-	terminalBytes = 32 << 10 // how much is read at once
-	sharedBytes   = 512      // how much is written at once where a write could block
-)
+const terminalBytes = 32 << 10 // how much is read at once
 
 // OpenTerminal takes the user's terminal, standard input and output as a rule. It changes nothing yet.
 func OpenTerminal(in, out int) (*Terminal, error) {
@@ -65,15 +62,19 @@ func OpenTerminal(in, out int) (*Terminal, error) {
 	if fd, err := openTerminal(in, unix.O_RDWR|unix.O_NONBLOCK); err == nil {
 		t.host, t.own[0] = fd, true
 	}
-	switch {
-	case same:
+	if same && t.own[0] {
 		t.out = t.host
-	default:
-		if fd, err := openTerminal(out, unix.O_WRONLY|unix.O_NONBLOCK); err == nil {
-			t.out, t.own[1] = fd, true
-		}
+		return t, nil
 	}
-	t.shared = !t.own[0] && same || !t.own[1] && !same
+	if fd, err := openTerminal(out, unix.O_WRONLY|unix.O_NONBLOCK); err == nil {
+		t.out, t.own[1] = fd, true
+		return t, nil
+	}
+	if t.detour, err = newDetour(out); err != nil {
+		t.Close(false)
+		return nil, fmt.Errorf("make a pipe to the terminal: %w", err)
+	}
+	t.out, t.own[1] = t.detour.w, true
 	return t, nil
 }
 
@@ -111,7 +112,7 @@ func (t *Terminal) Adopt(master int) error {
 
 // Resize gives the terminal inside the size of the user's; the kernel tells its foreground.
 func (t *Terminal) Resize() {
-	if size, err := unix.IoctlGetWinsize(t.out, unix.TIOCGWINSZ); err == nil && t.master >= 0 {
+	if size, err := unix.IoctlGetWinsize(t.host, unix.TIOCGWINSZ); err == nil && t.master >= 0 {
 		unix.IoctlSetWinsize(t.master, unix.TIOCSWINSZ, size)
 	}
 }
@@ -121,8 +122,8 @@ func (t *Terminal) Start(l *Loop, signals *Signals) {
 	t.loop, t.signals = l, signals
 	t.buf, t.typedBuf = make([]byte, terminalBytes), make([]byte, terminalBytes)
 	t.hostIn = l.Watch(t.host, 0, t.fromHost)
-	t.hostOut = l.Watch(t.out, 0, func(int16) { t.turn(true) })
-	t.inner = l.Watch(t.master, 0, func(int16) { t.turn(false) })
+	t.hostOut = l.Watch(t.out, 0, func(int16) { t.turn() })
+	t.inner = l.Watch(t.master, 0, func(int16) { t.turn() })
 	t.enter()
 	t.update()
 }
@@ -161,7 +162,7 @@ func (t *Terminal) enter() {
 const lookAgain = 200 * time.Millisecond
 
 func (t *Terminal) look(now time.Time) time.Time {
-	if t.stopping || t.stopped || t.entered {
+	if t.stopping || t.stopped || t.entered || t.hungUp {
 		return time.Time{}
 	}
 	if !t.foreground() {
@@ -196,7 +197,11 @@ func (t *Terminal) update() {
 		return
 	}
 	idle := t.stopped || t.master < 0
-	watch(t.hostIn, unix.POLLIN, !idle && !t.stopping && t.entered && len(t.typed) == 0 && !t.innerOver)
+	if !idle && !t.stopping && t.entered && len(t.typed) == 0 && !t.innerOver {
+		t.hostIn.Want(unix.POLLIN)
+	} else {
+		t.hostIn.Want(0) // a hang-up is always heard
+	}
 	watch(t.hostOut, unix.POLLOUT, !t.stopped && len(t.shown) > 0)
 	var events int16
 	if len(t.shown) == 0 {
@@ -218,6 +223,10 @@ func watch(w *Watch, events int16, on bool) {
 
 // fromHost takes what the user typed or pasted.
 func (t *Terminal) fromHost(revents int16) {
+	if revents&unix.POLLIN == 0 {
+		t.hangUp()
+		return
+	}
 	n, err := unix.Read(t.host, t.typedBuf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -227,13 +236,13 @@ func (t *Terminal) fromHost(revents int16) {
 	default:
 		t.typed = t.typedBuf[:n]
 	}
-	t.turn(false)
+	t.turn()
 }
 
 // turn moves what can be moved, both ways.
-func (t *Terminal) turn(room bool) {
+func (t *Terminal) turn() {
 	t.passTyped()
-	end := t.show(room)
+	end := t.show()
 	t.update()
 	switch {
 	case t.drained != nil && t.innerOver && len(t.shown) == 0:
@@ -260,9 +269,9 @@ func (t *Terminal) passTyped() {
 
 // show passes on the command's output. It reports whether that is all there was: a read of a master that says EAGAIN has
 // waited for everything that had been written at the other end (n_tty_read).
-func (t *Terminal) show(room bool) (end bool) {
+func (t *Terminal) show() (end bool) {
 	for moved := 0; moved < turnBytes; {
-		if len(t.shown) > 0 && !t.flush(&room) {
+		if len(t.shown) > 0 && !t.flush() {
 			return false
 		}
 		if t.innerOver || t.master < 0 {
@@ -285,28 +294,17 @@ func (t *Terminal) show(room bool) (end bool) {
 }
 
 // flush writes to the user's terminal and reports whether everything was taken.
-func (t *Terminal) flush(room *bool) bool {
+func (t *Terminal) flush() bool {
 	for len(t.shown) > 0 {
-		b := t.shown
-		if t.shared {
-			if !*room {
-				return false
-			}
-			*room = false
-			b = b[:min(len(b), sharedBytes)]
-		}
-		n, err := unix.Write(t.out, b)
-		if n > 0 {
+		n, err := unix.Write(t.out, t.shown)
+		switch {
+		case n > 0:
 			t.shown = t.shown[n:]
-			continue
-		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != unix.EAGAIN {
+		case err == unix.EAGAIN:
+			return false
+		case err != unix.EINTR:
 			t.shown = nil // hung up; fromHost notices
 		}
-		return err != unix.EAGAIN
 	}
 	return true
 }
@@ -319,13 +317,14 @@ func (t *Terminal) hangUp() {
 		unix.Kill(-group, unix.SIGCONT) // or a stopped one would not hear of it
 	}
 	t.closeInner()
+	t.hostIn.Close()
+	t.hostOut.Close()
 	t.shown, t.typed = nil, nil
-	t.entered = false // there is nothing left to restore
-	t.update()
+	t.hungUp, t.entered = true, false // there is nothing left to restore
 	if t.HungUp != nil {
 		t.HungUp()
 	}
-	t.turn(false)
+	t.turn()
 }
 
 func (t *Terminal) closeInner() {
@@ -343,11 +342,11 @@ func (t *Terminal) closeInner() {
 // process group stops, so that the user's shell reports a stopped job. When it is continued, Signal must be called with
 // SIGCONT; then the terminal is taken again and Resume called. Where nobody could continue us, the command is at once.
 func (t *Terminal) Suspend() {
-	if t.stopping || t.stopped || t.loop == nil {
+	if t.stopping || t.stopped || t.hungUp || t.loop == nil {
 		return
 	}
 	t.stopping = true
-	t.turn(false)
+	t.turn()
 }
 
 func (t *Terminal) stop() {
@@ -361,7 +360,13 @@ func (t *Terminal) stop() {
 
 // Continue is for SIGCONT, whether it was Suspend that stopped us or somebody's SIGSTOP: the attributes may have changed.
 func (t *Terminal) Continue() {
+	if t.loop == nil {
+		return
+	}
 	t.signals.Resumed()
+	if t.hungUp {
+		return
+	}
 	resume := t.stopped
 	t.stopping, t.stopped = false, false
 	t.enter()
@@ -380,7 +385,7 @@ func (t *Terminal) Finish(drained func()) {
 		unix.Close(t.slave)
 		t.slave = -1
 	}
-	t.turn(false)
+	t.turn()
 }
 
 // Close gives the terminal back as it was found. It also ends modes that the command has left on (see Reset); killed says
@@ -389,6 +394,13 @@ func (t *Terminal) Finish(drained func()) {
 func (t *Terminal) Close(killed bool) {
 	if t.entered && (killed || t.Filter.Altered()) && t.foreground() {
 		writeSoon(t.out, Reset)
+	}
+	if t.detour != nil {
+		unix.Close(t.out)
+		t.own[1] = false
+		unix.Poll([]unix.PollFd{{Fd: int32(t.detour.done)}}, 200) // all of it has been shown then
+		unix.Close(t.detour.done)
+		t.detour = nil
 	}
 	t.leave(true)
 	if t.loop != nil {

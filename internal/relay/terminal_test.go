@@ -183,6 +183,7 @@ func TestJobControl(t *testing.T) {
 			c.resize(30, 100)
 			c.send("fg\n")
 			c.expect(`SUPERVISOR cat\r\n`)
+			c.waitAttributes("raw", isRaw) // or the terminal outside echoes as well
 		}
 		c.send("two\n")
 		c.expect(`two\r\ntwo\r\n`)
@@ -194,6 +195,7 @@ func TestJobControl(t *testing.T) {
 		c.send("$SUPERVISOR sh -c 'seq 20000; echo last word; kill -STOP $$; echo again; stty size'\n")
 		c.expect(`20000\r\nlast word\r\n`)
 		c.expect(`\[1\]\+ +Stopped`)
+		c.expect(`host> $`) // readline sets the size that it has read when it sets up
 		c.resize(31, 99)
 		c.send("fg\n")
 		c.expect(`again\r\n31 99\r\n`)
