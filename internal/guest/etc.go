@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -91,7 +90,7 @@ func build(host, dir, current string, o EtcOptions) (*Tree, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	name := filepath.Base(current) + "." + rand.Text()[:10]
+	name := filepath.Base(current) + "." + unique()
 	generation := filepath.Join(dir, name)
 	if err := os.Mkdir(generation, 0o700); err != nil {
 		return nil, err

@@ -5,9 +5,12 @@
 package guest
 
 import (
+	"encoding/hex"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options says whose system it is.
@@ -48,6 +51,13 @@ type Tool struct {
 type Refusal struct {
 	Path string `json:"path"`
 	Why  string `json:"why"`
+}
+
+// unique is a part of a file name that nobody else makes. Package crypto/rand would cost every start its inits.
+func unique() string {
+	var b [5]byte
+	unix.Getrandom(b[:], 0) // never short for so few bytes
+	return hex.EncodeToString(b[:])
 }
 
 // within says whether path is dir or lies below it. Both must be clean.

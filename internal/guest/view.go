@@ -2,7 +2,6 @@ package guest
 
 import (
 	"cmp"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -80,7 +79,7 @@ func keep(path string, data []byte) {
 	if os.MkdirAll(dir, 0o700) != nil {
 		return
 	}
-	temporary := path + "." + rand.Text()[:10]
+	temporary := path + "." + unique()
 	if os.WriteFile(temporary, data, 0o600) != nil || os.Rename(temporary, path) != nil {
 		os.Remove(temporary)
 		return

@@ -11,7 +11,6 @@ import (
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
-	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -46,7 +45,23 @@ func (r *Run) finish(res Result, failure error) error {
 	if res.Changes == nil && len(res.Taken) == 0 && !r.Kept {
 		return r.forget()
 	}
+	if err := r.syncLayer(); err != nil {
+		return err
+	}
 	return r.Box.Save(true)
+}
+
+// syncLayer makes kept changes survive a power failure: the overlay was mounted volatile.
+func (r *Run) syncLayer() error {
+	fd, err := unix.Open(r.Box.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("sandbox %s: %w", r.Box.Record.ID, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Syncfs(fd); err != nil {
+		return fmt.Errorf("kept changes of %s: %w", r.Box.Record.ID, err)
+	}
+	return nil
 }
 
 // summary counts what the layer holds.
@@ -71,8 +86,8 @@ func (r *Run) summary() *workspace.Summary {
 
 // forget removes a sandbox that changed nothing.
 func (r *Run) forget() error {
-	if r.emptyOverlay() && r.Plan.Mode != plan.Landlock {
-		return r.Store.Spare(r.Box, r.Project)
+	if r.Plan.Workspace.By == "overlay" && r.emptyOverlay() && r.Store.Spare(r.Box, r.Project) {
+		return nil
 	}
 	return discard(r.Box)
 }

@@ -51,7 +51,9 @@ func (r *Run) place(req *plan.Request) error {
 		return &Refusal{err, "look at the kept changes first: casemate diff; or start anew: casemate run --fresh"}
 	}
 	r.notice("held in a copy of the project instead of an overlay: %v", err)
-	r.Box.RemoveLayer()
+	if err := workspace.Discard(context.Background(), r.Box.Layer()); err != nil {
+		return err
+	}
 	return r.copy(req)
 }
 

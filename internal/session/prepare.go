@@ -299,7 +299,7 @@ func exists(path string) bool {
 // Abandon gives up a prepared run: a sandbox that never held anything disappears.
 func (r *Run) Abandon() {
 	if r.Box != nil && !r.Kept {
-		r.Store.Spare(r.Box, r.Project)
+		discard(r.Box)
 	}
 	r.release()
 }

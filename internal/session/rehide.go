@@ -23,7 +23,7 @@ type rehiding struct {
 
 // startRehiding is how long after the start the watching begins. Most commands of a build are over by then; what appears meanwhile is found
 // when it begins.
-const startRehiding = 10 * time.Millisecond
+const startRehiding = 30 * time.Millisecond
 
 func (s *supervision) watchProject(merged int) {
 	r := s.run

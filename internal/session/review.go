@@ -51,7 +51,7 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 func chooseSandbox(st *store.Store, project, id string) (*store.Sandbox, []string, error) {
 	if id != "" {
 		box, err := st.Find(id)
-		if err == nil && !box.HasLayer() {
+		if err == nil && (box.Record.Workspace != string(policy.Held) || !box.HasLayer()) {
 			err = fmt.Errorf("sandbox %s holds no changes", box.Record.ID)
 		}
 		return box, nil, err
@@ -63,7 +63,7 @@ func chooseSandbox(st *store.Store, project, id string) (*store.Sandbox, []strin
 	var found *store.Sandbox
 	var others []string
 	for _, b := range list {
-		if b.Record.Project != project || !b.HasLayer() {
+		if b.Record.Project != project || b.Record.Workspace != string(policy.Held) || !b.HasLayer() {
 			continue
 		}
 		if found == nil {

@@ -34,25 +34,30 @@ func (s *supervision) watchLimits(proc int, tmpfs []int) {
 			on.Trees = append(on.Trees, fd)
 		}
 	}
-	w, err := limits.NewWatcher(on, s.started)
-	if err != nil {
-		s.ended(0, err)
-		return
-	}
-	s.watcher = w
-	s.loop.At(time.Now(), func(now time.Time) time.Time {
+	s.loop.At(time.Now().Add(firstLook), func(now time.Time) time.Time {
 		if s.over {
 			return time.Time{}
 		}
-		reason, next := w.Poll(now)
+		if s.watcher == nil {
+			w, err := limits.NewWatcher(on, s.started)
+			if err != nil {
+				s.ended(0, err)
+				return time.Time{}
+			}
+			s.watcher = w
+		}
+		reason, next := s.watcher.Poll(now)
 		if reason == "" {
 			return now.Add(next)
 		}
-		r.emit(event.Event{Kind: event.Limited, Subject: reason, Detail: w.Why()})
+		r.emit(event.Event{Kind: event.Limited, Subject: reason, Detail: s.watcher.Why()})
 		s.stop(reason)
 		return time.Time{}
 	})
 }
+
+// firstLook is when the watching of limits begins: most commands are over before there is anything to see.
+const firstLook = 50 * time.Millisecond
 
 // writable lists the directories on the host that what the sandbox writes ends up in.
 func (s *supervision) writable() []string {

@@ -133,13 +133,14 @@ func (s *Store) New(project string) (*Sandbox, error) {
 
 func (s *Store) spare(project string) string { return filepath.Join(s.Project(project), "spare") }
 
-// Spare puts a sandbox whose layer holds nothing aside for the project's next run. Only a layer over the same project may be used again.
-func (s *Store) Spare(b *Sandbox, project string) error {
-	unix.Unlink(b.record())
-	if project != "" && unix.Rename(b.Dir, s.spare(project)) == nil {
-		return nil
+// Spare puts a sandbox whose layer holds nothing aside for the project's next run, unless there is one already. Only a layer over the same
+// project may be used again.
+func (s *Store) Spare(b *Sandbox, project string) bool {
+	if project == "" {
+		return false
 	}
-	return b.RemoveEmpty()
+	unix.Unlink(b.record())
+	return unix.Rename(b.Dir, s.spare(project)) == nil
 }
 
 // ErrRunning says that another process runs the sandbox.
@@ -192,28 +193,6 @@ func (b *Sandbox) Save(sync bool) error {
 }
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }
-
-// RemoveLayer removes a layer that holds nothing.
-func (b *Sandbox) RemoveLayer() error {
-	for _, d := range []string{"layer/work/work", "layer/work", "layer/upper", "layer"} {
-		if err := unix.Rmdir(filepath.Join(b.Dir, d)); err != nil && err != unix.ENOENT {
-			return &fs.PathError{Op: "remove", Path: filepath.Join(b.Dir, d), Err: err}
-		}
-	}
-	return nil
-}
-
-// RemoveEmpty removes a sandbox whose layer holds nothing, in as many calls as it has entries. It stops at the first entry that it does
-// not expect, so it can never remove a change.
-func (b *Sandbox) RemoveEmpty() error {
-	if err := b.RemoveLayer(); err != nil {
-		return err
-	}
-	for _, f := range []string{"sandbox.json", "lock"} {
-		unix.Unlink(filepath.Join(b.Dir, f))
-	}
-	return unix.Rmdir(b.Dir)
-}
 
 // Layer returns the directory of the change layer.
 func (b *Sandbox) Layer() string { return filepath.Join(b.Dir, "layer") }

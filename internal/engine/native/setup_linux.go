@@ -207,11 +207,17 @@ func overlay(p *program, m plan.Mount) inside.Slot {
 
 func (p *program) overlayOf(m plan.Mount, lower, mask, layer int) inside.Slot {
 	at := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+	// Unmounting an overlay syncs the whole file system that its layer is on, which takes as long as everybody else's writes do. A volatile one
+	// does not; the supervisor syncs a layer that is kept. The kernel leaves a mark, to be removed before the next mount: the layer is sound
+	// unless the machine itself stopped during the run (overlayfs.rst, Volatile mount).
+	mark := at(layer) + "/work/work/incompat/volatile"
+	p.Try(unix.ENOENT, unix.SYS_UNLINKAT, here, p.String(mark+"/dirty"), zero)
+	p.Try(unix.ENOENT, unix.SYS_UNLINKAT, here, p.String(mark), inside.Int(unix.AT_REMOVEDIR))
 	attributes := uint64(sealed)
 	if m.ReadOnly {
 		attributes |= unix.MOUNT_ATTR_RDONLY
 	}
-	return p.filesystem("overlay", attributes, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr")
+	return p.filesystem("overlay", attributes, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr", "volatile")
 }
 
 func (p *program) place(fd inside.Slot, number int, m plan.Mount) {
