@@ -25,6 +25,9 @@ func TestScripts(t *testing.T) {
 
 // inProject makes $HOME/project, where the script starts. Files of the script whose names begin with home/project/ are in it already.
 func inProject(env *testscript.Env) error {
+	if err := os.Chmod(filepath.Dir(env.WorkDir), 0o755); err != nil { // where root makes sandboxes for others, they must get there
+		return err
+	}
 	home := filepath.Join(env.WorkDir, "home")
 	env.Cd = filepath.Join(home, "project")
 	for _, d := range []string{filepath.Join(home, ".ssh"), env.Cd, filepath.Join(env.WorkDir, "state"), filepath.Join(env.WorkDir, "config")} {
