@@ -436,6 +436,22 @@ func notShown(said, want []string) string {
 	return ""
 }
 
+// TestDemoFails runs the demo with a casemate that confines nothing: it must say so of every attack.
+func TestDemoFails(t *testing.T) {
+	dir := t.TempDir()
+	open := "#!/bin/sh\n[ \"$1\" = run ] || exit 0\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "casemate"), []byte(open), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("bash", "demo.sh", dir).CombinedOutput()
+	if err == nil {
+		t.Errorf("the demo is content with a sandbox that holds nothing:\n%s", out)
+	}
+	if n := strings.Count(string(out), "SUCCEEDS"); n < 10 {
+		t.Errorf("%d attacks are said to succeed inside:\n%s", n, out)
+	}
+}
+
 // TestLinks follows every link of the documents to a file or a heading of the tree.
 func TestLinks(t *testing.T) {
 	var pages []string
