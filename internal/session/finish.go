@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"casemate.dev/internal/engine/native"
@@ -23,7 +24,17 @@ func (r *Run) begin(pid int) {
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.Mounted = append(rec.Mounted, r.mounted)
-	rec.Hide, rec.Protect = r.Policy.Files.HideSets(), values(r.Policy.Files.Protect)
+	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
+	if r.masked != nil {
+		rec.Aliases = r.masked.Survey.Aliases
+		for _, h := range r.masked.Survey.Hidden {
+			if h.Pattern < 0 {
+				rec.Hidden = append(rec.Hidden, h.Path)
+			}
+		}
+		slices.Sort(rec.Hidden)
+		rec.Hidden = slices.Compact(rec.Hidden)
+	}
 	r.Box.Save(false)
 	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
@@ -63,8 +64,8 @@ func (r *Run) hideNew(ctx context.Context, merged int, h *rehiding) error {
 		}
 		h.events = append(h.events, e)
 	})
-	if err != nil {
-		return err
+	if err != nil { // then at least the names that hide everywhere
+		return errors.Join(err, r.masked.Fill(ctx))
 	}
 	defer w.Close()
 	return w.Run(ctx, nil)

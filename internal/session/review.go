@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
@@ -83,27 +83,25 @@ var ErrNoChanges = errors.New("no sandbox holds changes of this project")
 
 // classifier answers from what the run recorded, not from the policy of today: what was hidden then was not seen.
 func classifier(rec store.Record) (workspace.Classifier, error) {
-	var hide []*policy.Paths
-	for _, set := range rec.Hide {
-		m, err := policy.CompilePaths(set)
-		if err != nil {
-			return workspace.Classifier{}, err
-		}
-		hide = append(hide, m)
+	hide, err := policy.CompilePaths(rec.Hide)
+	if err != nil {
+		return workspace.Classifier{}, err
 	}
 	protect, err := policy.CompilePaths(rec.Protect)
 	if err != nil {
 		return workspace.Classifier{}, err
 	}
 	return workspace.Classifier{
-		Hidden: func(rel string, dir bool) bool {
-			if slices.Contains(rec.Hidden, rel) {
-				return true
+		Hidden: workspace.HiddenBy(hide, rec.Hidden),
+		Protected: func(rel string) (string, bool) {
+			for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
+				if why, alias := rec.Aliases[dir]; alias {
+					return why, true
+				}
 			}
-			return slices.ContainsFunc(hide, func(m *policy.Paths) bool { hidden, _ := m.Match(rel, dir); return hidden })
+			return workspace.ProtectedPath(rel, protect)
 		},
-		Protected: func(rel string) (string, bool) { return workspace.ProtectedPath(rel, protect) },
-		Marked:    workspace.MarkedPath,
+		Marked: workspace.MarkedPath,
 	}, nil
 }
 

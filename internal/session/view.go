@@ -2,6 +2,7 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -152,8 +153,24 @@ func (r *Run) mask(req *plan.Request) error {
 		return err
 	}
 	r.masked = m
+	if err := r.elsewhere(m.Survey); err != nil {
+		return err
+	}
 	req.Mask = m.Dir
 	r.findings(m.Survey)
+	return nil
+}
+
+// elsewhere refuses to show the project a second time under another path, where nothing of it would be hidden.
+func (r *Run) elsewhere(s *workspace.Survey) error {
+	for _, v := range r.Policy.Files.Read {
+		shown := plan.Expand(v.V, r.Person.Home)
+		for _, other := range s.Elsewhere {
+			if within(other, shown) || within(shown, other) {
+				return &Refusal{fmt.Errorf("files.read (%s): %s shows the project again, as it is mounted on %s too, with everything that is hidden in it", v.Origin, shown, other), "name a directory that does not hold that mount"}
+			}
+		}
+	}
 	return nil
 }
 

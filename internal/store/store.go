@@ -23,23 +23,24 @@ type Store struct{ Root string }
 
 // Record describes one sandbox, running or kept.
 type Record struct {
-	ID        string      `json:"id"`
-	Project   string      `json:"project,omitempty"` // host path; empty without a project
-	Command   []string    `json:"command"`
-	Mode      string      `json:"mode"`
-	Workspace string      `json:"workspace"`         // held, live, readonly, none
-	By        string      `json:"by"`                // overlay, copy, bind, tmpfs
-	Born      time.Time   `json:"born"`              // when the layer was made: what the host changed later is a conflict
-	Mounted   []time.Time `json:"mounted,omitempty"` // when each run's overlay was mounted
-	Started   time.Time   `json:"started"`           // of the last run
-	Ended     time.Time   `json:"ended,omitzero"`    // zero while it runs, or after a crash
-	PID       int         `json:"pid"`               // of the supervisor
-	Exit      int         `json:"exit"`
-	Reason    string      `json:"reason,omitempty"`
-	Hidden    []string    `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions
-	Protect   []string    `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
-	Hide      [][]string  `json:"hide,omitempty"`     // the hide patterns in force, as policy.HideSets gives them
-	Cgroups   []string    `json:"cgroups,omitempty"`
+	ID        string            `json:"id"`
+	Project   string            `json:"project,omitempty"` // host path; empty without a project
+	Command   []string          `json:"command"`
+	Mode      string            `json:"mode"`
+	Workspace string            `json:"workspace"`         // held, live, readonly, none
+	By        string            `json:"by"`                // overlay, copy, bind, tmpfs
+	Born      time.Time         `json:"born"`              // when the layer was made: what the host changed later is a conflict
+	Mounted   []time.Time       `json:"mounted,omitempty"` // when each run's overlay was mounted
+	Started   time.Time         `json:"started"`           // of the last run
+	Ended     time.Time         `json:"ended,omitzero"`    // zero while it runs, or after a crash
+	PID       int               `json:"pid"`               // of the supervisor
+	Exit      int               `json:"exit"`
+	Reason    string            `json:"reason,omitempty"`
+	Hidden    []string          `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions; and those hidden for another reason than a pattern
+	Protect   []string          `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
+	Hide      []string          `json:"hide,omitempty"`     // the hide patterns in force
+	Aliases   map[string]string `json:"aliases,omitempty"`  // paths that the host executes although their names do not say so, with the reason
+	Cgroups   []string          `json:"cgroups,omitempty"`
 }
 
 // Sandbox is one sandbox's directory.
