@@ -1,0 +1,141 @@
+package plan
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/policy"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden plans")
+
+// merged is the policy of a project document that somebody approved, and of the command line.
+func merged(t *testing.T, document string, flags policy.Flags) *policy.Policy {
+	t.Helper()
+	var sources []policy.Source
+	if document != "" {
+		doc, err := policy.Parse("casemate.yaml", []byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, policy.Source{Tier: policy.Project, Name: "casemate.yaml", Doc: doc, Trusted: true})
+	}
+	line, err := flags.Source()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Merge(append(sources, line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// request is a machine and a command that never change.
+func request(p *policy.Policy, mode Mode) Request {
+	r := Request{
+		Policy: p, Mode: mode, ABI: 7, User: User{1000, 1000, "ann", "/home/ann"}, Owner: 1000, Group: 1000,
+		Project: "/home/ann/proj", Dir: "/home/ann/proj/sub", Path: "/usr/bin/make", Argv: []string{"make", "all"}, Env: []string{"PATH=/usr/bin", "HOME=/home/ann"},
+		System: []Tree{{Source: "/usr", Target: "/usr"}, {Source: "usr/bin", Target: "/bin", Link: true}},
+		Tools:  []Tree{{Source: "/home/ann/.cargo", Target: "/home/ann/.cargo", Why: "cargo", Hide: []string{"/home/ann/.cargo/credentials.toml"}}},
+		Etc:    "/state/etc/1", Home: "/state/home", Host: "/home/ann", Mask: "/state/mask", Layer: "/state/layer",
+		Set:    limits.Set{Memory: 8 << 30, Pids: 4096},
+		Limits: []limits.Enforced{{Name: "memory", Value: "8 GiB", By: "cgroup v1 memory", Strength: limits.Held}, {Name: "disk", Value: "20 GiB", By: "watched", Strength: limits.Watched}, {Name: "time", Value: "none", Strength: limits.Unheld}},
+	}
+	if mode == Landlock {
+		r.Mask, r.Layer, r.Copy, r.Tmp, r.Dir = "", "", "/state/copy", "/state/tmp", "/state/copy/sub"
+	}
+	return r
+}
+
+func TestGoldenPlans(t *testing.T) {
+	tests := []struct {
+		name     string
+		mode     Mode
+		document string
+		flags    policy.Flags
+	}{
+		{"held", Rootless, "", policy.Flags{}},
+		{"root", Root, "", policy.Flags{}},
+		{"readonly", Rootless, "", policy.Flags{Workspace: "readonly"}},
+		{"none", Rootless, "", policy.Flags{Level: "minimal"}},
+		{"live", Rootless, "", policy.Flags{Workspace: "live"}},
+		{"openings", Rootless, "version: 1\nfiles:\n  read: [~/datasets, /srv/data]\n  readonly: [specs/]\n  write: [./generated]\n  hide: [\"*.pem\"]\nenv: {pass: [EDITOR]}\n", policy.Flags{}},
+		{"landlock", Landlock, "", policy.Flags{AllowFallback: []string{"landlock"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := Make(request(merged(t, tt.document, tt.flags), tt.mode))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Workspace.Hide = p.Workspace.Hide[:min(len(p.Workspace.Hide), 2)] // the built-in list is policy's
+			got, err := json.MarshalIndent(p, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", tt.name+".json")
+			if *update {
+				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got)+"\n" != string(want) {
+				t.Errorf("the plan differs from %s; go test -update rewrites it\n%s", golden, got)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		name, document string
+		flags          policy.Flags
+		want           string
+	}{
+		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
+		{"a guarantee nobody knows", "", policy.Flags{Require: []string{"files.magic"}}, "no guarantee of this version"},
+		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com}]}\n", policy.Flags{}, "not in this version"},
+		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Make(request(merged(t, tt.document, tt.flags), Rootless))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestEnforcedCanBeRequired is the control of the refusals.
+func TestEnforcedCanBeRequired(t *testing.T) {
+	if _, err := Make(request(merged(t, "", policy.Flags{Require: []string{"limits.memory", "net.default-deny"}}), Rootless)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFallbackPromisesLess: whatever a mode without namespaces keeps, it must not claim what only they give.
+func TestFallbackPromisesLess(t *testing.T) {
+	p, err := Make(request(merged(t, "", policy.Flags{AllowFallback: []string{"landlock"}}), Landlock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range p.Guarantees {
+		if (g.Name == "proc.isolation" || g.Name == "files.metadata") && g.State != Absent {
+			t.Errorf("%s is %s without namespaces", g.Name, g.State)
+		}
+	}
+	if len(p.Mounts) != 0 || len(p.Namespaces) != 0 || !p.Syscalls.Fallback {
+		t.Errorf("the fallback plans %d mounts, namespaces %v, filter %+v", len(p.Mounts), p.Namespaces, p.Syscalls)
+	}
+}

@@ -1,0 +1,128 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func open(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestOpenRefusesWhatOthersCouldChange(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(dir string) error
+		want string
+	}{
+		{"writable by others", func(d string) error { return errors.Join(os.Mkdir(d, 0o700), os.Chmod(d, 0o777)) }, "can be written by others"},
+		{"a file", func(d string) error { return os.WriteFile(d, nil, 0o600) }, "not a directory"},
+		{"a link", func(d string) error { return os.Symlink(os.TempDir(), d) }, "not a directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			home := t.TempDir()
+			if err := tt.make(filepath.Join(home, "casemate")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(home, ""); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := Open(t.TempDir(), ""); err != nil {
+		t.Errorf("a fresh directory: %v", err)
+	}
+}
+
+func TestOneProcessHoldsASandbox(t *testing.T) {
+	s := open(t)
+	b, err := s.New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.Find(b.Record.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.Running || !errors.Is(again.Lock(), ErrRunning) {
+		t.Error("a locked sandbox can be locked again")
+	}
+	b.Unlock()
+	if err := again.Lock(); err != nil {
+		t.Errorf("after the unlock: %v", err)
+	}
+}
+
+func TestRecordSurvives(t *testing.T) {
+	s := open(t)
+	b, err := s.New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Record.Project, b.Record.Started = "/a/b", time.Now().UTC()
+	if err := b.Save(true); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Find(b.Record.ID[:3])
+	if err != nil || got.Record.Project != "/a/b" {
+		t.Errorf("read %+v, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(b.Dir, "sandbox.json"), []byte("{half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Find(b.Record.ID); err != nil || got.Record.ID != b.Record.ID {
+		t.Errorf("a damaged record hides the sandbox: %+v, %v", got, err)
+	}
+}
+
+func TestSpareIsUsedOnce(t *testing.T) {
+	s := open(t)
+	first, err := s.New("/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeDir(s.Project("/p")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(first.Layer(), "upper"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Spare(first, "/p") {
+		t.Fatal("not put aside")
+	}
+	second, err := s.New("/p")
+	if err != nil || !second.HasLayer() {
+		t.Errorf("the spare was not used: %v", err)
+	}
+	third, err := s.New("/p")
+	if err != nil || third.HasLayer() {
+		t.Errorf("the spare was used twice: %v", err)
+	}
+}
+
+func TestReadTakesOnlyFiles(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Read(dir, 10); err == nil {
+		t.Error("read a directory")
+	}
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, make([]byte, 11), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(big, 10); err == nil {
+		t.Error("read more than the limit")
+	}
+	if b, err := Read(big, 11); err != nil || len(b) != 11 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
