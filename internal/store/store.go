@@ -141,6 +141,7 @@ func (s *Store) Spare(b *Sandbox, project string) bool {
 		return false
 	}
 	unix.Unlink(b.record())
+	b.Unlock() // who takes it locks it again
 	return unix.Rename(b.Dir, s.spare(project)) == nil
 }
 
