@@ -98,7 +98,7 @@ type application struct {
 	owner    node           // of the project
 	others   map[uint64]int // a descriptor on each other file system that was written to
 	journal  *journal
-	dirModes []int // outcomes of directories that get their mode last
+	late     []lateMode
 }
 
 func newApplication(l *Layer, r *review, o ApplyOptions) *application {
@@ -188,7 +188,7 @@ func (a *application) run(ctx context.Context) (err error) {
 	if err := a.place(ctx, replace); err != nil {
 		return err
 	}
-	return a.lastModes()
+	return a.lateModes()
 }
 
 // finish records how a change went. It returns an error only if the rest cannot go better.

@@ -51,6 +51,9 @@ func (a *application) announce(todo []int) error {
 			b.WriteString(dir + "\x00")
 		}
 	}
+	if b.Len() == 0 {
+		return nil
+	}
 	if err := a.journal.append(b.String()); err != nil {
 		return fmt.Errorf("write %q in %q: %w", journalName, a.l.Dir, err)
 	}
@@ -68,6 +71,18 @@ func (j *journal) append(s string) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// recover cleans up after an Apply that was killed, unless one is at work.
+func (l *Layer) recover() error {
+	if n, err := l.top.stat(journalName); err != nil || n.Type == Absent {
+		return err
+	}
+	if l.lock() != nil {
+		return nil
+	}
+	defer l.unlock()
+	return l.removeTemporaries()
 }
 
 // removeTemporaries removes from the project what an Apply left that did not come to its end.

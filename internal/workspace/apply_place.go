@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,7 +109,7 @@ func (a *application) parent(rel string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(above)
-	if err := a.mkdir(above, path.Base(dir), in.perm()); err != nil {
+	if err := a.mkdir(above, dir, in.perm()); err != nil {
 		return -1, err
 	}
 	return a.l.project.openParent(rel)
@@ -124,7 +125,8 @@ func (a *application) forbidden(dir string) bool {
 	return out.Status == Held && (out.Refused != "" || out.ByName != "")
 }
 
-func (a *application) mkdir(parent int, name string, perm uint32) error {
+func (a *application) mkdir(parent int, rel string, perm uint32) error {
+	name := path.Base(rel)
 	if err := unix.Mkdirat(parent, name, 0o700); err != nil {
 		return err
 	}
@@ -136,7 +138,8 @@ func (a *application) mkdir(parent int, name string, perm uint32) error {
 	if err := a.own(fd, node{}); err != nil {
 		return err
 	}
-	return chmodKeeping(fd, perm|0o700) // the bits its owner lacks go when everything is in it
+	a.modeLater(rel, perm)
+	return chmodKeeping(fd, perm|0o700)
 }
 
 // makeDir makes a directory, in the place of a file or a link if the layer says so.
@@ -153,7 +156,7 @@ func (a *application) makeDir(i int) error {
 		return err
 	}
 	if now.Type == Dir && c.Kind == Added { // made for something in it
-		return a.laterMode(i)
+		return nil
 	}
 	if !now.unchangedSince(c.host) {
 		return errChanged
@@ -163,30 +166,30 @@ func (a *application) makeDir(i int) error {
 			return err
 		}
 	}
-	if err := a.mkdir(parent, name, c.New.perm()); err != nil {
-		return err
-	}
-	return a.laterMode(i)
+	return a.mkdir(parent, c.Path, c.New.perm())
 }
 
-func (a *application) laterMode(i int) error {
-	if a.outcomes[i].New.perm()&0o700 != 0o700 {
-		a.dirModes = append(a.dirModes, i)
-	}
-	return nil
+// lateMode is a directory that gives up its owner's rights when everything is in it.
+type lateMode struct {
+	rel  string
+	perm uint32
 }
 
-// lastModes takes from directories the bits that were needed to fill them.
-func (a *application) lastModes() error {
-	for k := len(a.dirModes) - 1; k >= 0; k-- {
-		c := &a.outcomes[a.dirModes[k]].Change
-		fd, err := a.l.project.open(c.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+func (a *application) modeLater(rel string, perm uint32) {
+	if perm&0o700 != 0o700 {
+		a.late = append(a.late, lateMode{rel, perm})
+	}
+}
+
+func (a *application) lateModes() error {
+	for _, m := range slices.Backward(a.late) {
+		fd, err := a.l.project.open(m.rel, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 		if err == nil {
-			err = chmodKeeping(fd, c.New.perm())
+			err = chmodKeeping(fd, m.perm)
 			unix.Close(fd)
 		}
-		if err != nil {
-			if err := a.finish(a.dirModes[k], err); err != nil {
+		if i, listed := a.at[m.rel]; err != nil && listed {
+			if err := a.finish(i, err); err != nil {
 				return err
 			}
 		}
@@ -234,7 +237,8 @@ func (a *application) own(fd int, old node) error {
 func (a *application) changeMode(i int) error {
 	c := &a.outcomes[i].Change
 	if c.New.Type == Dir && c.New.perm()&0o700 != 0o700 {
-		return a.laterMode(i)
+		a.modeLater(c.Path, c.New.perm())
+		return nil
 	}
 	fd, err := a.l.project.open(c.Path, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {

@@ -12,9 +12,6 @@ import (
 // settle takes out of the layer what the project has now: what was applied, and what the layer only repeats. It comes after everything is
 // durable on the host.
 func (a *application) settle(same []string) error {
-	if err := a.sync(); err != nil {
-		return err // the layer keeps all of it, and the next Apply finds it equal
-	}
 	var paths []string
 	for i := range a.outcomes {
 		if a.outcomes[i].Status == Applied {
@@ -22,6 +19,12 @@ func (a *application) settle(same []string) error {
 		}
 	}
 	paths = append(paths, same...)
+	if len(paths) == 0 {
+		return a.l.endJournal()
+	}
+	if err := a.sync(); err != nil {
+		return err // the layer keeps all of it, and the next Apply finds it equal
+	}
 	var err error
 	if a.l.Kind == CopyLayer {
 		err = a.l.settleCopy(paths)
@@ -33,9 +36,6 @@ func (a *application) settle(same []string) error {
 
 // settleCopy makes what the host and the copy have now the base of later comparisons.
 func (l *Layer) settleCopy(paths []string) error {
-	if len(paths) == 0 {
-		return nil
-	}
 	for _, rel := range paths {
 		for ; rel != ""; rel = parentOf(rel) {
 			if err := l.settleEntry(rel); err != nil {
@@ -177,11 +177,13 @@ func writableFor(dir int, do func() error) error {
 // another way: a whiteout for each entry that stays deleted, opaque on each directory below. Only then can an entry leave.
 // What the host changed since the directory became opaque shows from then on: the host's side of that conflict wins, and nothing is lost.
 func (s *overlaySettler) show(dir string) error {
-	if dir == "" || s.open[dir] {
+	if s.open[dir] {
 		return nil
 	}
-	if err := s.show(parentOf(dir)); err != nil {
-		return err
+	if dir != "" {
+		if err := s.show(parentOf(dir)); err != nil {
+			return err
+		}
 	}
 	fd, err := s.l.inside.openDir(dir)
 	if err != nil {
@@ -200,6 +202,9 @@ func (s *overlaySettler) show(dir string) error {
 
 func (s *overlaySettler) pushDown(dir string, upper int) error {
 	host, err := s.l.project.openDir(dir)
+	if absent(err) {
+		return nil // nothing could show
+	}
 	if err != nil {
 		return err
 	}
@@ -243,8 +248,5 @@ func (s *overlaySettler) makeOpaque(parent int, name string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if attr, err := readOverlayDir(fd); err != nil || attr.opaque {
-		return err
-	}
 	return unix.Fsetxattr(fd, xattrOpaque, []byte("y"), 0)
 }

@@ -196,10 +196,10 @@ func (c *copier) finishDir(d copiedDir) error {
 	if err := c.own(fd, ""); err != nil {
 		return err
 	}
-	if err := unix.Fchmod(fd, d.perm()); err != nil {
+	if err := setTimes(fd, ".", d.node); err != nil { // before the mode, which may forbid even "."
 		return err
 	}
-	return setTimes(fd, ".", d.node)
+	return unix.Fchmod(fd, d.perm())
 }
 
 // own gives an entry to the project's owner, as whom the sandbox runs when root starts it.

@@ -169,7 +169,7 @@ func (p *patchWriter) remarks(c *Change) {
 	case c.Refused != "":
 		p.remark(c.Path, "refused: "+c.Refused)
 	case c.summarised():
-		p.remark(c.Path+"/", fmt.Sprintf("%s stay inside, %s", plural(c.Count, "built file"), humanBytes(c.Bytes)))
+		p.remark(c.Path+"/", fmt.Sprintf("%s, %s", staysInside(c.Count), humanBytes(c.Bytes)))
 	case c.Kind == ModeChanged && gitMode(c.Old) == gitMode(c.New), c.directory() && c.Kind == ModeChanged:
 		p.remark(c.Path, fmt.Sprintf("mode %04o becomes %04o", c.Old.Mode, c.New.perm()))
 	case c.directory():

@@ -123,10 +123,8 @@ func (s Summary) String() string {
 	if s.Protected > 0 {
 		parts = append(parts, thousands(s.Protected)+" would run on your machine")
 	}
-	if s.Built == 1 {
-		parts = append(parts, "1 built file stays inside")
-	} else if s.Built > 1 {
-		parts = append(parts, plural(s.Built, "built file")+" stay inside")
+	if s.Built > 0 {
+		parts = append(parts, staysInside(s.Built))
 	}
 	if s.Conflicts > 0 {
 		parts = append(parts, plural(s.Conflicts, "conflict"))
@@ -138,6 +136,13 @@ func (s Summary) String() string {
 		return "no changes"
 	}
 	return strings.Join(parts, " · ")
+}
+
+func staysInside(n int) string {
+	if n == 1 {
+		return "1 built file stays inside"
+	}
+	return plural(n, "built file") + " stay inside"
 }
 
 const statWidth = 80

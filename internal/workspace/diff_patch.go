@@ -76,7 +76,7 @@ func (p *patchWriter) file(rel string, was, is State, before, after *text) {
 	from, to := label("a/", rel, was), label("b/", rel, is)
 	if before.opaque || after.opaque {
 		p.line("", fmt.Sprintf("Binary files %s and %s differ", from, to))
-		p.remark(rel, fmt.Sprintf("%s becomes %s", humanBytes(before.size), humanBytes(after.size)))
+		p.remark(rel, fmt.Sprintf("was %s, is %s", humanBytes(before.size), humanBytes(after.size)))
 		return
 	}
 	p.line(colorHead, "--- "+tabbed(from))

@@ -129,7 +129,7 @@ func openUnlocked(dir int, name string) (int, error) {
 	}
 	defer unix.Close(fd)
 	if n, err := statFd(fd); err != nil || n.perm()&0o700 != 0o700 {
-		if err := errors.Join(err, chmodFd(fd, 0o700)); err != nil {
+		if err := errors.Join(err, chmodFd(fd, n.perm()|0o700)); err != nil {
 			return -1, err
 		}
 	}

@@ -47,11 +47,11 @@ type Layer struct {
 	top     *rooted // Dir
 	inside  *rooted // upper/ or copy/
 	project *rooted
-	ignores *ignoreRules
 	base    manifest // of a copy layer
+	buffers [2][]byte
 }
 
-// OpenLayer opens a layer and its project. Close it.
+// OpenLayer opens a layer and its project, and removes from the project what an Apply that was killed left there. Close it.
 func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 	l := &Layer{LayerOptions: o}
 	defer func() {
@@ -70,9 +70,9 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 	}
 	switch o.Kind {
 	case OverlayLayer:
-		l.inside, err = l.top.openChild("upper")
+		l.inside, err = l.top.openHostile("upper")
 	case CopyLayer:
-		if l.inside, err = l.top.openChild("copy"); err == nil {
+		if l.inside, err = l.top.openHostile("copy"); err == nil {
 			l.base, err = readManifest(l.top)
 		}
 	default:
@@ -81,7 +81,8 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return l, l.fillClassifier()
+	l.fillClassifier()
+	return l, l.recover()
 }
 
 // Close closes the descriptors. The layer stays as it is.
@@ -93,7 +94,7 @@ func (l *Layer) Close() error {
 	return nil
 }
 
-func (l *Layer) fillClassifier() error {
+func (l *Layer) fillClassifier() {
 	if l.Hidden == nil {
 		l.Hidden = func(string, bool) bool { return false }
 	}
@@ -107,10 +108,8 @@ func (l *Layer) fillClassifier() error {
 		l.Tracked = func(string, bool) bool { return false }
 	}
 	if l.Ignored == nil {
-		l.ignores = newIgnoreRules(l.project, l.Project)
-		l.Ignored = l.ignores.match
+		l.Ignored = newIgnoreRules(l.project, l.Project).match
 	}
-	return nil
 }
 
 // unseen says why the sandbox cannot have seen the host's entry as it is now, or "" if it has. made is when the layer's own entry (or

@@ -4,7 +4,7 @@ import "strings"
 
 // area is what a place says about everything that lies in it.
 type area struct {
-	git     string     // the git directory it is, or lies in
+	git     string     // the git directory it is, or lies in, by a name that some system takes for .git
 	ignored bool       // it lies in a directory that git ignores
 	built   string     // that directory, if it is shown as one entry
 	kind    ChangeKind // what happened to the git or built directory as a whole
@@ -12,7 +12,7 @@ type area struct {
 }
 
 func (l *Layer) areaOf(a area, rel string, q pair) area {
-	if a.git == "" && q.name == ".git" {
+	if a.git == "" && (q.name == ".git" || looksLikeGit(q.name)) {
 		a.git, a.kind = rel, q.kind()
 	}
 	if a.git != "" || a.ignored {
@@ -102,7 +102,7 @@ func resolve(link, target, project string, stat func(rel string) (node, error)) 
 				continue
 			}
 			if links++; links > 40 {
-				return "", false
+				return "", true // the kernel gives up here as well (ELOOP), so it leads nowhere
 			}
 			at, rest = parentOf(at), n.Link+"/"+rest
 		}

@@ -36,6 +36,15 @@ func (r *rooted) openChild(name string) (*rooted, error) {
 	return &rooted{fd, path.Join(r.name, name)}, nil
 }
 
+// openHostile is openChild for a directory whose owner inside may have taken every right to it away, which says nothing about the project.
+func (r *rooted) openHostile(name string) (*rooted, error) {
+	fd, err := openUnlocked(r.fd, name)
+	if err != nil {
+		return nil, fmt.Errorf("open directory %q: %w", path.Join(r.name, name), err)
+	}
+	return &rooted{fd, path.Join(r.name, name)}, nil
+}
+
 func (r *rooted) close() {
 	if r != nil {
 		unix.Close(r.fd)

@@ -53,6 +53,7 @@ type Change struct {
 
 	in, host node
 	sum      *Change // the directory that stands for it, if one does
+	whole    bool    // it stands for a directory
 }
 
 // class derives Class from the reasons.
@@ -72,7 +73,7 @@ func (c *Change) classify() {
 }
 
 // summarised reports whether c stands for a whole directory.
-func (c *Change) summarised() bool { return c.Count > 0 }
+func (c *Change) summarised() bool { return c.whole }
 
 // directory reports whether c is about a directory only, which git would not show.
 func (c *Change) directory() bool {

@@ -18,6 +18,9 @@ import (
 // describe makes a Change of what the walk found, with everything that stands between it and the host.
 func (l *Layer) describe(o ChangeOptions, rel string, kind ChangeKind, q pair, a area, twin string) Change {
 	c := Change{Path: rel, Kind: kind, Old: q.host.State, New: q.in.State, Conflict: q.moved, Built: a.ignored, in: q.in, host: q.host}
+	if kind == ModeChanged && q.in.Type == Dir {
+		c.Conflict = "" // nothing is lost by it, and an Apply that was cut short may have made the directory
+	}
 	if !utf8.ValidString(rel) {
 		c.Raw = []byte(rel)
 	}
@@ -43,7 +46,7 @@ func (l *Layer) describe(o ChangeOptions, rel string, kind ChangeKind, q pair, a
 // summary returns the directory that stands for rel, if one does.
 func (l *Layer) summary(o ChangeOptions, rel string, a area) *Change {
 	_, protected := l.Protected(rel)
-	s := &Change{Kind: a.kind, Old: State{Type: Dir}, New: State{Type: Dir}}
+	s := &Change{Kind: a.kind, Old: State{Type: Dir}, New: State{Type: Dir}, whole: true}
 	switch {
 	case a.kind == Added:
 		s.Old = State{}
@@ -51,6 +54,8 @@ func (l *Layer) summary(o ChangeOptions, rel string, a area) *Change {
 		s.New = State{}
 	}
 	switch {
+	case a.git != "" && path.Base(a.git) != ".git":
+		s.Path, s.Refused = a.git, "other systems take its name for .git"
 	case a.git != "" && a.kind == Added:
 		s.Path, s.Protected, s.Refused = a.git, "git runs its hooks and obeys its config", "a git repository made inside stays inside"
 	case a.git != "" && !protected:
@@ -65,9 +70,6 @@ func (l *Layer) summary(o ChangeOptions, rel string, a area) *Change {
 
 // refusal says why a change cannot cross at all.
 func (l *Layer) refusal(c *Change, maxFile int64) string {
-	if looksLikeGit(path.Base(c.Path)) {
-		return "other systems take its name for .git"
-	}
 	switch c.New.Type {
 	case Device, Fifo, Socket:
 		return fmt.Sprintf("a %s does not leave the sandbox", c.New.Type)
@@ -107,13 +109,11 @@ func (l *Layer) openRefusal(c *Change) string {
 	return ""
 }
 
-// markedHead is how much of a file is looked at for what a build would run.
-const markedHead = 64 << 10
-
+// marks looks at the beginning of a file, too, for what a build would run.
 func (l *Layer) marks(rel string, f *os.File) []string {
 	why, ok := l.Marked(rel, nil)
 	if !ok {
-		head := make([]byte, markedHead)
+		head := l.buffer(0)
 		n, _ := io.ReadFull(f, head)
 		why, ok = l.Marked(rel, head[:n])
 	}
@@ -166,11 +166,18 @@ func (l *Layer) differ(rel string, in, host node, maxFile int64) bool {
 		return true
 	}
 	defer b.Close()
-	return !sameContent(a, b)
+	return !sameContent(a, b, l.buffer(0), l.buffer(1))
 }
 
-func sameContent(a, b *os.File) bool {
-	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
+// buffer lends one of two buffers until it is lent again.
+func (l *Layer) buffer(i int) []byte {
+	if l.buffers[i] == nil {
+		l.buffers[i] = make([]byte, 64<<10)
+	}
+	return l.buffers[i]
+}
+
+func sameContent(a, b *os.File, x, y []byte) bool {
 	for {
 		n, errA := io.ReadFull(a, x)
 		m, errB := io.ReadFull(b, y)

@@ -196,9 +196,6 @@ const jobVariable = "CASEMATE_WORKSPACE_JOB"
 // run runs a shell script where the sandbox would: in the overlay mounted in a user namespace, or in the copy.
 func (f *fixture) run(script string) { f.Helper(); f.child(job{Script: script}) }
 
-// random makes random edits there.
-func (f *fixture) random(seed uint64, steps int) { f.Helper(); f.child(job{Seed: seed, Steps: steps}) }
-
 // child runs a job and returns what the tree looked like then.
 func (f *fixture) child(j job) map[string]string {
 	f.Helper()
@@ -385,10 +382,12 @@ func randomEdit(r *rand.Rand, tree []string) {
 	case 10:
 		os.Symlink(filepath.Base(pick()), fresh)
 	case 11:
-		if st, err := os.Lstat(pick()); err == nil && st.Mode().IsRegular() {
-			os.Chmod(pick(), []os.FileMode{0o600, 0o755, 0o644, 0o700, 0o444}[r.IntN(5)]|0o400)
-		} else {
-			os.Chmod(pick(), 0o700)
+		p := pick()
+		st, err := os.Lstat(p)
+		if err == nil && st.IsDir() && p != "." {
+			os.Chmod(p, []os.FileMode{0o700, 0o755, 0o750}[r.IntN(3)])
+		} else if err == nil && st.Mode().IsRegular() {
+			os.Chmod(p, []os.FileMode{0o600, 0o755, 0o644, 0o700, 0o444}[r.IntN(5)])
 		}
 	case 12:
 		if p := pick(); p != "." {

@@ -109,7 +109,7 @@ func (r *review) entry(p *place, q pair, twin string) {
 	switch kind, changed := r.kindOf(rel, q); {
 	case changed:
 		r.add(r.l.describe(r.o, rel, kind, q, a, twin))
-	case q.in.Type != Dir && !q.same && r.paths.has(rel):
+	case !q.same && r.paths.has(rel):
 		r.same = append(r.same, rel)
 	}
 }
@@ -195,7 +195,7 @@ func (r *review) add(c Change) {
 		r.changes = append(r.changes, c)
 		return
 	}
-	if c.directory() {
+	if c.directory() && c.Path != c.sum.Path {
 		return
 	}
 	s := r.sums[c.sum.Path]
@@ -203,8 +203,10 @@ func (r *review) add(c Change) {
 		s = c.sum
 		r.sums[c.sum.Path] = s
 	}
-	s.Count++
-	s.Bytes += c.New.Size
+	if !c.directory() {
+		s.Count++
+		s.Bytes += c.New.Size
+	}
 }
 
 // finish settles what only the whole walk can tell.
@@ -228,7 +230,25 @@ func (r *review) finish() {
 		c.classify()
 	}
 	r.protectLinked()
+	r.impliedDirectories()
 	slices.SortFunc(r.changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
+}
+
+// impliedDirectories asks for no consent to directories as such. A protected one is made with the first thing in it that may cross, and goes
+// when nothing is left in it; an empty .vscode would be a stub.
+func (r *review) impliedDirectories() {
+	led := map[string]bool{}
+	for i := range r.changes {
+		markAbove(led, r.changes[i].Path)
+	}
+	implied := func(c *Change) bool { return c.Protected != "" && c.directory() && !c.summarised() && led[c.Path] }
+	r.changes = slices.DeleteFunc(r.changes, func(c Change) bool { return c.Kind == Added && c.Refused == "" && implied(&c) })
+	for i := range r.changes {
+		if c := &r.changes[i]; c.Kind == Deleted && implied(c) {
+			c.Protected, c.Digest = "", ""
+			c.classify()
+		}
+	}
 }
 
 // protectLinked protects what a protected name would come to mean: `.vscode -> notes` makes notes/tasks.json one.

@@ -147,7 +147,9 @@ func TestConflicts(t *testing.T) {
 	kinds(t, func(t *testing.T, kind LayerKind) {
 		f := newFixture(t, kind, files)
 		f.run("cat saved; echo in >> both; echo in >> mine; rm gone; rm -r dir; echo in > new; echo in >> saved; chmod 755 mode; echo keep > dir2")
-		host := func(name, content string) { must(t, os.WriteFile(filepath.Join(f.project, name), []byte(content), 0o644)) }
+		host := func(name, content string) {
+			must(t, os.WriteFile(filepath.Join(f.project, name), []byte(content), 0o644))
+		}
 		laterThan(t, f.inside())
 		host("both", "host\n")
 		host("yours", "host\n")
@@ -230,7 +232,7 @@ func TestProtectedChanges(t *testing.T) {
 	f.protect = []string{".envrc", ".vscode"}
 	f.run("echo 2 > .envrc; mkdir .vscode; echo '{}' > .vscode/tasks.json; echo x > m; chmod +x m")
 	changes := f.changes(ChangeOptions{})
-	if got := lines(changes); got != "modified protected .envrc\nadded protected .vscode\nadded protected .vscode/tasks.json\nmodified changed m\n" {
+	if got := lines(changes); got != "modified protected .envrc\nadded protected .vscode/tasks.json\nmodified changed m\n" {
 		t.Fatal(got)
 	}
 	consent := map[string]string{}
@@ -242,7 +244,7 @@ func TestProtectedChanges(t *testing.T) {
 	}
 	f.run("echo 3 > .envrc")
 	out := outcomeLines(f.apply(ApplyOptions{Consent: consent}))
-	want := "held modified .envrc (it is not what was shown: look at it again)\napplied added .vscode\napplied added .vscode/tasks.json\napplied modified m\n"
+	want := "held modified .envrc (it is not what was shown: look at it again)\napplied added .vscode/tasks.json\napplied modified m\n"
 	if out != want {
 		t.Errorf("got\n%swant\n%s", out, want)
 	}
@@ -252,6 +254,30 @@ func TestProtectedChanges(t *testing.T) {
 	if got, _ := os.ReadFile(filepath.Join(f.project, ".envrc")); string(got) != "1\n" {
 		t.Errorf(".envrc is %q", got)
 	}
+}
+
+// Without consent not even the directory of something protected appears on the host, and with nothing left in it, it goes.
+func TestProtectedDirectories(t *testing.T) {
+	kinds(t, func(t *testing.T, kind LayerKind) {
+		f := newFixture(t, kind, map[string]string{".idea/a": "1\n"})
+		f.protect = []string{".vscode", ".idea"}
+		f.run("mkdir -p .vscode/sub; echo '{}' > .vscode/sub/tasks.json; chmod 555 .vscode/sub .vscode; rm -r .idea")
+		f.wantChanges(ChangeOptions{}, "deleted changed .idea", "deleted protected .idea/a", "added protected .vscode/sub/tasks.json")
+		f.apply(ApplyOptions{})
+		if got := snapshot(t, f.project); len(got) != 2 {
+			t.Errorf("the project holds %v", got)
+		}
+		consent := map[string]string{}
+		for _, c := range f.changes(ChangeOptions{}) {
+			consent[c.Path] = c.Digest
+		}
+		out := f.apply(ApplyOptions{Consent: consent})
+		if got := snapshot(t, f.project); len(got) != 3 || got[".vscode"] != "dir 0555" || got[".vscode/sub"] != "dir 0555" {
+			t.Errorf("the project holds %v\n%s", got, outcomeLines(out))
+		}
+		f.wantChanges(ChangeOptions{})
+		restoreModes(t, f.project)
+	})
 }
 
 // What a protected link points to becomes what the link's name says.
