@@ -34,7 +34,7 @@ func memory(b *bench) ([]row, error) {
 	}
 	m := median(ours)
 	rows := []row{{
-		What: "MiB (PSS) around the command", Ours: fmt.Sprintf("%.2f", m), Peer: fmt.Sprintf("%.2f", median(peer)), Value: m, Goal: 6, Then: 3, Count: true, Rounds: times,
+		What: "MiB PSS around the command", Ours: fmt.Sprintf("%.2f", m), Peer: fmt.Sprintf("%.2f", median(peer)), Value: m, Goal: 6, Then: 3, Count: true, Rounds: times,
 		Note: "Supervisor, the sandbox's first process and (as root) the cleaner, while sleep runs; from smaps_rollup." + unreadable,
 	}}
 	if b.root {

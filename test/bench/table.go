@@ -31,7 +31,7 @@ func table(rows []row, before, after, who string) {
 	fmt.Println("after:", after[strings.LastIndex(after, "load"):])
 	fmt.Println(who)
 	fmt.Println()
-	fmt.Printf("%-31s %8s %8s %6s %5s  %-8s %s\n", "what", "casemate", "peer", "x", "p90", "goal", "then")
+	fmt.Printf("%-33s %8s %8s %6s %5s %-8s %s\n", "what", "casemate", "peer", "x", "p90", "goal", "then")
 	var notes []string
 	for _, r := range rows {
 		what := r.What
@@ -46,7 +46,7 @@ func table(rows []row, before, after, who string) {
 		if r.Count {
 			x = fmt.Sprintf("%.4g", r.Value)
 		}
-		fmt.Printf("%-31s %8s %8s %6s %5s  %-8s %s\n", what, r.Ours, r.Peer, x, p90, mark(r, r.Goal), mark(r, r.Then))
+		fmt.Printf("%-33s %8s %8s %6s %5s %-8s %s\n", what, r.Ours, r.Peer, x, p90, mark(r, r.Goal), mark(r, r.Then))
 	}
 	fmt.Println()
 	for i, n := range notes {

@@ -79,7 +79,7 @@ func run(argv, env []string, dir string, cred *syscall.Credential, command strin
 	if err != nil {
 		return Calls{}, err
 	}
-	t := tracer{Calls: Calls{By: map[uint64]int{}}, root: p.Pid, command: command, counting: true, seen: map[int]bool{}}
+	t := tracer{Calls: Calls{By: map[uint64]int{}}, root: p.Pid, command: command, counting: true, live: map[int]bool{}, new: map[int]bool{}}
 	err = t.run()
 	return t.Calls, err
 }
@@ -89,7 +89,8 @@ type tracer struct {
 	root     int
 	command  string
 	counting bool
-	seen     map[int]bool
+	live     map[int]bool // tracees
+	new      map[int]bool // of them, those whose first stop is to come
 }
 
 func (t *tracer) run() error {
@@ -105,25 +106,20 @@ func (t *tracer) run() error {
 	if err := unix.PtraceSetOptions(t.root, options); err != nil {
 		return err
 	}
-	t.seen[t.root] = true
+	t.live[t.root] = true
 	t.resume(t.root, 0)
 	exit := unix.WaitStatus(0)
-	for {
+	for len(t.live) > 0 { // the thread may have other children, so there is always something to wait for
 		pid, err := unix.Wait4(-1, &status, unix.WALL|wnothread, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.ECHILD:
-			if t.counting {
-				return fmt.Errorf("%q was never executed", t.command)
-			}
-			if exit.ExitStatus() != 0 {
-				return fmt.Errorf("exit status %d", exit.ExitStatus())
-			}
-			return nil
+			clear(t.live)
 		case err != nil:
 			return err
 		case status.Exited() || status.Signaled():
+			delete(t.live, pid)
 			if pid == t.root {
 				exit = status
 			}
@@ -131,6 +127,13 @@ func (t *tracer) run() error {
 			t.resume(pid, t.stopped(pid, status))
 		}
 	}
+	if t.counting {
+		return fmt.Errorf("%q was never executed", t.command)
+	}
+	if exit.ExitStatus() != 0 {
+		return fmt.Errorf("exit status %d", exit.ExitStatus())
+	}
+	return nil
 }
 
 // stopped looks at why a tracee stopped, and returns the signal to hand on.
@@ -145,16 +148,23 @@ func (t *tracer) stopped(pid int, status unix.WaitStatus) int {
 		case unix.PTRACE_EVENT_EXEC:
 			t.exec(pid)
 		case unix.PTRACE_EVENT_CLONE, unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK:
-			if t.counting {
-				t.Threads++
-			}
+			t.born(pid)
 		}
 		return 0
-	case sig == unix.SIGSTOP && !t.seen[pid]: // how a new tracee arrives
-		t.seen[pid] = true
+	case sig == unix.SIGSTOP && (t.new[pid] || !t.live[pid]): // how a new tracee arrives, at times before the event that announces it
+		t.live[pid], t.new[pid] = true, false
 		return 0
 	}
 	return int(sig)
+}
+
+func (t *tracer) born(parent int) {
+	if t.counting {
+		t.Threads++
+	}
+	if pid, err := unix.PtraceGetEventMsg(parent); err == nil && !t.live[int(pid)] {
+		t.live[int(pid)], t.new[int(pid)] = true, true
+	}
 }
 
 func (t *tracer) call(pid int) {
