@@ -20,9 +20,10 @@ import (
 // What a start may cost at most, in counts: those do not depend on the machine's mood. Lower them when a start becomes cheaper.
 // The first goal of the design is 600 calls, the second 250.
 const (
-	maxCalls = 900     // measured: 765 to 820
-	maxInits = 47      // package inits of `casemate --version`; measured: 44
-	maxPSS   = 8 << 10 // KiB around a command; measured: 6.8 MiB; the design's goal: 6
+	maxCalls     = 850     // rootless; measured: 692 to 760
+	maxCallsRoot = 1040    // with control groups; measured: 990
+	maxInits     = 47      // package inits of `casemate --version`; measured: 44
+	maxPSS       = 8 << 10 // KiB around a command; measured: 6.8 MiB; the design's goal: 6
 )
 
 // TestStartCost gates the system calls of a whole start, and that nothing but the command is executed for it: a second program, or casemate
@@ -44,8 +45,12 @@ func TestStartCost(t *testing.T) {
 		time.Sleep(30 * time.Millisecond) // a tick of the file system's clock, see guest's stamps: not a wait for anything
 	}
 	t.Logf("%d system calls until the command, and %d of waiting threads; %d threads and processes", least.Made, least.Waiting, least.Threads)
-	if least.Made > maxCalls {
-		t.Errorf("a start takes %d system calls until the command, more than %d: by number %v", least.Made, maxCalls, least.By)
+	most := maxCalls
+	if os.Getuid() == 0 {
+		most = maxCallsRoot
+	}
+	if least.Made > most {
+		t.Errorf("a start takes %d system calls until the command, more than %d: by number %v", least.Made, most, least.By)
 	}
 }
 
