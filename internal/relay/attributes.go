@@ -41,7 +41,7 @@ func attributeBytes(t *unix.Termios) []byte {
 //
 //	ioctl(FD, TIOCGPGRP, &group)      group must be one of Groups: ours, or that of the shell which started us
 //	ioctl(FD, TCGETS2, &now)          now must equal Raw; a shell that was quicker has set what it likes
-//	write(FD, Reset, len(Reset))      FD does not block; a short write is nothing to act upon
+//	write(FD, Reset, len(Reset))      a short write is nothing to act upon
 //	ioctl(FD, TCFLSH, TCIFLUSH)
 //	ioctl(FD, TCSETS2, Termios)
 //

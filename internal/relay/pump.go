@@ -6,7 +6,7 @@ import (
 
 const (
 	turnBytes = 1 << 20   // a pump that always has more lets the others run after this much
-	pipeBytes = 1 << 20   // what a busy pipe of ours grows to; /proc/sys/fs/pipe-max-size has the same default
+	pipeBytes = 256 << 10 // what a busy pipe of ours grows to: the sum over a user is limited (pipe(7), pipe-user-pages-soft)
 	fullPipe  = 64 << 10  // what a pipe holds from the start
 	copyBytes = 128 << 10 // buffer of a pump that cannot splice
 )

@@ -8,14 +8,15 @@ import "bytes"
 const Reset = "\x1b\\" + // ends a string or sequence that was being written
 	"\x1b[?2026l" + // shows what is drawn again (synchronized output)
 	"\x1b[<99u" + // ends the keyboard protocols of this screen (kitty)
-	"\x1b[?1049h\x1b[?1049l" + // leaves the alternate screen. Entering it first makes both harmless where it was not
-	// entered: 1049l alone moves the cursor to wherever it was saved last.
+	// Leaves the alternate screen. Entering it first makes that harmless where it was not entered: 1049l alone moves the
+	// cursor to wherever it was saved last. Scrolling region and origin mode are reset there, because that moves it too.
+	"\x1b[?1049h\x1b[r\x1b[?6l\x1b[?1049l" +
 	"\x1b[<99u" + "\x1b[>4m" + // the keyboard protocols of the main screen; modifyOtherKeys
 	"\x1b[?9l\x1b[?1000l\x1b[?1001l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l" + // mouse
 	"\x1b[?1004l\x1b[?2004l\x1b[?2031l\x1b[?2048l\x1b[?9001l" + // focus, bracketed paste, colour scheme, size and Windows keys as input
 	"\x1b[?1l\x1b>" + // cursor keys and keypad
 	"\x1b[?69l\x1b[!p" + // margins left and right; soft reset, which does most of what follows where it is known
-	"\x1b7\x1b[?6l\x1b[r\x1b8" + // origin and scrolling region, either of which would move the cursor
+	"\x1b7\x1b[r\x1b8" + // the scrolling region of this screen, where each has its own
 	"\x1b[4l\x1b[20l\x1b[?5l\x1b[?7h" + // insert, newline and reverse modes off; wrapping at the margin on
 	"\x1b(B\x0f" + // ASCII
 	"\x1b]8;;\x1b\\" + // no link

@@ -61,6 +61,8 @@ func signalPipe() (r int, err error) {
 }
 
 // signalFD is the pipe's other end. Written before any handler is in place, never after.
+//
+//lint:ignore U1000 read in assembly
 var signalFD int32
 
 // Signals calls handle for every signal of sigs that the process gets. A signal that was ignored when the process started

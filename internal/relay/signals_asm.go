@@ -15,8 +15,14 @@ const (
 	sigIgnored = 1 // SIG_IGN
 )
 
-// caught is entered by the kernel, restorer by its return. Neither is called from Go.
+// caught is entered by the kernel. It is not called from Go.
+//
+//lint:ignore U1000 its address is taken in assembly
 func caught()
+
+// restorer is what a handler returns to.
+//
+//lint:ignore U1000 its address is taken in assembly
 func restorer()
 
 // These give the addresses of the two: a Go func value would be that of a wrapper.
@@ -24,14 +30,14 @@ func caughtPC() uintptr
 func restorerPC() uintptr
 
 func catch(sig unix.Signal) (old sigaction, err error) {
-	if err := setAction(sig, nil, &old); err != nil {
+	act := sigaction{caughtPC(), saOnStack | saRestart | saRestorer, restorerPC(), ^uint64(0)}
+	if err := setAction(sig, &act, &old); err != nil {
 		return old, err
 	}
 	if old.handler == sigIgnored {
-		return old, nil
+		return old, setAction(sig, &old, nil)
 	}
-	act := sigaction{caughtPC(), saOnStack | saRestart | saRestorer, restorerPC(), ^uint64(0)}
-	return old, setAction(sig, &act, nil)
+	return old, nil
 }
 
 func release(sig unix.Signal, old sigaction) { setAction(sig, &old, nil) }

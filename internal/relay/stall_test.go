@@ -36,7 +36,7 @@ func TestStalledReader(t *testing.T) {
 			}
 			s.Start(&l)
 			taken := 0
-			l.Watch(in, unix.POLLOUT, func(int16) {
+			fill := l.Watch(in, unix.POLLOUT, func(int16) {
 				n, err := unix.Write(in, bytes.Repeat([]byte{'x'}, 1<<16))
 				if err != nil && err != unix.EAGAIN {
 					t.Error(err)
@@ -51,7 +51,7 @@ func TestStalledReader(t *testing.T) {
 			defer signals.Close()
 			// Give it the time to fill everything there is, and then some turns more.
 			last, still := -1, 0
-			l.At(time.Now(), func(now time.Time) time.Time {
+			look := l.At(time.Now(), func(now time.Time) time.Time {
 				if still++; taken != last {
 					last, still = taken, 0
 				}
@@ -67,8 +67,27 @@ func TestStalledReader(t *testing.T) {
 			if most := 2<<20 + 2*copyBytes; taken == 0 || taken > most {
 				t.Errorf("%d bytes were taken, want at most %d", taken, most)
 			}
+
+			// The command ends, and the reader still does nothing. That must not cost anything.
+			look.Close()
+			fill.Close()
+			inside.Close()
+			before := cpu(t)
+			l.At(time.Now().Add(100*time.Millisecond), func(time.Time) time.Time { l.Stop(); return time.Time{} })
+			run(t, &l)
+			if used := cpu(t) - before; used > 50*time.Millisecond {
+				t.Errorf("waiting for a reader took %v of 100 ms", used)
+			}
 		})
 	}
+}
+
+func cpu(t *testing.T) time.Duration {
+	var use unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &use); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 // newTerminal is a terminal that nobody reads.
@@ -192,6 +211,24 @@ func TestOutputAndErrorStayInOrder(t *testing.T) {
 			}
 		})
 	}
+	t.Run("and standard error alone, where the others are a terminal", func(t *testing.T) {
+		out := newStream(t, "pipe", false)
+		s := open(t, -1, -1, out.fd())
+		if s.Inside[0] != -1 || s.Inside[1] != -1 {
+			t.Errorf("inside: %v", s.Inside)
+		}
+		inside := insideFile(t, s, 2)
+		var l Loop
+		s.Start(&l)
+		inside.WriteString("error\n")
+		inside.Close()
+		s.Finish(l.Stop)
+		run(t, &l)
+		out.near.Close()
+		if got, _ := io.ReadAll(out.far); string(got) != "error\n" {
+			t.Errorf("got %q", got)
+		}
+	})
 	t.Run("but each of two files has its own", func(t *testing.T) {
 		one, two := newStream(t, "pipe", false), newStream(t, "pipe", false)
 		runInside(t, open(t, nullFD(t), one.fd(), two.fd()), exec.Command("sh", "-c", "echo one; echo two >&2"))
@@ -287,7 +324,7 @@ func TestOwner(t *testing.T) {
 	}
 	const owner = 12345
 	out := newStream(t, "pipe", false)
-	s, err := Open([3]int{newStream(t, "pipe", true).fd(), out.fd(), out.fd()}, owner)
+	s, err := OpenStreams([3]int{newStream(t, "pipe", true).fd(), out.fd(), out.fd()}, owner)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,9 +30,9 @@ type Streams struct {
 	drained func() // set when the command is gone
 }
 
-// Open makes the streams for the host's descriptors, usually 0, 1 and 2; -1 stands for one that the command has the
+// OpenStreams makes the streams for the host's descriptors, usually 0, 1 and 2; -1 stands for one that the command has the
 // terminal for. If owner is not the caller's uid, the pipes are given to it, so that the command can open /dev/stdout.
-func Open(host [3]int, owner int) (*Streams, error) {
+func OpenStreams(host [3]int, owner int) (*Streams, error) {
 	s := &Streams{Inside: [3]int{-1, -1, -1}, host: host, outside: [2]int{-1, -1}}
 	var st [3]unix.Stat_t
 	for i, fd := range host {

@@ -115,7 +115,7 @@ func nullFD(t testing.TB) int {
 
 func open(t testing.TB, stdin, stdout, stderr int) *Streams {
 	t.Helper()
-	s, err := Open([3]int{stdin, stdout, stderr}, unix.Geteuid())
+	s, err := OpenStreams([3]int{stdin, stdout, stderr}, unix.Geteuid())
 	if err != nil {
 		t.Fatal(err)
 	}

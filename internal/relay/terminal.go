@@ -18,7 +18,7 @@ import (
 // While our process group is not the terminal's foreground (casemate run ... &, or Ctrl-Z and bg) its attributes are left
 // alone and nothing is read from it; output is still shown. That ends when we are brought to the foreground.
 type Terminal struct {
-	Resume func() // must continue the stopped command
+	Resume func() // must continue the stopped command; nil: its foreground gets SIGCONT from here
 	HungUp func() // the user's terminal is gone, and the one inside has been hung up
 	Filter Filter // what of the command's output reaches the terminal
 
@@ -128,7 +128,8 @@ func (t *Terminal) Start(l *Loop, signals *Signals) {
 	t.update()
 }
 
-// Signal acts on the signals that concern the terminal, and reports whether sig was one.
+// Signal acts on the signals that concern the terminal, and reports whether sig was one. The others are for the caller to
+// pass on, with Send for example.
 func (t *Terminal) Signal(sig unix.Signal) bool {
 	switch sig {
 	case unix.SIGWINCH:
@@ -136,11 +137,19 @@ func (t *Terminal) Signal(sig unix.Signal) bool {
 	case unix.SIGCONT:
 		t.Continue()
 	case unix.SIGTSTP:
-		t.Suspend()
+		t.Send(sig) // it is for the command to stop; we do when it has
 	default:
 		return false
 	}
 	return true
+}
+
+// Send sends a signal to the foreground of the terminal inside, as the terminal itself does for Ctrl-C.
+func (t *Terminal) Send(sig unix.Signal) {
+	// Only a process of the session that has the terminal can make a group its foreground, so this is one of the sandbox's.
+	if group, err := unix.IoctlGetInt(t.master, unix.TIOCGPGRP); err == nil && group > 1 {
+		unix.Kill(-group, sig)
+	}
 }
 
 // enter makes the terminal raw if we are in the foreground, or else looks again later. A shell sends SIGCONT when it brings
@@ -196,8 +205,7 @@ func (t *Terminal) update() {
 	if t.loop == nil {
 		return
 	}
-	idle := t.stopped || t.master < 0
-	if !idle && !t.stopping && t.entered && len(t.typed) == 0 && !t.innerOver {
+	if t.reading() {
 		t.hostIn.Want(unix.POLLIN)
 	} else {
 		t.hostIn.Want(0) // a hang-up is always heard
@@ -210,7 +218,12 @@ func (t *Terminal) update() {
 	if len(t.typed) > 0 {
 		events |= unix.POLLOUT
 	}
-	watch(t.inner, events, !idle && !t.innerOver && events != 0)
+	watch(t.inner, events, !t.stopped && !t.innerOver && t.master >= 0 && events != 0)
+}
+
+// reading says whether what the user types is wanted now.
+func (t *Terminal) reading() bool {
+	return t.entered && !t.stopping && !t.stopped && !t.innerOver && t.master >= 0 && len(t.typed) == 0
 }
 
 func watch(w *Watch, events int16, on bool) {
@@ -227,6 +240,9 @@ func (t *Terminal) fromHost(revents int16) {
 		t.hangUp()
 		return
 	}
+	if !t.reading() {
+		return // something has happened in this turn
+	}
 	n, err := unix.Read(t.host, t.typedBuf)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -242,14 +258,14 @@ func (t *Terminal) fromHost(revents int16) {
 // turn moves what can be moved, both ways.
 func (t *Terminal) turn() {
 	t.passTyped()
-	end := t.show()
+	t.show()
 	t.update()
 	switch {
 	case t.drained != nil && t.innerOver && len(t.shown) == 0:
 		drained := t.drained
 		t.drained = nil
 		drained()
-	case t.stopping && end && len(t.shown) == 0:
+	case t.stopping && len(t.shown) == 0:
 		t.stop()
 	}
 }
@@ -267,30 +283,23 @@ func (t *Terminal) passTyped() {
 	}
 }
 
-// show passes on the command's output. It reports whether that is all there was: a read of a master that says EAGAIN has
-// waited for everything that had been written at the other end (n_tty_read).
-func (t *Terminal) show() (end bool) {
-	for moved := 0; moved < turnBytes; {
-		if len(t.shown) > 0 && !t.flush() {
-			return false
-		}
-		if t.innerOver || t.master < 0 {
-			return true
-		}
+// show passes on the command's output, as much as there is: a read of a master that says EAGAIN has waited for everything
+// that had been written at the other end (n_tty_read).
+func (t *Terminal) show() {
+	for moved := 0; moved < turnBytes && t.flush() && !t.innerOver && t.master >= 0; {
 		n, err := unix.Read(t.master, t.buf)
 		switch {
 		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
-			return true
+			return
 		case err != nil || n <= 0: // EIO: closed at the other end
 			t.innerOver = true
-			return true
+		default:
+			t.shown = t.Filter.Next(t.buf[:n])
+			moved += n
 		}
-		t.shown = t.Filter.Next(t.buf[:n])
-		moved += n
 	}
-	return true
+	t.flush()
 }
 
 // flush writes to the user's terminal and reports whether everything was taken.
@@ -312,10 +321,8 @@ func (t *Terminal) flush() bool {
 // hangUp does inside what happened outside. Closing the master sends SIGHUP to the leader of the session inside only, which
 // is not the command.
 func (t *Terminal) hangUp() {
-	if group, err := unix.IoctlGetInt(t.master, unix.TIOCGPGRP); err == nil && group > 1 {
-		unix.Kill(-group, unix.SIGHUP)
-		unix.Kill(-group, unix.SIGCONT) // or a stopped one would not hear of it
-	}
+	t.Send(unix.SIGHUP)
+	t.Send(unix.SIGCONT) // or a stopped one would not hear of it
 	t.closeInner()
 	t.hostIn.Close()
 	t.hostOut.Close()
@@ -372,8 +379,11 @@ func (t *Terminal) Continue() {
 	t.enter()
 	t.Resize()
 	t.update()
-	if resume && t.Resume != nil {
+	switch {
+	case resume && t.Resume != nil:
 		t.Resume()
+	case resume:
+		t.Send(unix.SIGCONT)
 	}
 }
 

@@ -206,12 +206,18 @@ func TestJobControl(t *testing.T) {
 			c := newShell(t)
 			c.send("$SUPERVISOR cat\n")
 			c.waitForeground("cat")
-			c.kill("supervisor", sig)
-			c.expect(`Stopped`)
-			c.expect(`host> `)
-			c.send("fg\n")
-			c.expect(`SUPERVISOR cat\r\n`)
-			c.waitAttributes("raw", isRaw)
+			for range 2 {
+				c.kill("supervisor", sig)
+				c.expect(`Stopped`)
+				c.expect(`host> `)
+				if sig == unix.SIGTSTP {
+					waitFor(t, "the command to be stopped too", func() bool { return c.state("cat") == "T" })
+				}
+				c.send("fg\n")
+				c.expect(`SUPERVISOR cat\r\n`)
+				c.waitAttributes("raw", isRaw)
+				waitFor(t, "the command to be continued", func() bool { return c.state("cat") == "S" })
+			}
 			c.send("two\n")
 			c.expect(`two\r\ntwo\r\n`)
 			c.send("\x04")
@@ -276,6 +282,15 @@ func (c *console) waitForeground(name string) {
 	})
 }
 
+func (c *console) state(name string) string {
+	for _, p := range processes(c.cmd.Process.Pid) {
+		if p.name == name {
+			return p.state
+		}
+	}
+	return ""
+}
+
 func (c *console) device() int {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(c.slave.Fd()), &st); err != nil {
@@ -304,7 +319,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 
 type process struct {
 	pid, parent, group, terminal, foreground int
-	name                                     string
+	name, state                              string
 }
 
 // processes lists a process's descendants.
@@ -324,6 +339,7 @@ func processes(root int) (found []process) {
 		p.pid, _ = strconv.Atoi(d.Name())
 		p.name = string(b[open+1 : closed])
 		f := strings.Fields(string(b[closed+1:]))
+		p.state = f[0]
 		for i, to := range map[int]*int{1: &p.parent, 2: &p.group, 4: &p.terminal, 5: &p.foreground} {
 			*to, _ = strconv.Atoi(f[i])
 		}
@@ -516,6 +532,46 @@ func TestPrograms(t *testing.T) {
 			c.expect(`host> `)
 			c.send("echo status $?\n")
 			c.expect(`status 0`)
+		})
+	}
+}
+
+// Reset does nothing to a terminal that needs none, and puts one right that a full-screen program has left, as tmux sees it.
+func TestResetInTmux(t *testing.T) {
+	if _, err := exec.LookPath("tmux"); err != nil {
+		t.Skip("missing: tmux")
+	}
+	// The alternate screen was used before, so a cursor is saved somewhere else.
+	const used = `\033[?1049h\033[?1049l\033[2;5H`
+	const spoilt = `\033[?1049h\033[?25l\033[?1000h\033[?1h\033=\033[2;5r\033[?6h\033[4h\033[?7l\033[?2004h`
+	const state = `#{cursor_x},#{cursor_y} #{alternate_on}#{cursor_flag}#{mouse_any_flag}#{keypad_flag}#{keypad_cursor_flag}#{wrap_flag}` +
+		`#{insert_flag}#{origin_flag} #{scroll_region_upper}-#{scroll_region_lower}`
+	for _, tt := range []struct{ name, before string }{{"idle", used}, {"spoilt", used + spoilt}} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mkfifo(dir+"/fifo", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			tmux := func(args ...string) string {
+				cmd := exec.Command("tmux", append([]string{"-S", dir + "/s", "-f", "/dev/null"}, args...)...)
+				cmd.Env = append(os.Environ(), "TMUX=", "TERM=xterm", "LC_ALL=C.UTF-8")
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("tmux %q: %v: %s", args, err, out)
+				}
+				return string(out)
+			}
+			tmux("new-session", "-d", "-x", "60", "-y", "12", "seq 3; printf '"+tt.before+"'; cat "+dir+"/fifo; cat "+dir+"/fifo")
+			defer tmux("kill-server")
+			if err := os.WriteFile(dir+"/fifo", []byte(Reset+"\x1b[31m"), 0); err != nil { // waits for the reader
+				t.Fatal(err)
+			}
+			const want = "4,1 01000100 0-11\n"
+			var got string
+			waitFor(t, "the terminal to be as it was", func() bool { got = tmux("display", "-p", state); return got == want })
+			if screen := strings.TrimSpace(tmux("capture-pane", "-p")); screen != "1\n2\n3" {
+				t.Errorf("the screen shows %q", screen)
+			}
 		})
 	}
 }
