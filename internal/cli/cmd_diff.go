@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
@@ -43,7 +44,7 @@ file or pipe it writes a patch that git apply takes.`,
 						}
 						return workspace.WriteJSON(std.Out, changes)
 					case *names:
-						return workspace.WriteNames(std.Out, changes)
+						return workspace.WriteNames(std.Out, slices.DeleteFunc(changes, func(c workspace.Change) bool { return c.Class == workspace.ClassRefused }))
 					case *stat:
 						if err := r.Count(ctx, changes); err != nil {
 							return err
@@ -66,7 +67,9 @@ func withReview(std *IO, id string, asJSON bool, f func(*session.Review) error) 
 	r, err := session.OpenReview(person, id)
 	if errors.Is(err, session.ErrNoChanges) {
 		if asJSON {
-			fmt.Fprintln(std.Out, "[]")
+			if err := workspace.WriteJSON(std.Out, nil); err != nil {
+				return err
+			}
 		}
 		fmt.Fprintln(std.Err, "casemate: no sandbox holds changes of this project")
 		return nil
@@ -164,8 +167,8 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		return err
 	}
 	for _, out := range outcomes {
-		if out.Status == workspace.Held || out.Status == workspace.Failed {
-			return exitStatus(exitProblem)
+		if out.Status == workspace.Failed || out.Status == workspace.Held && (out.Class == workspace.ClassProtected || out.Class == workspace.ClassConflict || out.ByName != "") {
+			return exitStatus(exitProblem) // built files and what can never cross are no surprise
 		}
 	}
 	if o.DryRun {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
 )
@@ -66,7 +67,7 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 	}
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
 	if err != nil {
-		return err
+		return refused(std, err, asJSON)
 	}
 	if asJSON {
 		line, err := json.Marshal(res)
@@ -81,7 +82,7 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 		for _, t := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(t), res.Aside)
 		}
-		if res.Changes != nil && !quiet {
+		if res.Changes != nil && !quiet && res.Changes.String() != "no changes" {
 			fmt.Fprintf(std.Err, "casemate: held: %s (casemate diff, then apply or discard)\n", res.Changes)
 		}
 	}
@@ -91,11 +92,30 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 	return nil
 }
 
+// refused says in JSON as well why nothing ran.
+func refused(std *IO, err error, asJSON bool) error {
+	if !asJSON {
+		return err
+	}
+	reason := "policy"
+	var step *inside.StepError
+	if errors.As(err, &step) {
+		reason = "setup"
+	}
+	report(std.Err, err)
+	line, e := json.Marshal(session.Result{Exit: exitRefused, Reason: reason, Detail: err.Error()})
+	if e != nil {
+		return e
+	}
+	fmt.Fprintf(std.Err, "%s\n", line)
+	return exitStatus(exitRefused)
+}
+
 // notStarted gives a command that does not exist the status that a shell would give it.
 func notStarted(std *IO, err error, asJSON bool) error {
 	var missing *session.NotExecuted
 	if !errors.As(err, &missing) {
-		return err
+		return refused(std, err, asJSON)
 	}
 	if asJSON {
 		reason := "not-found"

@@ -152,7 +152,7 @@ func (p *Plan) tree(t Tree) {
 	}
 	p.mount(Mount{Kind: Bind, Source: t.Source, Target: t.Target, File: t.File, Origin: t.Why})
 	for _, h := range t.Hide {
-		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true, Origin: "credentials of " + t.Why})
+		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true, })
 	}
 }
 

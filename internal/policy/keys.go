@@ -321,7 +321,7 @@ func limitKeys() []key {
 			field: limit(func(s *Settings) *Limit[time.Duration] { return &s.Limits.Time }, duration, 0),
 		},
 		{
-			path: "limits.idle", kind: aTime, def: "none on a terminal, 6h without one", example: "30m", wrong: "numbers without a unit, less than 1s",
+			path: "limits.idle", kind: aTime, def: "none", example: "30m", wrong: "numbers without a unit, less than 1s",
 			doc:   "How long the command may print nothing and use no CPU, or none.",
 			opens: "a higher limit", ceiling: true,
 			field: limit(func(s *Settings) *Limit[time.Duration] { return &s.Limits.Idle }, duration, 0),

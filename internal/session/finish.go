@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +23,7 @@ import (
 func (r *Run) begin(pid int) {
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
+	rec.UID = r.Plan.User.UID
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.Mounted = append(rec.Mounted, r.mounted)
@@ -108,7 +111,12 @@ func (r *Run) emptyOverlay() bool {
 	if r.Plan.Workspace.By == "copy" || r.masked != nil && exists(filepath.Join(r.Box.Dir, "git")) {
 		return false
 	}
-	fd, err := unix.Open(filepath.Join(r.Box.Layer(), "upper"), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return isEmpty(filepath.Join(r.Box.Layer(), "upper"))
+}
+
+// isEmpty says whether a directory holds nothing, or is not there.
+func isEmpty(dir string) bool {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err == unix.ENOENT // without a project there is no layer
 	}
@@ -163,6 +171,10 @@ func (r *Run) limit0(name string) string {
 func (r *Run) notExecuted(errno unix.Errno) string {
 	path := r.Plan.Command.Path
 	if errno == unix.ENOENT {
+		if head, err := store.Read(path, 1<<30); err == nil && bytes.HasPrefix(head, []byte("#!")) {
+			line, _, _ := bytes.Cut(head[2:], []byte("\n"))
+			return fmt.Sprintf("%s: its interpreter %q is not there inside", path, bytes.TrimSpace(line[:min(len(line), 200)]))
+		}
 		if _, err := os.Stat(path); err == nil {
 			return fmt.Sprintf("%s is there on the host but not inside the sandbox: --read %s shows its directory inside", path, filepath.Dir(path))
 		}

@@ -21,7 +21,7 @@ func (r *Run) place(req *plan.Request) error {
 	if r.Options.DryRun {
 		return r.wouldPlace(req)
 	}
-	if err := r.sandbox(); err != nil {
+	if err := r.sandbox(req.User); err != nil {
 		return err
 	}
 	if r.Policy.Home.V == policy.HomeProject {
@@ -122,12 +122,21 @@ func (r *Run) giveAway(dir string, user plan.User) error {
 func (r *Run) wouldPlace(req *plan.Request) error {
 	dir := filepath.Join(r.Store.Root, "sandboxes", "new")
 	if r.Policy.Home.V == policy.HomeProject {
-		req.Home = filepath.Join(r.Store.Project(r.homeKey()), "home")
+		req.Home = filepath.Join(r.Store.Project(r.homeKey()), r.homeName(req.User))
 	}
 	if req.Project != "" {
 		req.Mask, req.Layer = filepath.Join(r.Store.Project(r.Project), "mask"), filepath.Join(dir, "layer")
 	}
 	return nil
+}
+
+// homeName is "home", and where root runs casemate one for each user that its sandboxes are: a home that another user has filled is never
+// given away, as nothing could do that safely while a sandbox may be running in it.
+func (r *Run) homeName(user plan.User) string {
+	if r.Facts.EUID == 0 {
+		return fmt.Sprintf("home-%d", user.UID)
+	}
+	return "home"
 }
 
 func (r *Run) homeKey() string {
@@ -142,7 +151,7 @@ func (r *Run) homeKey() string {
 const abandoned = time.Minute
 
 // sandbox goes on with the project's kept layer, or makes a new sandbox. A layer that another run has is left to it.
-func (r *Run) sandbox() error {
+func (r *Run) sandbox(user plan.User) error {
 	list, err := r.Store.List()
 	if err != nil {
 		return err
@@ -155,8 +164,7 @@ func (r *Run) sandbox() error {
 	}
 	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
 		for _, b := range list {
-			if b.Record.Project == r.Project && b.Record.Workspace == string(policy.Held) && !b.Running && b.HasLayer() && b.Lock() == nil {
-				r.Box, r.Kept = b, true
+			if r.goOn(b, user) {
 				return nil
 			}
 		}
@@ -168,6 +176,22 @@ func (r *Run) sandbox() error {
 	r.Box = box
 	r.Box.Record.Born = time.Now().UTC() // the local zone would have to be read from a file
 	return nil
+}
+
+// goOn takes a kept sandbox of this project, unless another run has it or it is of another user.
+func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
+	rec := b.Record
+	if rec.Project != r.Project || rec.Workspace != string(policy.Held) || rec.UID != user.UID || b.Running || !b.HasLayer() || b.Lock() != nil {
+		return false
+	}
+	r.Box = b
+	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) { // a crash left it: there is nothing to go on with
+		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}
+		return true
+	}
+	r.Kept = true
+	r.notice("going on with the changes of sandbox %s (--fresh starts anew)", rec.ID)
+	return true
 }
 
 // layer prepares the project's mask and the change layer.
@@ -199,10 +223,13 @@ func (r *Run) gitDirectories(req *plan.Request) error {
 		}
 		seen[g.Common] = true
 		dir := filepath.Join(r.Box.Dir, "git", store.Key(g.Common))
-		for _, d := range []string{filepath.Dir(dir), dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "mask")} {
+		for _, d := range []string{filepath.Dir(dir), dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work")} {
 			if err := r.ownDirectory(d, req.User); err != nil {
 				return err
 			}
+		}
+		if err := r.ownDirectory(filepath.Join(dir, "mask"), plan.User{UID: req.Owner, GID: req.Group}); err != nil {
+			return err
 		}
 		req.Git = append(req.Git, plan.Mount{Kind: plan.Overlay, Source: g.Common, Target: g.Common, Mask: filepath.Join(dir, "mask"), Layer: dir, Writable: true, Origin: g.Path + " belongs to it"})
 		r.notice("git's data of %s is in %s: what git writes there inside is held with the sandbox, and this version cannot apply it", g.Path, g.Common)
@@ -235,6 +262,6 @@ func (r *Run) home(req *plan.Request) error {
 			return err
 		}
 	}
-	req.Home = filepath.Join(key, "home")
+	req.Home = filepath.Join(key, r.homeName(req.User))
 	return r.ownDirectory(req.Home, req.User)
 }

@@ -30,7 +30,11 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 	if !home || box.Record.Project == "" {
 		return nil
 	}
-	return workspace.Discard(context.Background(), filepath.Join(st.Project(box.Record.Project), "home"))
+	homes, err := filepath.Glob(filepath.Join(st.Project(box.Record.Project), "home*"))
+	for _, h := range homes {
+		err = errors.Join(err, workspace.Discard(context.Background(), h))
+	}
+	return err
 }
 
 // end asks the supervisor to end its sandbox, and takes the lock that it leaves. The process is named by its record only while it holds the

@@ -123,7 +123,7 @@ func (s *supervision) connect() (err error) {
 			host[2] = -1
 		}
 	}
-	s.streams, err = relay.Open(host, s.run.Plan.User.UID)
+	s.streams, err = relay.OpenStreams(host, s.run.Plan.User.UID)
 	return err
 }
 
@@ -133,11 +133,12 @@ func (r *Run) sweep() {
 	if err != nil {
 		return
 	}
-	live := map[string]bool{r.Box.Record.ID: true}
+	dead := map[string]bool{}
 	for _, b := range boxes {
-		live[b.Record.ID] = live[b.Record.ID] || b.Running
+		dead[b.Record.ID] = !b.Running && b.Record.ID != r.Box.Record.ID
 	}
-	limits.RemoveLeftovers(limits.Leftovers(r.Offers, func(id string) bool { return live[id] }))
+	// A group that we know nothing of may be a running sandbox of another state directory.
+	limits.RemoveLeftovers(limits.Leftovers(r.Offers, func(id string) bool { return !dead[id] }))
 }
 
 // limit makes the cgroups, and the process that removes them should we be killed.
@@ -219,12 +220,14 @@ func (r *Run) filter() ([]unix.SockFilter, error) {
 	})
 }
 
+var errSilent = errors.New("the sandbox's first process ended without a word")
+
 // report takes one message of pid 1.
 func (s *supervision) report(int16) {
 	var buf [64]byte
 	n, handles, err := receive(s.box.Control, buf[:])
 	if err != nil || n == 0 {
-		s.ended(0, errors.New("the sandbox's first process ended without a word"))
+		s.ended(0, errSilent)
 		return
 	}
 	report, err := inside.ParseReport(buf[:n])
@@ -257,7 +260,10 @@ func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	if failure != nil {
 		s.box.Kill()
 	}
-	usage, _ := s.box.Wait()
+	how, usage, _ := s.box.Wait()
+	if failure == errSilent && how.Signaled() {
+		failure = fmt.Errorf("%w: %s ended it", failure, unix.SignalName(how.Signal()))
+	}
 	s.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	s.judge(status, failure)
 	s.streams.Finish(func() {

@@ -60,10 +60,18 @@ const organisationFile = "/etc/casemate/policy.yaml"
 
 // FindProject returns the root of the project that dir is in: the nearest directory with a policy file or a git repository, or dir itself.
 // The home directory is no project: it holds everything that a sandbox must not see.
+//
+// Only what belongs to the person, or to the owner of the working directory, makes a project: a directory that everybody can write would
+// otherwise hand a stranger's policy to whoever works below it (compare CVE-2022-24765).
 func (p Person) FindProject() string {
+	var here unix.Stat_t
+	if unix.Stat(p.Dir, &here) != nil {
+		return p.Dir
+	}
 	for dir := p.Dir; dir != "/" && dir != p.Home; dir = filepath.Dir(dir) {
 		for _, name := range []string{PolicyFile, ".git"} {
-			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			var st unix.Stat_t
+			if unix.Lstat(filepath.Join(dir, name), &st) == nil && (int(st.Uid) == p.UID || st.Uid == here.Uid) {
 				return dir
 			}
 		}

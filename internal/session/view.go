@@ -21,7 +21,7 @@ func (r *Run) view(req *plan.Request) error {
 	o := guest.Options{Home: r.Person.Home, Project: r.Project, State: r.Store.Root, Env: r.Person.getenv}
 	v := guest.Look(o)
 	for _, p := range v.System {
-		req.System = append(req.System, tree(p, "the system"))
+		req.System = append(req.System, tree(p, ""))
 	}
 	command, err := v.Command(req.Argv[0], r.Person.Dir, o)
 	var notExecutable *guest.CommandError
@@ -29,14 +29,14 @@ func (r *Run) view(req *plan.Request) error {
 		return err
 	}
 	if req.Path = command.Path; notExecutable != nil {
-		if req.Path = r.opened(req.Argv[0]); req.Path == "" {
+		if req.Path = r.opened(req.Argv[0]); req.Path == "" && !r.Options.DryRun {
 			return &NotExecuted{notExecutable}
 		}
 	}
 	v.Tools = append(v.Tools, command.Tools...)
 	for _, t := range v.Tools {
 		for _, p := range t.Places {
-			req.Tools = append(req.Tools, tree(p, t.Name))
+			req.Tools = append(req.Tools, tree(p, "found through PATH: "+t.Name))
 		}
 	}
 	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}}
@@ -105,7 +105,7 @@ func values(list []policy.Value[string]) []string {
 func variables(list []policy.Value[policy.Variable]) []string {
 	out := make([]string, len(list))
 	for i, v := range list {
-		out[i] = v.V.String()
+		out[i] = v.V.Name + "=" + v.V.Value
 	}
 	return out
 }

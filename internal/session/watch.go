@@ -51,6 +51,9 @@ func (s *supervision) watchLimits(proc int, tmpfs []int) {
 			return now.Add(next)
 		}
 		r.emit(event.Event{Kind: event.Limited, Subject: reason, Detail: s.watcher.Why()})
+		if reason == limits.OverMemory {
+			reason = "oom" // the same word whoever stopped it
+		}
 		s.stop(reason)
 		return time.Time{}
 	})

@@ -33,6 +33,7 @@ type Record struct {
 	Mounted   []time.Time       `json:"mounted,omitempty"` // when each run's overlay was mounted
 	Started   time.Time         `json:"started"`           // of the last run
 	Ended     time.Time         `json:"ended,omitzero"`    // zero while it runs, or after a crash
+	UID       int               `json:"uid"`               // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`               // of the supervisor
 	Exit      int               `json:"exit"`
 	Reason    string            `json:"reason,omitempty"`

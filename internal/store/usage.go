@@ -43,7 +43,7 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 	if !all {
 		return rows, nil
 	}
-	homes, err := filepath.Glob(filepath.Join(s.Root, "projects", "*", "home"))
+	homes, err := filepath.Glob(filepath.Join(s.Root, "projects", "*", "home*"))
 	if err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func run(t *testing.T, pl *plan.Plan) (string, inside.Report, error) {
 	if err != nil {
 		t.Fatalf("%v: %q", err, buf[:n])
 	}
-	if _, err := box.Wait(); err != nil {
+	if _, _, err := box.Wait(); err != nil {
 		t.Error(err)
 	}
 	if report.Kind == inside.Failed {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/plan"
@@ -31,7 +32,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 		switch {
 		case m.Kind == plan.Bind && !m.Self:
 			owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
-			if m.Target == pl.Workspace.Path {
+			if p := pl.Workspace.Path; p != "" && (m.Source == p || strings.HasPrefix(m.Source, p+"/")) {
 				owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
 			}
 			fd, err := takeTree(m, attributes(m), owner, pl.User)
@@ -49,7 +50,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 				{Source: m.Layer, Writable: true},
 			} {
 				owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
-				if layer.Source == m.Source {
+				if layer.Source != m.Layer { // what a root project and its mask hold belongs to root
 					owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
 				}
 				fd, err := takeTree(layer, attributes(layer), owner, pl.User)

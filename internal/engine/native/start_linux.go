@@ -149,13 +149,12 @@ func (s *Sandbox) Send(request byte, signal unix.Signal) {
 // Kill ends the sandbox at once: the kernel kills every process of a pid namespace whose first process is gone.
 func (s *Sandbox) Kill() { unix.PidfdSendSignal(s.PIDFD, unix.SIGKILL, nil, 0) }
 
-// Wait reaps pid 1 and returns what the whole sandbox used.
-func (s *Sandbox) Wait() (unix.Rusage, error) {
-	var usage unix.Rusage
+// Wait reaps pid 1 and returns how it ended and what the whole sandbox used.
+func (s *Sandbox) Wait() (status unix.WaitStatus, usage unix.Rusage, err error) {
 	for {
-		_, err := unix.Wait4(s.PID, nil, 0, &usage)
+		_, err = unix.Wait4(s.PID, &status, 0, &usage)
 		if err != unix.EINTR {
-			return usage, err
+			return status, usage, err
 		}
 	}
 }
