@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -352,6 +353,31 @@ func TestTwoRunsAtOnce(t *testing.T) {
 		a.end()
 		b.end()
 		s.unchanged(t)
+	})
+}
+
+// TestManyStartsAtOnce: starts beside each other, of one person's state or of several, take nothing from each other.
+func TestManyStartsAtOnce(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		other := newSite(t, s.mode)
+		failed := make(chan output, 100)
+		var workers sync.WaitGroup
+		for _, site := range []*site{s, other, s} {
+			workers.Go(func() {
+				for range 20 {
+					cmd := site.command("run", "--quiet", "--fresh", "--pids", "500", "--", "sh", "-c", "for i in 1 2 3 4; do /bin/true; done; echo fine")
+					out, err := cmd.CombinedOutput()
+					if err != nil || string(out) != "fine\n" {
+						failed <- output{stdout: string(out), exit: cmd.ProcessState.ExitCode()}
+					}
+				}
+			})
+		}
+		workers.Wait()
+		close(failed)
+		for out := range failed {
+			t.Error(out)
+		}
 	})
 }
 

@@ -49,6 +49,11 @@ func testMain(m *testing.M) int {
 // newFixtures makes fixtures that an ordinary process could reach: the test's own directory is closed to others.
 func newFixtures(t *testing.T) *Fixtures {
 	t.Helper()
+	return newFixturesFor(t, Cases())
+}
+
+func newFixturesFor(t *testing.T, cases []Case) *Fixtures {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "casemate-fixtures")
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +62,7 @@ func newFixtures(t *testing.T) *Fixtures {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := NewFixtures(dir, probe, os.Getuid(), os.Getgid(), Cases())
+	f, err := NewFixtures(dir, probe, os.Getuid(), os.Getgid(), cases)
 	if err != nil {
 		t.Fatal(err)
 	}

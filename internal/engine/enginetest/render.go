@@ -43,7 +43,7 @@ func Render(results []Result, width int) string {
 	var b strings.Builder
 	total := map[Verdict]int{}
 	for _, group := range order(results, func(r Result) string { return r.Group }) {
-		fmt.Fprintf(&b, "%s\n", group)
+		b.WriteString(clip(group, width))
 		in := slices.DeleteFunc(slices.Clone(results), func(r Result) bool { return r.Group != group })
 		for _, name := range order(in, func(r Result) string { return r.Guarantee }) {
 			renderGuarantee(&b, in, name, width)
@@ -63,7 +63,7 @@ func renderGuarantee(b *strings.Builder, results []Result, name string, width in
 			n[r.Verdict]++
 		}
 	}
-	fmt.Fprintf(b, "  %-22s %s\n", name, counts(n))
+	b.WriteString(clip(fmt.Sprintf("  %-22s %s", name, counts(n)), width))
 	for _, r := range results {
 		if r.Guarantee == name && r.Verdict != Held {
 			b.WriteString(clip(fmt.Sprintf("    %-12s %-20s %s: %s", strings.ToUpper(string(r.Verdict)), r.ID, r.Title, r.Detail), width))
