@@ -56,11 +56,11 @@ func (l *Layer) Apply(ctx context.Context, o ApplyOptions) ([]Outcome, error) {
 			return nil, err
 		}
 		defer l.unlock()
-		if err := l.removeTemporaries(); err != nil {
-			return nil, err
-		}
 	}
 	r, err := l.review(ctx, ChangeOptions{Paths: o.Paths, Built: o.Built, MaxFile: o.MaxFile})
+	if err == nil {
+		err = checkPaths(o.Overwrite)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +99,7 @@ type application struct {
 	others   map[uint64]int // a descriptor on each other file system that was written to
 	journal  *journal
 	late     []lateMode
+	few      bool // so few changes that they are synced one by one
 }
 
 func newApplication(l *Layer, r *review, o ApplyOptions) *application {
@@ -158,26 +159,31 @@ func (a *application) run(ctx context.Context) (err error) {
 	if a.owner, err = statFd(a.l.project.fd); err != nil {
 		return err
 	}
+	interrupted, err := a.l.removeTemporaries()
+	if err != nil {
+		return err
+	}
 	if a.journal, err = newJournal(a.l.top); err != nil {
 		return err
 	}
-	var appear, go_, replace []int
+	var appear, vanish, replace []int
 	for i := range a.outcomes {
 		switch c := &a.outcomes[i]; {
 		case c.Status != Planned:
 		case c.Kind == Deleted:
-			go_ = append(go_, i)
+			vanish = append(vanish, i)
 		case c.Kind == TypeChanged && c.Old.Type == Dir:
 			replace = append(replace, i)
 		default:
 			appear = append(appear, i)
 		}
 	}
-	slices.Reverse(go_)
+	slices.Reverse(vanish)
+	a.few = !interrupted && len(appear)+len(vanish)+len(replace) <= fewChanges
 	if err := a.place(ctx, appear); err != nil {
 		return err
 	}
-	for _, i := range go_ {
+	for _, i := range vanish {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -82,23 +82,24 @@ func (l *Layer) recover() error {
 		return nil
 	}
 	defer l.unlock()
-	return l.removeTemporaries()
+	_, err := l.removeTemporaries()
+	return err
 }
 
-// removeTemporaries removes from the project what an Apply left that did not come to its end.
-func (l *Layer) removeTemporaries() error {
+// removeTemporaries removes from the project what an Apply left that did not come to its end, and reports whether there was one.
+func (l *Layer) removeTemporaries() (interrupted bool, err error) {
 	n, err := l.top.stat(journalName)
 	if err != nil || n.Type == Absent {
-		return err
+		return false, err
 	}
 	f, err := l.top.openFile(journalName, n)
 	if err != nil {
-		return fmt.Errorf("read %q in %q: %w", journalName, l.Dir, err)
+		return true, fmt.Errorf("read %q in %q: %w", journalName, l.Dir, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(f)
 	if err != nil {
-		return fmt.Errorf("read %q in %q: %w", journalName, l.Dir, err)
+		return true, fmt.Errorf("read %q in %q: %w", journalName, l.Dir, err)
 	}
 	token, rest, whole := strings.Cut(string(data), "\x00")
 	for whole && rest != "" {
@@ -107,7 +108,7 @@ func (l *Layer) removeTemporaries() error {
 			l.removeTemporariesIn(dir, tmpPrefix+token+"-")
 		}
 	}
-	return l.endJournal()
+	return true, l.endJournal()
 }
 
 func (l *Layer) removeTemporariesIn(dir, prefix string) {

@@ -22,7 +22,7 @@ func (a *application) settle(same []string) error {
 	if len(paths) == 0 {
 		return a.l.endJournal()
 	}
-	if err := a.sync(); err != nil {
+	if err := a.syncEnd(); err != nil {
 		return err // the layer keeps all of it, and the next Apply finds it equal
 	}
 	var err error

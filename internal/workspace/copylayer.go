@@ -39,6 +39,9 @@ func CopyIn(ctx context.Context, project, dir string, hide func(rel string, dir 
 		return nil, err
 	}
 	defer dst.close()
+	if hide == nil {
+		hide = func(string, bool) bool { return false }
+	}
 	c := copier{src: src, dst: dst, hide: hide, base: newManifest()}
 	if err := c.all(ctx); err != nil {
 		return nil, fmt.Errorf("copy the project to %q: %w", dir, err)
@@ -230,7 +233,11 @@ func (l *Layer) copyPairs(p *place) ([]pair, error) {
 	}
 	defer closeFd(host)
 	var found []pair
-	for _, name := range l.copyNames(p, inside, host) {
+	names, err := l.copyNames(p, inside, host)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
 		q, err := l.copyPair(join(p.rel, name), inside, host, name)
 		if err != nil {
 			return nil, err
@@ -241,17 +248,16 @@ func (l *Layer) copyPairs(p *place) ([]pair, error) {
 }
 
 // copyNames lists what the copy has and what it had, and, where the sandbox deleted the directory, what the host has put there since.
-func (l *Layer) copyNames(p *place, inside, host int) []string {
-	names := slices.Clone(l.base.children[p.rel])
+func (l *Layer) copyNames(p *place, inside, host int) (names []string, err error) {
+	var now []string
 	if inside >= 0 {
-		more, _ := namesIn(inside)
-		names = append(names, more...)
+		now, err = namesIn(inside)
 	} else if host >= 0 {
-		more, _ := namesIn(host)
-		names = append(names, more...)
+		now, err = namesIn(host)
 	}
+	names = append(now, l.base.children[p.rel]...)
 	slices.Sort(names)
-	return slices.Compact(names)
+	return slices.Compact(names), err
 }
 
 func (l *Layer) copyPair(rel string, inside, host int, name string) (q pair, err error) {

@@ -66,7 +66,7 @@ func escapeJSON(s string) string {
 
 // Summary counts changes by what a person needs to know about them.
 type Summary struct {
-	Files      int `json:"files"` // that could be applied, without built ones; the next two and the conflicts and protected ones are among them
+	Files      int `json:"files"` // that could be applied; built ones are not among them, protected ones and conflicts are
 	Insertions int `json:"insertions"`
 	Deletions  int `json:"deletions"`
 	Protected  int `json:"protected"`

@@ -11,7 +11,7 @@ const (
 	TypeChanged ChangeKind = "type" // say, a directory replaced by a file
 )
 
-// Class says what a change needs before it may reach the host. Each class needs what the ones below it in this list do not.
+// Class says what a change needs before it may reach the host: the last of these that is true of it. The fields say all that is.
 type Class string
 
 const (

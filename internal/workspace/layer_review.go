@@ -48,6 +48,9 @@ type review struct {
 }
 
 func (l *Layer) review(ctx context.Context, o ChangeOptions) (*review, error) {
+	if err := checkPaths(o.Paths); err != nil {
+		return nil, err
+	}
 	if o.MaxFile == 0 {
 		o.MaxFile = defaultMaxFile
 	}
@@ -280,6 +283,16 @@ func (r *review) protectLinked() {
 
 // pathSet is a set of paths and what lies beneath them. The empty set holds everything.
 type pathSet struct{ in, above map[string]bool }
+
+// checkPaths refuses what does not name something in the project.
+func checkPaths(paths []string) error {
+	for _, p := range paths {
+		if c := path.Clean(p); path.IsAbs(c) || c == ".." || strings.HasPrefix(c, "../") {
+			return fmt.Errorf("path %s is not in the project: name it relative to the project's root", Quote(p))
+		}
+	}
+	return nil
+}
 
 func newPathSet(paths []string) pathSet {
 	s := pathSet{in: map[string]bool{}, above: map[string]bool{}}

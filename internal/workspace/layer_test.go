@@ -72,6 +72,14 @@ func TestChangesOfAPart(t *testing.T) {
 	f.wantChanges(ChangeOptions{Paths: []string{"a/b"}}, "modified changed a/b/c")
 	f.wantChanges(ChangeOptions{Paths: []string{"./a/b/c", "z/"}}, "modified changed a/b/c", "added changed z")
 	f.wantChanges(ChangeOptions{Paths: []string{"nothing"}})
+	for _, path := range []string{"..", "../a", "a/../../b", "/a"} {
+		if _, err := f.open().Changes(t.Context(), ChangeOptions{Paths: []string{path}}); err == nil || !strings.Contains(err.Error(), "not in the project") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if _, err := f.open().Apply(t.Context(), ApplyOptions{Overwrite: []string{path}}); err == nil || !strings.Contains(err.Error(), "not in the project") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 }
 
 func TestBuiltFiles(t *testing.T) {
