@@ -72,6 +72,9 @@ func (l *Loop) Signals(handle func(unix.Signal), sigs ...unix.Signal) (*Signals,
 	if err != nil {
 		return nil, err
 	}
+	for n := 1; n > 0; { // what came too late for an earlier Signals
+		n, _ = unix.Read(r, make([]byte, 64))
+	}
 	s := &Signals{handle: handle}
 	for _, sig := range sigs {
 		old, err := catch(sig)

@@ -40,8 +40,16 @@ func startInside(t testing.TB, l *Loop, s *Streams, cmd *exec.Cmd, ended func())
 		f.Close()
 	}
 	s.Start(l)
+	alive := true
+	t.Cleanup(func() {
+		if alive {
+			unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+			cmd.Wait()
+		}
+	})
 	var watch *Watch
 	watch = l.Watch(pidfd, unix.POLLIN, func(int16) {
+		alive = false
 		watch.Close()
 		unix.Close(pidfd)
 		cmd.Wait()

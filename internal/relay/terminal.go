@@ -22,13 +22,14 @@ type Terminal struct {
 	HungUp func() // the user's terminal is gone, and the one inside has been hung up
 	Filter Filter // what of the command's output reaches the terminal
 
-	host    int     // a description of our own of the user's terminal, where that can be had
-	out     int     // the same, unless standard output is another terminal; or the way to it
-	own     [2]bool // host and out were opened by us
-	detour  *detour // to out, which blocks
-	before  unix.Termios
+	host    int          // a description of our own of the user's terminal, where that can be had
+	out     int          // the same, unless standard output is another terminal; or the way to it
+	own     [2]bool      // host and out were opened by us
+	detour  *detour      // to out, which blocks
+	before  unix.Termios // how the terminal was found, and is left
 	raw     unix.Termios
-	entered bool // the terminal is in raw mode because of us
+	given   unix.Termios // what the terminal inside was given last
+	entered bool         // the terminal is in raw mode because of us
 
 	master int // the terminal inside; -1 before Adopt, and once it has been hung up
 	slave  int // keeps the terminal inside from ending while the command has it closed for a moment
@@ -102,6 +103,7 @@ func (t *Terminal) Adopt(master int) error {
 	if err := setAttributes(master, &t.before); err != nil {
 		return fmt.Errorf("set the attributes of the terminal inside: %w", err)
 	}
+	t.given = t.before
 	t.master = master
 	t.Resize()
 	if fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC); errno == 0 {
@@ -163,9 +165,19 @@ func (t *Terminal) enter() {
 		return
 	}
 	if now, err := getAttributes(t.host); err == nil && *now != t.raw {
-		t.before, t.raw = *now, rawAttributes(*now)
+		t.before = *now
+		t.giveAttributes()
 	}
 	t.entered = setAttributes(t.host, &t.raw) == nil
+}
+
+// giveAttributes passes on what the user's shell has changed, unless the command has set its own: a job started in the
+// background finds the terminal as the shell's line editor wants it.
+func (t *Terminal) giveAttributes() {
+	now, err := getAttributes(t.master)
+	if err == nil && *now == t.given && t.before != t.given && setAttributes(t.master, &t.before) == nil {
+		t.given = t.before
+	}
 }
 
 const lookAgain = 200 * time.Millisecond
