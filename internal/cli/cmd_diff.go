@@ -33,7 +33,11 @@ file or pipe it writes a patch that git apply takes.`,
 			return func(std *IO, args []string) error {
 				return withReview(std, *id, *asJSON, func(r *session.Review) error {
 					ctx := context.Background()
-					changes, err := r.Changes(ctx, workspace.ChangeOptions{Paths: args, Built: *built})
+					paths, err := r.Paths(args)
+					if err != nil {
+						return err
+					}
+					changes, err := r.Changes(ctx, workspace.ChangeOptions{Paths: paths, Built: *built})
 					if err != nil {
 						return err
 					}
@@ -109,9 +113,17 @@ at all, also if the machine stops.`,
 			fs.Var(&overwrite, "overwrite", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
 			return func(std *IO, args []string) error {
 				return withReview(std, *id, *asJSON, func(r *session.Review) error {
-					o := workspace.ApplyOptions{Paths: args, Built: *built, Overwrite: overwrite, DryRun: *dry}
+					paths, err := r.Paths(args)
+					if err != nil {
+						return err
+					}
+					over, err := r.Paths(overwrite)
+					if err != nil {
+						return err
+					}
+					o := workspace.ApplyOptions{Paths: paths, Built: *built, Overwrite: over, DryRun: *dry}
 					if *protected {
-						consent, err := askConsent(std, r, args, *yes || *dry)
+						consent, err := askConsent(std, r, paths, *yes || *dry)
 						if err != nil {
 							return err
 						}
@@ -167,8 +179,9 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		return err
 	}
 	for _, out := range outcomes {
-		if out.Status == workspace.Failed || out.Status == workspace.Held && (out.Class == workspace.ClassProtected || out.Class == workspace.ClassConflict || out.ByName != "") {
-			return exitStatus(exitProblem) // built files and what can never cross are no surprise
+		gitsOwn := out.Class == workspace.ClassRefused && out.Count > 0 // every git command changes some
+		if out.Status == workspace.Failed || out.Status == workspace.Held && out.Class != workspace.ClassBuilt && !gitsOwn {
+			return exitStatus(exitProblem)
 		}
 	}
 	if o.DryRun {

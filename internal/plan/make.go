@@ -152,7 +152,7 @@ func (p *Plan) tree(t Tree) {
 	}
 	p.mount(Mount{Kind: Bind, Source: t.Source, Target: t.Target, File: t.File, Origin: t.Why})
 	for _, h := range t.Hide {
-		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true, })
+		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true})
 	}
 }
 
@@ -260,6 +260,21 @@ func (p *Plan) openings(r Request) {
 	}
 }
 
+// Missing says that the policy requires a guarantee which is not enforced here.
+type Missing struct {
+	Guarantee
+	Origin string
+}
+
+func (m *Missing) Error() string {
+	return fmt.Sprintf("require (%s): %s is %s here, not enforced (%s)", m.Origin, m.Name, m.State, m.By)
+}
+
+// Hint names the way out.
+func (m *Missing) Hint() string {
+	return "casemate doctor says what is missing and how to get it; or take the requirement out of the policy"
+}
+
 // required refuses a plan without the guarantees that the policy demands.
 func (p *Plan) required(pol *policy.Policy) error {
 	for _, v := range pol.Require {
@@ -268,7 +283,7 @@ func (p *Plan) required(pol *policy.Policy) error {
 			return fmt.Errorf("require (%s): %q is no guarantee of this version: casemate plan lists them", v.Origin, v.V)
 		}
 		if g := p.Guarantees[i]; g.State != Enforced {
-			return fmt.Errorf("require (%s): %s is %s here, not enforced (%s): casemate doctor says what is missing", v.Origin, g.Name, g.State, g.By)
+			return &Missing{g, v.Origin.String()}
 		}
 	}
 	return nil

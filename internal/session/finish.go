@@ -226,7 +226,14 @@ func (s *supervision) signal(sig unix.Signal) {
 		return
 	}
 	switch sig {
-	case unix.SIGWINCH, unix.SIGTSTP, unix.SIGCONT:
+	case unix.SIGWINCH:
+	case unix.SIGTSTP: // the command is in a session of its own, where the kernel discards TSTP; once it has stopped, so do we
+		s.suspending = true
+		s.box.Send(inside.Signal, unix.SIGSTOP)
+	case unix.SIGCONT:
+		s.suspending = false
+		s.signals.Resumed()
+		s.box.Send(inside.Signal, unix.SIGCONT)
 	default:
 		s.box.Send(inside.Signal, sig)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
@@ -103,6 +104,26 @@ func classifier(rec store.Record) (workspace.Classifier, error) {
 		},
 		Marked: workspace.MarkedPath,
 	}, nil
+}
+
+// Paths makes paths as a person types them, relative to the working directory, relative to the project.
+func (r *Review) Paths(typed []string) ([]string, error) {
+	var paths []string
+	for _, p := range typed {
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return nil, err
+		}
+		rel, err := filepath.Rel(r.Box.Record.Project, abs)
+		if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+			return nil, fmt.Errorf("%q is not in the project %q", p, r.Box.Record.Project)
+		}
+		if rel == "." {
+			return nil, nil // everything
+		}
+		paths = append(paths, rel)
+	}
+	return paths, nil
 }
 
 // Done removes the sandbox once its layer holds nothing any more.

@@ -68,6 +68,8 @@ type supervision struct {
 	watcher *limits.Watcher
 	hiding  *rehiding
 	over    bool // the sandbox has ended
+
+	suspending bool // the user's shell wants the command stopped
 }
 
 func (s *supervision) supervise() (err error) {
@@ -80,7 +82,7 @@ func (s *supervision) supervise() (err error) {
 	}
 	defer s.streams.Close()
 	if s.term != nil {
-		defer func() { s.term.Close(s.stopped != "" || s.failure != nil) }()
+		defer func() { s.term.Close(s.stopped != "" || s.failure != nil || s.result.Reason == "signal") }()
 	}
 	if err := s.limit(); err != nil {
 		return err
@@ -242,12 +244,21 @@ func (s *supervision) report(int16) {
 		if s.term != nil {
 			s.term.Suspend()
 		} else {
-			s.box.Send(inside.Signal, unix.SIGCONT) // without a terminal there is nobody who could continue it
+			s.stoppedInside()
 		}
 	case inside.Exited:
 		s.ended(unix.WaitStatus(report.Value), nil)
 	case inside.Failed:
 		s.ended(0, s.box.Failure(report))
+	}
+}
+
+// stoppedInside follows a command without a terminal of its own: the user's shell stops and continues it through us. What stopped by
+// itself, or where nobody could continue us, goes on at once.
+func (s *supervision) stoppedInside() {
+	if !s.suspending || !s.signals.StopSelf(false) {
+		s.suspending = false
+		s.box.Send(inside.Signal, unix.SIGCONT)
 	}
 }
 

@@ -105,16 +105,43 @@ type application struct {
 func newApplication(l *Layer, r *review, o ApplyOptions) *application {
 	a := &application{l: l, o: o, at: map[string]int{}, others: map[uint64]int{}}
 	d := decider{o, newPathSet(o.Paths), newPathSet(o.Overwrite)}
+	whys := make([]string, len(r.changes))
 	for i := range r.changes {
-		c := r.changes[i]
+		whys[i] = d.held(&r.changes[i])
+	}
+	empty := onlyHeld(r.changes, whys)
+	for i, c := range r.changes {
+		if empty[c.Path] {
+			continue
+		}
 		a.at[c.Path] = len(a.outcomes)
-		out := Outcome{Change: c, Status: Planned}
-		if out.Why = d.held(&c); out.Why != "" {
+		out := Outcome{Change: c, Status: Planned, Why: whys[i]}
+		if out.Why != "" {
 			out.Status = Held
 		}
 		a.outcomes = append(a.outcomes, out)
 	}
 	return a
+}
+
+// onlyHeld finds the new directories that hold nothing but protected changes without consent: made on the host they would be empty stubs.
+func onlyHeld(changes []Change, whys []string) map[string]bool {
+	leads, others := map[string]bool{}, map[string]bool{}
+	for i := range changes {
+		c := &changes[i]
+		if whys[i] != "" && c.Class == ClassProtected {
+			markAbove(leads, c.Path)
+		} else if !c.directory() {
+			markAbove(others, c.Path)
+		}
+	}
+	empty := map[string]bool{}
+	for i := range changes {
+		if c := &changes[i]; c.directory() && c.Kind == Added && leads[c.Path] && !others[c.Path] {
+			empty[c.Path] = true
+		}
+	}
+	return empty
 }
 
 // decider decides what may cross. It is all of the policy of Apply.
