@@ -516,7 +516,6 @@ func TestPrograms(t *testing.T) {
 			c.expect(`\r\n20\r\n`)
 			c.send("G")
 			c.expect(`1000`)
-			c.resize(10, 80)
 			c.send("g")
 			c.expect(`1\r\n`)
 			c.send("q")
