@@ -14,7 +14,6 @@ import (
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/policy"
-	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -171,9 +170,8 @@ func (r *Run) limit0(name string) string {
 func (r *Run) notExecuted(errno unix.Errno) string {
 	path := r.Plan.Command.Path
 	if errno == unix.ENOENT {
-		if head, err := store.Read(path, 1<<30); err == nil && bytes.HasPrefix(head, []byte("#!")) {
-			line, _, _ := bytes.Cut(head[2:], []byte("\n"))
-			return fmt.Sprintf("%s: its interpreter %q is not there inside", path, bytes.TrimSpace(line[:min(len(line), 200)]))
+		if interpreter := shebang(path); interpreter != "" {
+			return fmt.Sprintf("%s: its interpreter %q is not there inside", path, interpreter)
 		}
 		if _, err := os.Stat(path); err == nil {
 			return fmt.Sprintf("%s is there on the host but not inside the sandbox: --read %s shows its directory inside", path, filepath.Dir(path))
@@ -181,6 +179,23 @@ func (r *Run) notExecuted(errno unix.Errno) string {
 		return fmt.Sprintf("%s: command not found", path)
 	}
 	return fmt.Sprintf("%s cannot be executed: %v", path, errno)
+}
+
+// shebang is what the first line of a script names, or "".
+func shebang(path string) string {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 256) // as much as the kernel reads (BINPRM_BUF_SIZE)
+	n, _ := f.Read(head)
+	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
+	interpreter, found := bytes.CutPrefix(line, []byte("#!"))
+	if !found {
+		return ""
+	}
+	return string(bytes.TrimSpace(interpreter))
 }
 
 // take keeps the descriptors that pid 1 handed over.

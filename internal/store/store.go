@@ -307,7 +307,7 @@ func Read(path string, limit int) ([]byte, error) {
 	if st.Size > int64(limit) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%d bytes long, and at most %d are read", st.Size, limit)}
 	}
-	buf := make([]byte, limit+1)
+	buf := make([]byte, st.Size) // what is appended meanwhile is not read
 	n := 0
 	for n < len(buf) {
 		r, err := unix.Read(fd, buf[n:])
