@@ -11,18 +11,16 @@ godebug (
 
 require (
 	github.com/aymanbagabas/go-udiff v0.4.1
-	github.com/godbus/dbus/v5 v5.2.4
 	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/sys v0.49.0
 )
 
 // Used by tests only.
 require (
+	github.com/godbus/dbus/v5 v5.2.4
 	github.com/moby/profiles/seccomp v0.2.3
+	github.com/opencontainers/runtime-spec v1.2.1
 	github.com/rogpeppe/go-internal v1.16.0
 )
 
-require (
-	github.com/opencontainers/runtime-spec v1.2.1 // indirect
-	golang.org/x/tools v0.51.0 // indirect
-)
+require golang.org/x/tools v0.51.0 // indirect
