@@ -28,7 +28,7 @@ func TestHostileEnvironment(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			s := newSite(t, m)
 			s.describe(nil)
-			cmd := s.command("run", "--", "./bin/probe", "run", "--json", "--env", "probe.json", "P02", "P05", "P06")
+			cmd := s.command(append(append([]string{"run"}, probing()...), "P02", "P05", "P06")...)
 			cmd.Env = append(cmd.Env, s.Environ()...)
 			out := s.finish(cmd)
 			judge(t, s.Verify(results(t, out), out.stdout+out.stderr))

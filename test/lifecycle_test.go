@@ -317,6 +317,24 @@ func TestL12ExitStatus(t *testing.T) {
 	})
 }
 
+// TestProjectCommand: a program of the project runs by its path, relative or absolute, in every mode.
+func TestProjectCommand(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		s.put("src/tool", "#!/bin/sh\necho tool-ran\n", 0o755)
+		s.Accept()
+		for _, path := range []string{"./src/tool", "src/tool", filepath.Join(s.Work, "src", "tool")} {
+			if out := s.run("--", path); out.exit != 0 || out.stdout != "tool-ran\n" {
+				t.Errorf("%s: %v", path, out)
+			}
+		}
+		cmd := s.command("run", "--", "./tool")
+		cmd.Dir = filepath.Join(s.Work, "src")
+		if out := s.finish(cmd); out.exit != 0 || out.stdout != "tool-ran\n" {
+			t.Errorf("from a directory below: %v", out)
+		}
+	})
+}
+
 // TestL13Nested runs casemate in casemate: it refuses, or confines in a weaker mode that was named; it never runs the command unconfined.
 func TestL13Nested(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {

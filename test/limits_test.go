@@ -53,7 +53,7 @@ func TestLimitsHold(t *testing.T) {
 func bomb(t *testing.T, s *site, flags []string, attack enginetest.Case) {
 	t.Helper()
 	s.describe(flags)
-	args := append(append([]string{"run", "--json"}, flags...), "--", "./bin/probe", "run", "--json", "--env", "probe.json", attack.ID)
+	args := append(append(append([]string{"run", "--json"}, flags...), probing()...), attack.ID)
 	start := time.Now()
 	out := s.do(args...)
 	t.Logf("%v: exit %d, reason %q, %s", time.Since(start).Round(time.Millisecond), out.exit, out.result.Reason, out.stdout)
@@ -77,7 +77,7 @@ func bomb(t *testing.T, s *site, flags []string, attack enginetest.Case) {
 func TestR02Reason(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
 		s.Env.MemoryMiB = 64
-		out := s.run("--memory", "64MiB", "--env", s.Env.Environ(), "--", "./bin/probe", "case", "R02.bytes")
+		out := s.run("--memory", "64MiB", "--env", s.Env.Environ(), "--", "sh", "-c", "exec ./bin/probe case R02.bytes")
 		if out.exit != 137 || out.result.Reason != "oom" && out.result.Reason != "memory" {
 			t.Errorf("want 137 and the limit as reason: %v", out)
 		}
@@ -144,25 +144,23 @@ func TestR08OtherProcessesDoNotCount(t *testing.T) {
 	})
 }
 
-// TestR09Time: wall clock and idle limits end the run, also one that ignores SIGTERM, and say so.
+// TestR09Time: wall clock and idle limits end the run, also one that ignores SIGTERM, say so, and leave nothing behind.
 func TestR09Time(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		flags  []string
-		script string
-		reason string
-	}{
-		{"time", []string{"--time", "1s"}, "trap '' TERM INT HUP; while :; do sleep 9999; done", "timeout"},
-		{"idle", []string{"--idle", "1s"}, "trap '' TERM INT HUP; while :; do sleep 9999; done", "idle"},
-	} {
+		name, flag, reason string
+	}{{"time", "--time", "timeout"}, {"idle", "--idle", "idle"}} {
 		t.Run(c.name, func(t *testing.T) {
 			eachMode(t, func(t *testing.T, s *site) {
+				forever := lasting(t)
+				cmd := s.command("run", "--json", c.flag, "1s", "--", "sh", "-c", "trap '' TERM INT HUP; (setsid sleep "+forever+") & sleep "+forever)
+				watch := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 				start := time.Now()
-				out := s.run(append(c.flags, "--", "sh", "-c", c.script)...)
-				took := time.Since(start)
-				if out.exit != 124 || out.result.Reason != c.reason || took > 20*time.Second || took < time.Second {
+				out := s.finish(cmd)
+				watch.Stop()
+				if took := time.Since(start); out.exit != 124 || out.result.Reason != c.reason || took < time.Second {
 					t.Errorf("after %v: %v", took, out)
 				}
+				eventually(t, time.Second, "everything gone after the limit", func() bool { return len(named(forever)) == 0 })
 			})
 		})
 	}

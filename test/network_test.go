@@ -166,7 +166,7 @@ func TestN25PortsInside(t *testing.T) {
 		t.Error("control: outside the port cannot be reached either")
 	}
 	eachMode(t, func(t *testing.T, s *site) {
-		if reach(t, s.command("run", "--", "./bin/probe", "listen")) {
+		if reach(t, s.command("run", "--", "sh", "-c", "exec ./bin/probe listen")) {
 			t.Error("the host reached a port that was opened inside")
 		}
 	})

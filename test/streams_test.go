@@ -36,7 +36,7 @@ func TestDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer canary.Close()
-		cmd := s.command("run", "--", "./bin/probe", "run", "--json", "--env", "probe.json", "fds", "D06", "P03.descriptors")
+		cmd := s.command(append(append([]string{"run"}, probing()...), "fds", "D06", "P03.descriptors")...)
 		cmd.ExtraFiles = []*os.File{etc, canary, etc, etc, etc, etc, canary} // 3 to 9
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = out, out, out
 		s.finish(cmd)

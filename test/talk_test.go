@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // talk is a shell in a sandbox that the test gives lines to, one after the other: what happens inside and on the host is in order without
@@ -141,8 +143,14 @@ func named(word string) []int {
 	return pids
 }
 
-// lasting makes up a duration for sleep that no other process on this machine sleeps.
+// lasting makes up a duration for sleep that no other process on this machine sleeps. What still sleeps it when the test is over is ended.
 func lasting(t *testing.T) string {
 	t.Helper()
-	return fmt.Sprintf("%d.%09d", 600, time.Now().UnixNano()%1_000_000_000)
+	forever := fmt.Sprintf("%d.%09d", 600, time.Now().UnixNano()%1_000_000_000)
+	t.Cleanup(func() {
+		for _, pid := range named(forever) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	return forever
 }

@@ -109,10 +109,14 @@ type Env struct {
 	Pids      int               `json:"pids,omitempty"` // limits that the attacks may try to exceed
 	MemoryMiB int               `json:"memory_mib,omitempty"`
 	DiskMiB   int               `json:"disk_mib,omitempty"`
-	Without   []string          `json:"without,omitempty"`   // guarantees that the plan does not give
-	HostVars  map[string]string `json:"host_vars,omitempty"` // the caller's variables, to hex sha256 of their values
-	Control   Control           `json:"control,omitempty"`   // where the attacks run, when not in a sandbox
+	Without   []string          `json:"without,omitempty"`    // guarantees that the plan does not give
+	HostVars  map[string]string `json:"host_vars,omitempty"`  // the caller's variables, to hex sha256 of their values
+	HostName  string            `json:"host_name,omitempty"`  // hex sha256
+	MachineID string            `json:"machine_id,omitempty"` // the same
+	Queue     string            `json:"queue,omitempty"`      // a POSIX message queue of the host's
+	Control   Control           `json:"control,omitempty"`    // where the attacks run, when not in a sandbox
 
+	host string // the project as the host names it, where Work is a copy
 	id   string
 	fds  []int // open above 2 when the attack's process started
 	rout int   // where the outcome goes; not a leak
@@ -176,6 +180,14 @@ func first(outcomes ...Outcome) Outcome {
 // dir is the case's own directory below the project.
 func (e *Env) dir(elem ...string) string {
 	return filepath.Join(append([]string{e.Work, "cases", e.id}, elem...)...)
+}
+
+// hostWork is the project's own path on the host.
+func (e *Env) hostWork() string {
+	if e.host != "" {
+		return e.host
+	}
+	return e.Work
 }
 
 // hasDir is false where the fixtures did not make the project, as in a person's own.

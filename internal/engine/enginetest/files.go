@@ -46,6 +46,20 @@ func fileCases() []Case {
 			return unless(err, "listing")
 		}),
 		canary("F01.relative", "read it by ../..", func(e *Env) Outcome { return e.read(up(workDir(e), e.Canary)) }),
+		canary("F01.sibling", "read the project beside this one", func(e *Env) Outcome {
+			return first(e.read(filepath.Join(filepath.Dir(e.hostWork()), "sibling", ".env")), e.read(filepath.Join(workDir(e), "..", "sibling", ".env")))
+		}),
+		canary("X.machine-id", "learn the host's machine id", func(e *Env) Outcome {
+			if e.MachineID == "" {
+				return notRun("the host has none")
+			}
+			for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
+				if b, err := readSome(path); err == nil && digest(strings.TrimSpace(string(b))) == e.MachineID {
+					return open("it is in %s", path)
+				}
+			}
+			return held("not in /etc or /var/lib/dbus")
+		}),
 		canary("E03.proc-root", "read it through /proc/self/root", func(e *Env) Outcome { return e.read("/proc/self/root" + e.Canary) }),
 		canary("E03.proc-cwd", "read it through /proc/self/cwd/..", func(e *Env) Outcome {
 			return e.read("/proc/self/cwd/" + up(workDir(e), e.Canary))
@@ -130,7 +144,7 @@ func fileCases() []Case {
 			}
 			return held("%s", brief(errs.Error()))
 		}},
-		{ID: "F03.home", Group: "files", Title: "see credential directories in the home", Guarantee: denyRead, Control: Outside, Attack: func(e *Env) Outcome {
+		{ID: "F03.home", Group: "files", Title: "learn that credential directories exist in the home", Guarantee: metadata, Control: Outside, Attack: func(e *Env) Outcome {
 			for _, home := range []string{e.Home, os.Getenv("HOME")} {
 				for _, name := range homeSecrets() {
 					if _, err := os.Lstat(filepath.Join(home, name)); !errors.Is(err, fs.ErrNotExist) {
@@ -139,6 +153,15 @@ func fileCases() []Case {
 				}
 			}
 			return held("none exists")
+		}},
+		{ID: "F03.list", Group: "files", Title: "list the home, or a credential directory in it", Guarantee: denyRead, Control: Outside, Attack: func(e *Env) Outcome {
+			for _, name := range homeSecrets() {
+				entries, err := os.ReadDir(filepath.Join(e.Home, name))
+				if err == nil && len(entries) > 0 {
+					return open("%s/%s holds %s", e.Home, name, entries[0].Name())
+				}
+			}
+			return held("none can be listed")
 		}},
 		{ID: "F03.sweep", Group: "files", Title: "find a credential anywhere below the home", Guarantee: denyRead, Control: Outside, Timeout: time.Minute, Attack: func(e *Env) Outcome {
 			return e.sweep(e.Home)

@@ -46,6 +46,12 @@ func NewFixtures(dir, probe string, uid, gid int, cases []Case) (*Fixtures, erro
 		Work: f.Work, Home: f.Home, StateDir: filepath.Join(f.State, "casemate"), Canary: filepath.Join(dir, "outside", "canary"),
 		UID: os.Getuid(), HostNS: hostNamespaces(), Tokens: map[string]string{}, HostVars: map[string]string{},
 	}
+	if name, err := os.Hostname(); err == nil {
+		f.Env.HostName = digest(name)
+	}
+	if b, err := os.ReadFile("/etc/machine-id"); err == nil && len(b) > 1 {
+		f.Env.MachineID = digest(strings.TrimSpace(string(b)))
+	}
 	if st, err := os.Stat("/dev/pts"); err == nil {
 		f.Env.HostPts = st.Sys().(*syscall.Stat_t).Dev
 	}
@@ -246,6 +252,12 @@ func (f *Fixtures) makeShared(string) error {
 	if errno == 0 {
 		f.shm = id
 	}
+	name := "casemate-" + hex.EncodeToString([]byte(filepath.Base(f.shared)))
+	fd, _, errno := syscall.Syscall6(unix.SYS_MQ_OPEN, text(name), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600, 0, 0, 0)
+	if errno == 0 { // a kernel without queues has none to share
+		f.Env.Queue = name
+		unix.Close(int(fd))
+	}
 	return errors.Join(err, file.Chmod(0o644), file.Close())
 }
 
@@ -333,6 +345,9 @@ func (f *Fixtures) Close() error {
 	}
 	if f.shared != "" {
 		errs = errors.Join(errs, os.Remove(f.shared))
+	}
+	if f.Env.Queue != "" {
+		_, _, _ = syscall.Syscall(unix.SYS_MQ_UNLINK, text(f.Env.Queue), 0, 0)
 	}
 	if f.shm != 0 {
 		_, _, _ = syscall.Syscall(unix.SYS_SHMCTL, f.shm, unix.IPC_RMID, 0)

@@ -74,6 +74,17 @@ func procCases() []Case {
 			}
 			return held("%d lines", strings.Count(out, "\n"))
 		}},
+		{ID: "X.hostname", Group: "processes", Title: "learn the host's name", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
+			var u unix.Utsname
+			if err := unix.Uname(&u); err != nil {
+				return held("%v", err)
+			}
+			name := unix.ByteSliceToString(u.Nodename[:])
+			if digest(name) == e.HostName {
+				return open("it is %s", name)
+			}
+			return held("here it is %s", name)
+		}},
 		{ID: "X.namespaces", Group: "processes", Title: "share a namespace with the host", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
 			for _, ns := range []string{"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"} {
 				link, err := os.Readlink("/proc/self/ns/" + ns)
@@ -136,21 +147,25 @@ func procCases() []Case {
 			return first(e.read("/proc/"+itoa(pid)+"/root"+e.Canary), e.read("/proc/"+itoa(pid)+"/cwd/"+filepath.Base(e.Canary)))
 		}),
 		{ID: "X.shm", Group: "processes", Title: "attach the host's System V shared memory", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
-			b, err := os.ReadFile("/proc/sysvipc/shm")
-			if err != nil {
-				return held("%v", err)
-			}
-			for line := range strings.Lines(string(b)) {
-				f := strings.Fields(line)
-				if len(f) > 4 && f[0] == itoa(shmKey) {
-					return open("segment %s of the host", f[1])
-				}
-			}
-			_, errno := sys(unix.SYS_SHMGET, shmKey, 0, 0).do()
+			id, errno := sys(unix.SYS_SHMGET, shmKey, 0, 0).do()
 			if errno != 0 {
 				return held("shmget: %v", errno)
 			}
+			if at, errno := sys(unix.SYS_SHMAT, id, 0, 0).do(); errno == 0 {
+				return open("attached at %#x", at)
+			}
 			return open("shmget found it")
+		}},
+
+		{ID: "X.mqueue", Group: "processes", Title: "open the host's message queue", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
+			if e.Queue == "" {
+				return notRun("the host has none")
+			}
+			_, errno := sys(unix.SYS_MQ_OPEN, text(e.Queue), unix.O_RDWR).do()
+			if errno != 0 {
+				return held("mq_open: %v", errno)
+			}
+			return open("mq_open found it")
 		}},
 
 		{ID: "P05.names", Group: "processes", Title: "find credentials in the environment", Guarantee: cleanEnv, Control: Outside, Env: true, Attack: func(e *Env) Outcome {
@@ -267,6 +282,14 @@ func initCases() []Case {
 		on1("P03.oom", "make it the OOM killer's victim", func(*Env) Outcome {
 			return unless(os.WriteFile("/proc/1/oom_score_adj", []byte("1000"), 0), "writing oom_score_adj")
 		}),
+		on1("P03.writes", "open for writing what /proc has of it: maps of ids, attributes, scores, timers", func(*Env) Outcome {
+			for _, name := range []string{"uid_map", "gid_map", "projid_map", "setgroups", "clear_refs", "coredump_filter", "autogroup", "timerslack_ns", "oom_adj", "oom_score_adj", "loginuid", "timens_offsets", "sched", "pagemap"} {
+				if canWrite("/proc/1/"+name) == nil {
+					return open("/proc/1/%s", name)
+				}
+			}
+			return held("none")
+		}),
 		raw("P03.seize", "trace it: ptrace seize", unix.SYS_PTRACE, unix.PTRACE_SEIZE, 1, 0, 0),
 		raw("P03.vm-write", "write its memory: process_vm_writev", unix.SYS_PROCESS_VM_WRITEV, 1, iovec(), 1, iovec(), 1, 0),
 		on1("P03.vm-read", "read its memory: process_vm_readv", func(*Env) Outcome { return vmRead(1) }),
@@ -334,7 +357,7 @@ func iovec() uintptr {
 func foreignDescriptors(*Env) Outcome {
 	seen := 0
 	for _, pid := range pids() {
-		if pid == itoa(os.Getppid()) {
+		if pid != "1" && pid == itoa(os.Getppid()) {
 			continue // the probe itself, which holds a pidfd of this attack
 		}
 		dir := "/proc/" + pid + "/fd"
@@ -393,15 +416,15 @@ func privilegeCases() []Case {
 			data[0] = unix.CapUserData{Effective: 1 << unix.CAP_SYS_ADMIN, Permitted: 1 << unix.CAP_SYS_ADMIN, Inheritable: 1 << unix.CAP_SYS_ADMIN}
 			return unless(unix.Capset(&hdr, &data[0]), "capset")
 		}),
-		self("F27.no-new-privs", "gain privileges by executing", Outside, func(*Env) Outcome {
+		self("F27.no-new-privs", "gain privileges by executing", Outside, func(e *Env) Outcome {
 			set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 			if err != nil || set != 1 {
 				return open("NoNewPrivs is %d (%v)", set, err)
 			}
-			if e := statusField("/proc/1/status", "NoNewPrivs"); e == "0" {
+			if !e.sharesPids() && statusField("/proc/1/status", "NoNewPrivs") == "0" {
 				return open("NoNewPrivs of pid 1 is 0")
 			}
-			return held("NoNewPrivs is 1, also of pid 1")
+			return held("NoNewPrivs is 1")
 		}),
 		self("F27.nosuid", "find a mount without nosuid", Outside, func(e *Env) Outcome { return mountsLack(e, "nosuid") }),
 		self("F27.setuid-program", "become root through a set-uid program", Outside, setuidProgram),
@@ -423,6 +446,22 @@ func privilegeCases() []Case {
 				return open("%s", brief(out))
 			}
 			return held("%s", brief(out))
+		}),
+		self("F27.setuid-bit", "leave a set-uid or set-gid file for the host", Outside, func(e *Env) Outcome {
+			path := filepath.Join(scratchDir(e), "setuid")
+			if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+				return held("%v", err)
+			}
+			return asks("chmod %v, %v", unix.Chmod(path, 0o4755), unix.Chmod(path, 0o6755))
+		}),
+		self("F27.capability", "give a file capabilities", Scratch, func(e *Env) Outcome {
+			path := filepath.Join(scratchDir(e), "capable")
+			if err := os.WriteFile(path, nil, 0o755); err != nil {
+				return held("%v", err)
+			}
+			value := make([]byte, 20) // VFS_CAP_REVISION_2, cap_net_bind_service
+			value[3], value[5] = 2, 4
+			return unless(unix.Setxattr(path, "security.capability", value, 0), "setting security.capability")
 		}),
 		alone("F27.newuidmap", "run sudo, newuidmap, mount", "what they allow is up to the machine; F27.setuid-program shows that such programs gain uid 0", func(*Env) Outcome {
 			var all []string

@@ -61,7 +61,7 @@ func LoadEnv(path string) (*Env, error) {
 	if e.Mode == "landlock" && path != "" {
 		// Without namespaces the command sees a copy of the project, in which it starts.
 		if dir, err := os.Getwd(); err == nil {
-			e.Work = dir
+			e.host, e.Work = e.Work, dir
 		}
 	}
 	return e, nil

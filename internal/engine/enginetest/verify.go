@@ -124,6 +124,9 @@ func stray(id, group, guarantee, detail string) Result {
 // executes says whether the host would execute what lies at a path of the project, or take away something that it executes. A live workspace
 // may change everything else.
 func (f *Fixtures) executes(path string) bool {
+	if st, err := os.Lstat(path); err == nil && st.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+		return !st.IsDir()
+	}
 	rel := strings.TrimPrefix(path, f.Work+"/")
 	if rest, found := strings.CutPrefix(rel, "cases/"); found {
 		_, rel, _ = strings.Cut(rest, "/")
