@@ -82,7 +82,7 @@ func (s *site) promised(t *testing.T, name string, flags ...string) {
 // events are all that the sandboxes of the site recorded.
 func (s *site) events(t *testing.T) string {
 	t.Helper()
-	found, _ := filepath.Glob(filepath.Join(s.State, "casemate", "sandboxes", "*", "events.jsonl"))
+	found, _ := filepath.Glob(filepath.Join(s.State, "casemate", "events.jsonl"))
 	var all []byte
 	for _, path := range found {
 		b, err := os.ReadFile(path)

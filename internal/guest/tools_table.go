@@ -23,7 +23,7 @@ type toolRow struct {
 func toolRows() []toolRow {
 	npmrc := "etc/npmrc" // `npm config set --global` writes tokens there
 	return []toolRow{
-		{name: "nvm", env: "NVM_DIR", home: []string{".nvm", ".config/nvm"}, show: []string{"."}, hide: []string{"versions/node/*/" + npmrc, "versions/io.js/*/" + npmrc}, set: true,
+		{name: "nvm", env: "NVM_DIR", home: []string{".nvm", ".config/nvm"}, show: []string{"."}, hide: []string{".npmrc", "versions/node/*/" + npmrc, "versions/io.js/*/" + npmrc}, set: true,
 			why: "node's versions and the nvm function"},
 		{name: "fnm", env: "FNM_DIR", home: []string{".local/share/fnm", ".fnm"}, show: []string{"."}, hide: []string{"node-versions/*/installation/" + npmrc},
 			why: "node's versions"},

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"syscall"
@@ -24,7 +25,7 @@ func (r *Run) live(req *plan.Request) error {
 		return err
 	}
 	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool { _, ok := workspace.ProtectedPath(rel, protect); return ok },
-		pinned: map[string]bool{}, before: map[string]bool{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
+		pinned: map[string]bool{}, before: map[string]string{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
 	if err := filepath.WalkDir(r.Project, c.visit); err != nil {
 		return fmt.Errorf("look through the project: %w", err)
 	}
@@ -36,6 +37,9 @@ func (r *Run) live(req *plan.Request) error {
 	return nil
 }
 
+// mounted stands for a path that is covered by a mount; no link can lead there.
+const mounted = ""
+
 // maxLive bounds the mounts of a live workspace: each costs the start time, and the kernel allows 100,000 in a namespace.
 const maxLive = 3000
 
@@ -46,7 +50,7 @@ type cover struct {
 	protected func(rel string) bool
 	mounts    []plan.Mount
 	pinned    map[string]bool
-	before    map[string]bool     // protected paths that exist
+	before    map[string]string   // protected paths that exist
 	links     map[uint64][]string // names of inodes with several
 	secret    map[uint64]bool     // inodes with a hidden name
 }
@@ -72,9 +76,10 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 	case d.IsDir() && d.Name() == ".git": // git must work: what it executes, in there, is protected entry by entry
 	case c.protected(rel):
 		if d.Type()&fs.ModeSymlink != 0 {
+			c.before[rel], _ = os.Readlink(p)
 			return nil // a mount cannot cover a link; who replaces it makes something new
 		}
-		c.before[rel] = true
+		c.before[rel] = mounted
 		c.over(rel, plan.Mount{Kind: plan.Bind, Self: true})
 		if d.IsDir() {
 			return fs.SkipDir

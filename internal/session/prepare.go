@@ -53,7 +53,7 @@ type Run struct {
 	masked  *workspace.Mask
 
 	protected func(rel string) bool // of a live workspace: what must not appear in it
-	before    map[string]bool       // of a live workspace: protected paths that exist
+	before    map[string]string     // of a live workspace: protected paths that exist
 }
 
 // Refusal is an error that names what is missing and the way out.
@@ -145,6 +145,9 @@ func (r *Run) untrusted(t *Tiers) {
 // mode chooses how to confine here, and fails closed.
 func (r *Run) mode() (plan.Mode, error) {
 	ok, cause, remedy := r.Facts.UserNamespaces()
+	if f := r.Facts; ok && !(f.Openat2 && f.MountSetattr && f.CloseRange) {
+		ok, cause, remedy = false, "this kernel, or the sandbox that casemate itself runs in, lacks calls that making namespaces safely needs (openat2, mount_setattr, close_range)", "run casemate outside of other sandboxes, on Linux 5.12 or newer"
+	}
 	if os.Getenv("CASEMATE_TEST_NO_USERNS") != "" {
 		ok, cause, remedy = false, "CASEMATE_TEST_NO_USERNS is set", "unset it"
 	}

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"casemate.dev/internal/engine/native"
+	"casemate.dev/internal/limits"
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -62,5 +65,14 @@ func (r *Run) Steps() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return native.Program(r.Plan, native.Attach{Filter: filter, Terminal: r.Options.Terminal, Watch: true, Join: []int{0}}).Steps(), nil
+	at := native.Attach{Filter: filter, Terminal: r.Options.Terminal, Watch: r.Plan.Mode != plan.Landlock, Stdio: [3]int{3, 4, 5}}
+	for _, l := range r.Plan.Limits {
+		if strings.Contains(l.By, "cgroup") {
+			at.Join = []int{0}
+		}
+	}
+	for _, l := range limits.Rlimits(r.Set, r.Offers) {
+		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
+	}
+	return native.Program(r.Plan, at).Steps(), nil
 }

@@ -119,6 +119,7 @@ func (s *supervision) connect() (err error) {
 		if s.term, err = relay.OpenTerminal(host[0], host[1]); err != nil {
 			return err
 		}
+		s.term.HungUp = func() { s.stop("hangup") }
 		s.term.Resume = func() { s.box.Send(inside.Signal, unix.SIGCONT) }
 		host[0], host[1] = -1, -1
 		if relay.Interactive(s.host[2], s.host[2]) {
@@ -146,7 +147,14 @@ func (r *Run) sweep() {
 // limit makes the cgroups, and the process that removes them should we be killed.
 func (s *supervision) limit() (err error) {
 	r := s.run
-	if s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set); err != nil {
+	s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set)
+	if errors.Is(err, unix.EEXIST) { // a supervisor of this sandbox was killed a moment ago
+		own := limits.Leftovers(r.Offers, func(id string) bool { return id != r.Box.Record.ID })
+		if err = limits.RemoveLeftovers(own); err == nil || errors.Is(err, unix.ENOENT) {
+			s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
 	r.Box.Record.Cgroups = s.group.Dirs()
@@ -292,8 +300,11 @@ func (s *supervision) judge(status unix.WaitStatus, failure error) {
 	switch {
 	case s.stopped != "":
 		s.result.Exit, s.result.Reason = 137, s.stopped
-		if s.stopped == "timeout" || s.stopped == "idle" {
+		switch s.stopped {
+		case "timeout", "idle":
 			s.result.Exit = 124
+		case "hangup":
+			s.result.Exit = 128 + int(unix.SIGHUP)
 		}
 	case errors.As(failure, &step) && step.Step == native.Execute:
 		s.result.Exit, s.result.Reason = 126, "not-executable"

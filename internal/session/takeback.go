@@ -26,7 +26,7 @@ type takeBack struct {
 	taken     func(rel, where string)
 	events    *os.File
 	dirs      map[int32]string
-	before    map[string]bool // protected paths that existed at the start: they are read-only inside
+	before    map[string]string // protected paths that existed at the start: read-only inside, or links
 }
 
 const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
@@ -184,8 +184,9 @@ func (t *takeBack) take(rel string) {
 // existed says whether the entry, or a directory above it, was there and covered by a mount when the sandbox started.
 func (t *takeBack) existed(rel string) bool {
 	for p := rel; p != "."; p = filepath.Dir(p) {
-		if t.before[p] {
-			return true
+		if link, was := t.before[p]; was {
+			now, _ := os.Readlink(filepath.Join(t.project, p))
+			return now == link // of what is covered by a mount both are empty
 		}
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -265,7 +266,8 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 // a machine that stops may leave the file empty or old, which suits a record that every start writes: waiting for a disk takes longer
 // than the whole start.
 func replace(path string, data []byte, perm fs.FileMode, sync bool) error {
-	fd, err := unix.Open(path+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm))
+	temporary := path + ".new" + strconv.Itoa(os.Getpid()) // another process may be writing the same
+	fd, err := unix.Open(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm))
 	if err != nil {
 		return &fs.PathError{Op: "write", Path: path, Err: err}
 	}
@@ -281,10 +283,10 @@ func replace(path string, data []byte, perm fs.FileMode, sync bool) error {
 		err = e
 	}
 	if err == nil {
-		err = unix.Rename(path+".new", path)
+		err = unix.Rename(temporary, path)
 	}
 	if err != nil {
-		unix.Unlink(path + ".new")
+		unix.Unlink(temporary)
 		return &fs.PathError{Op: "write", Path: path, Err: err}
 	}
 	return nil
