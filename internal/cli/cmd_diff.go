@@ -167,6 +167,12 @@ func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[strin
 }
 
 func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) error {
+	if !o.DryRun {
+		if err := r.Hold(); err != nil {
+			return err
+		}
+		defer r.Box.Unlock()
+	}
 	outcomes, err := r.Apply(context.Background(), o)
 	if asJSON {
 		if e := encode(std.Out, outcomes); e != nil {

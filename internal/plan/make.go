@@ -217,6 +217,10 @@ func (p *Plan) extra(r Request) error {
 		target := path.Join(r.Project, v.V)
 		p.mount(Mount{Kind: Bind, Source: target, Target: target, Origin: v.Origin.String(), Writable: true})
 	}
+	if len(files.Write) > 0 && files.Workspace.V == policy.Held {
+		p.Mounts = append(p.Mounts, r.Live...)
+		p.Notes = append(p.Notes, "in what is written through, hidden and protected files that exist are covered; protected ones that appear are taken back a moment later, and hidden ones that the host makes during the run can be read")
+	}
 	return nil
 }
 

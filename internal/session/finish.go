@@ -27,9 +27,9 @@ func (r *Run) begin(pid int) {
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.Mounted = append(rec.Mounted, r.mounted)
 	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
-	if r.masked != nil {
-		rec.Aliases = r.masked.Survey.Aliases
-		for _, h := range r.masked.Survey.Hidden {
+	if r.surveyed != nil {
+		rec.Aliases = r.surveyed.Aliases
+		for _, h := range r.surveyed.Hidden {
 			if h.Pattern < 0 {
 				rec.Hidden = append(rec.Hidden, h.Path)
 			}
@@ -45,7 +45,7 @@ func (r *Run) begin(pid int) {
 func (r *Run) finish(res Result, failure error) error {
 	defer r.release()
 	rec := &r.Box.Record
-	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups = time.Now().UTC(), res.Exit, res.Reason, nil
+	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups, rec.PID = time.Now().UTC(), res.Exit, res.Reason, nil, 0
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"casemate.dev/internal/plan"
@@ -24,15 +25,52 @@ func (r *Run) live(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool { _, ok := workspace.ProtectedPath(rel, protect); return ok },
+	survey, err := r.survey(req, hide)
+	if err != nil {
+		return err
+	}
+	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool {
+		_, ok := workspace.ProtectedPath(rel, protect)
+		return ok || aliased(survey.Aliases, rel)
+	},
 		pinned: map[string]bool{}, before: map[string]string{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
 	if err := filepath.WalkDir(r.Project, c.visit); err != nil {
 		return fmt.Errorf("look through the project: %w", err)
 	}
 	c.coverLinks()
+	r.roots = []string{"."}
 	if len(c.mounts) > maxLive {
 		return &Refusal{fmt.Errorf("a live workspace of this project would need %d mounts, and at most %d are made", len(c.mounts), maxLive), "use a held workspace, which needs one: --workspace held"}
 	}
+	req.Live, r.protected, r.before = c.mounts, c.protected, c.before
+	return nil
+}
+
+// writeThrough lays the same mounts over what is hidden and protected in the parts of a held project that are written through.
+func (r *Run) writeThrough(req *plan.Request) error {
+	hide, err := policy.CompilePaths(hidePatterns(r.Policy.Files))
+	if err != nil {
+		return err
+	}
+	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
+	if err != nil {
+		return err
+	}
+	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool {
+		_, ok := workspace.ProtectedPath(rel, protect)
+		return ok || aliased(r.surveyed.Aliases, rel)
+	}, pinned: map[string]bool{}, before: map[string]string{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
+	for _, v := range r.Policy.Files.Write {
+		rel := path.Clean(v.V)
+		if strings.Contains("/"+rel+"/", "/.git/") || c.protected(rel) {
+			return &Refusal{fmt.Errorf("files.write (%s): %q is executed by the host or belongs to git, and cannot be written through", v.Origin, v.V), "name a directory of results, such as ./generated"}
+		}
+		if err := filepath.WalkDir(filepath.Join(r.Project, rel), c.visit); err != nil {
+			return fmt.Errorf("files.write (%s): %w", v.Origin, err)
+		}
+		r.roots = append(r.roots, rel)
+	}
+	c.coverLinks()
 	req.Live, r.protected, r.before = c.mounts, c.protected, c.before
 	return nil
 }
@@ -126,4 +164,25 @@ func (c *cover) coverLinks() {
 			}
 		}
 	}
+}
+
+// survey looks through the project where no mask is prepared, and tells what it found.
+func (r *Run) survey(req *plan.Request, hide *policy.Paths) (*workspace.Survey, error) {
+	s, err := workspace.Scan(r.Project, hide, workspace.ScanOptions{UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root})
+	if err != nil {
+		return nil, err
+	}
+	r.surveyed = s
+	r.findings(s)
+	return s, nil
+}
+
+// aliased says whether a path, or one above it, is executed by the host although its name does not say so.
+func aliased(aliases map[string]string, rel string) bool {
+	for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
+		if _, is := aliases[dir]; is {
+			return true
+		}
+	}
+	return false
 }

@@ -93,10 +93,15 @@ func (r *Run) copy(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	skipped, err := workspace.CopyIn(context.Background(), r.Project, r.Box.Layer(), func(rel string, dir bool) bool {
-		hidden, _ := hide.Match(rel, dir)
-		return hidden
-	})
+	survey, err := r.survey(req, hide)
+	if err != nil {
+		return err
+	}
+	var also []string
+	for _, h := range survey.Hidden {
+		also = append(also, h.Path)
+	}
+	skipped, err := workspace.CopyIn(context.Background(), r.Project, r.Box.Layer(), workspace.HiddenBy(hide, also))
 	if err != nil {
 		return fmt.Errorf("copy of the project: %w", err)
 	}
@@ -189,7 +194,12 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}
 		return true
 	}
-	r.Kept = true
+	r.Kept, b.Record.PID = true, 0
+	if err := b.Save(false); err != nil { // whoever reads the record while this run is prepared must not take the old process for its own
+		b.Unlock()
+		r.Kept = false
+		return false
+	}
 	r.notice("going on with the changes of sandbox %s (--fresh starts anew)", rec.ID)
 	return true
 }
@@ -209,6 +219,11 @@ func (r *Run) layer(req *plan.Request) error {
 	req.Layer = layer
 	if err := r.mask(req); err != nil {
 		return err
+	}
+	if len(r.Policy.Files.Write) > 0 {
+		if err := r.writeThrough(req); err != nil {
+			return err
+		}
 	}
 	return r.gitDirectories(req)
 }

@@ -46,13 +46,15 @@ type Run struct {
 	Taken   []string // what appeared in a live project and was taken out of it
 	Project string
 
-	events  []event.Event
-	mounted time.Time
-	etc     *guest.Tree
-	hide    *policy.Paths
-	masked  *workspace.Mask
+	events   []event.Event
+	mounted  time.Time
+	etc      *guest.Tree
+	hide     *policy.Paths
+	masked   *workspace.Mask
+	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
 	protected func(rel string) bool // of a live workspace: what must not appear in it
+	roots     []string              // where it is watched for
 	before    map[string]string     // of a live workspace: protected paths that exist
 }
 
@@ -270,7 +272,11 @@ func pin(p *plan.Plan, dry bool) error {
 			continue
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(m.Source, &st); err == unix.ENOENT && dry {
+		err := unix.Lstat(m.Source, &st)
+		if p.Workspace.Path != "" && m.Source != p.Workspace.Path && within(m.Source, p.Workspace.Path) {
+			err = statBeneath(p.Workspace.Path, m.Source, &st)
+		}
+		if err == unix.ENOENT && dry {
 			continue // the first run will make it
 		} else if err != nil {
 			return fmt.Errorf("%s: %w", m.Source, err)
@@ -292,6 +298,22 @@ func pin(p *plan.Plan, dry bool) error {
 		}
 	}
 	return nil
+}
+
+// statBeneath looks at a path of the project without following any link: the repository or an agent could have laid one that leads out. The
+// engine mounts nothing but the inode that was found here.
+func statBeneath(project, path string, st *unix.Stat_t) error {
+	root, err := unix.Open(project, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, strings.TrimPrefix(path, project+"/"), &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fstat(fd, st)
 }
 
 func exists(path string) bool {

@@ -126,19 +126,27 @@ func (r *Review) Paths(typed []string) ([]string, error) {
 	return paths, nil
 }
 
+// Hold keeps the sandbox from running while changes are applied.
+func (r *Review) Hold() error {
+	if err := r.Box.Lock(); err != nil {
+		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
+	}
+	return nil
+}
+
 // Done removes the sandbox once its layer holds nothing any more.
 func (r *Review) Done() error {
 	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
 	if err != nil || len(changes) > 0 {
 		return err
 	}
-	return r.Discard()
+	return discard(r.Box)
 }
 
 // Discard removes the sandbox with its layer; the home stays.
 func (r *Review) Discard() error {
-	if err := r.Box.Lock(); err != nil {
-		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
+	if err := r.Hold(); err != nil {
+		return err
 	}
 	defer r.Box.Unlock()
 	return discard(r.Box)
@@ -146,7 +154,7 @@ func (r *Review) Discard() error {
 
 // discard removes a sandbox that this process has locked.
 func discard(box *store.Sandbox) error {
-	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git")} {
+	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git"), filepath.Join(box.Dir, "taken")} {
 		if err := workspace.Discard(context.Background(), dir); err != nil {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
 		}

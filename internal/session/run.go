@@ -67,6 +67,7 @@ type supervision struct {
 	handles []int // to close
 	watcher *limits.Watcher
 	hiding  *rehiding
+	taking  *rehiding
 	over    bool // the sandbox has ended
 
 	suspending bool // the user's shell wants the command stopped
@@ -184,6 +185,9 @@ func (s *supervision) close() {
 	}
 	if s.hiding != nil {
 		s.hiding.stop(s.run)
+	}
+	if s.taking != nil {
+		s.taking.stop(s.run)
 	}
 	for _, fd := range s.handles {
 		unix.Close(fd)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type takeBack struct {
 	taken     func(rel, where string)
 	events    *os.File
 	dirs      map[int32]string
+	roots     []string
+	number    int               // of what was taken
 	before    map[string]string // protected paths that existed at the start: read-only inside, or links
 }
 
@@ -38,7 +41,7 @@ func (s *supervision) watchLive() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &rehiding{cancel: cancel, done: make(chan struct{})}
-	s.hiding = h
+	s.taking = h
 	go func() {
 		defer close(h.done)
 		h.err = r.takeBack(ctx, h)
@@ -55,21 +58,25 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 	if err != nil {
 		return fmt.Errorf("watch the project: %w", err)
 	}
-	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, roots: r.roots, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
 	defer t.events.Close()
 	t.taken = func(rel, where string) {
 		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
 			Allow: "move it back from " + where, Detail: "appeared in the live project and was taken back"})
 		h.taken = append(h.taken, rel)
 	}
-	t.watch(".", false)
+	for _, root := range r.roots {
+		t.watch(root, false)
+	}
 	stop := context.AfterFunc(ctx, func() { t.events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for {
 		var buf [16 << 10]byte
 		n, err := t.events.Read(buf[:])
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.look(".") // what came with the sandbox's last breath
+			for _, root := range r.roots {
+				t.look(root) // what came with the sandbox's last breath
+			}
 			return nil
 		}
 		if err != nil {
@@ -84,6 +91,9 @@ func (t *takeBack) watch(rel string, isNew bool) {
 	filepath.WalkDir(filepath.Join(t.project, rel), func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
+		}
+		if isNew && d.IsDir() && !readable(d) {
+			os.Chmod(p, 0o700) // what the owner may not look into cannot be watched
 		}
 		name, err := filepath.Rel(t.project, p)
 		if err != nil {
@@ -124,7 +134,9 @@ func (t *takeBack) handle(events []byte) {
 		name := strings.TrimRight(string(events[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+size]), "\x00")
 		events = events[unix.SizeofInotifyEvent+size:]
 		if mask&unix.IN_Q_OVERFLOW != 0 {
-			t.look(".")
+			for _, root := range t.roots {
+				t.look(root)
+			}
 			continue
 		}
 		dir, known := t.dirs[wd]
@@ -171,14 +183,33 @@ func (t *takeBack) take(rel string) {
 	if err := os.MkdirAll(t.to, 0o700); err != nil {
 		return
 	}
-	where := filepath.Join(t.to, fmt.Sprintf("%d-%s", time.Now().UnixNano(), filepath.Base(rel)))
-	err = unix.Renameat(parent, filepath.Base(rel), unix.AT_FDCWD, where)
+	name := filepath.Base(rel)
+	t.number++
+	where := filepath.Join(t.to, strconv.Itoa(t.number))
+	makeMovable(parent, name)
+	err = unix.Renameat(parent, name, unix.AT_FDCWD, where)
 	if err == unix.EXDEV {
-		err = t.carry(parent, filepath.Base(rel), where)
+		err = t.carry(parent, name, where)
+	}
+	if err != nil { // what cannot be moved away gets a name that nobody executes
+		inert := fmt.Sprintf("casemate-held-%d-%d", os.Getpid(), t.number)
+		if err = unix.Renameat(parent, name, parent, inert); err == nil {
+			where = filepath.Join(t.project, filepath.Dir(rel), inert)
+		}
 	}
 	if err == nil {
 		t.taken(rel, where)
 	}
+}
+
+// makeMovable gives the owner all rights on a directory: one that may not be written cannot be moved to another parent (rename(2), EACCES).
+func makeMovable(parent int, name string) {
+	fd, err := unix.Openat(parent, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
 }
 
 // existed says whether the entry, or a directory above it, was there and covered by a mount when the sandbox started.
@@ -229,4 +260,9 @@ func copyFile(parent int, name, where string) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
+}
+
+func readable(d fs.DirEntry) bool {
+	info, err := d.Info()
+	return err != nil || info.Mode().Perm()&0o500 == 0o500
 }

@@ -152,7 +152,7 @@ func (r *Run) mask(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	r.masked = m
+	r.masked, r.surveyed = m, m.Survey
 	if err := r.elsewhere(m.Survey); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package workspace
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"strings"
 	"sync"
 
@@ -242,4 +243,28 @@ func shortStem(name string) string {
 	}
 	stem = strings.ReplaceAll(stem, ".", "")
 	return stem[:min(6, len(stem))]
+}
+
+// leadsToProtected reports whether a directory of this name may hold something protected, so that a link in its place gives that name to
+// whatever it leads to: `.github -> w` makes w/workflows/ci.yml a workflow.
+func leadsToProtected(rel string) (why string, ok bool) {
+	parts := strings.Split(canonicalPath(rel), "/")
+	for _, r := range protectedList().rows {
+		dirs := strings.Split(strings.TrimPrefix(strings.TrimPrefix(r.pattern, "**/"), "/"), "/")
+		for n := len(dirs) - 1; n > 0; n-- {
+			if len(parts) >= n && matchAll(dirs[:n], parts[len(parts)-n:]) {
+				return r.why, true
+			}
+		}
+	}
+	return "", false
+}
+
+func matchAll(patterns, names []string) bool {
+	for i, p := range patterns {
+		if ok, err := path.Match(p, names[i]); !ok || err != nil {
+			return false
+		}
+	}
+	return true
 }

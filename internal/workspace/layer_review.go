@@ -259,8 +259,17 @@ func (r *review) protectLinked() {
 	targets := map[string]string{}
 	for i := range r.changes {
 		c := &r.changes[i]
-		if c.Protected == "" || c.New.Type != Symlink {
+		if c.New.Type != Symlink {
 			continue
+		}
+		if c.Protected == "" {
+			why, leads := leadsToProtected(c.Path)
+			if !leads {
+				continue
+			}
+			c.Protected = "a link in the place of a directory: " + why
+			r.l.bind(c)
+			c.classify()
 		}
 		nothing := func(string) (node, error) { return node{}, nil }
 		if target, inside := resolve(c.Path, c.New.Link, r.l.Project, nothing); inside {

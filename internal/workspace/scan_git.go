@@ -187,8 +187,8 @@ func (s *Survey) configuredPath(dir, word, home, key string) {
 		word = filepath.Join(home, rest)
 	}
 	file := absolute(filepath.Join(s.Root, dir), word)
-	if _, err := os.Lstat(file); err != nil && key != "core.hookspath" {
-		return
+	if _, err := os.Lstat(file); err != nil && !always && !strings.Contains(word, "/") {
+		return // a word that only looks like a file; one that is missing and named surely is made later
 	}
 	to := s.inProject(dir, word)
 	if to == "" {

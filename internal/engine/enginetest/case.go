@@ -99,6 +99,7 @@ type Env struct {
 	HostMark  string            `json:"host_mark,omitempty"` // in that process's command line
 	HostNS    map[string]string `json:"host_ns,omitempty"`   // the links in /proc/self/ns of the host
 	HostPts   uint64            `json:"host_pts,omitempty"`  // the device number of the host's devpts
+	Terminal  uint64            `json:"terminal,omitempty"`  // the device number of the user's terminal, where there is one
 	HostGID   int               `json:"host_gid,omitempty"`  // a supplementary group of the caller
 	GroupFile string            `json:"group_file,omitempty"`
 	Home      string            `json:"home,omitempty"`

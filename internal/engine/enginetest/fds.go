@@ -80,15 +80,23 @@ func fdCases() []Case {
 			return "a socket", unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 		}),
 		stdio("T08.terminal", "hold the user's terminal", func(e *Env, fd int) (string, bool) {
-			// A terminal of the sandbox's own is a file of the sandbox's own devpts.
 			var st unix.Stat_t
-			if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil || unix.Fstat(fd, &st) != nil || st.Dev != e.HostPts {
+			if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil || unix.Fstat(fd, &st) != nil || !e.isUsers(st) {
 				return "", false
 			}
 			link, _ := os.Readlink("/proc/self/fd/" + itoa(fd))
 			return "a terminal of the host, " + link, true
 		}),
 	}
+}
+
+// isUsers says whether a terminal is the user's. One of the sandbox's own is a file of the sandbox's own devpts, or, without namespaces, another
+// one of the host's.
+func (e *Env) isUsers(st unix.Stat_t) bool {
+	if e.Terminal != 0 {
+		return st.Dev == e.HostPts && st.Rdev == e.Terminal
+	}
+	return st.Dev == e.HostPts && e.Mode != "landlock"
 }
 
 func ttyCases() []Case {

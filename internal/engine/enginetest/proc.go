@@ -282,8 +282,8 @@ func initCases() []Case {
 		on1("P03.oom", "make it the OOM killer's victim", func(*Env) Outcome {
 			return unless(os.WriteFile("/proc/1/oom_score_adj", []byte("1000"), 0), "writing oom_score_adj")
 		}),
-		on1("P03.writes", "open for writing what /proc has of it: maps of ids, attributes, scores, timers", func(*Env) Outcome {
-			for _, name := range []string{"uid_map", "gid_map", "projid_map", "setgroups", "clear_refs", "coredump_filter", "autogroup", "timerslack_ns", "oom_adj", "oom_score_adj", "loginuid", "timens_offsets", "sched", "pagemap"} {
+		on1("P03.writes", "open for writing what /proc has of it: maps of ids, memory flags, scores", func(*Env) Outcome {
+			for _, name := range []string{"uid_map", "gid_map", "projid_map", "setgroups", "clear_refs", "coredump_filter", "autogroup", "oom_adj", "oom_score_adj", "loginuid", "timens_offsets", "sched", "pagemap"} {
 				if canWrite("/proc/1/"+name) == nil {
 					return open("/proc/1/%s", name)
 				}
