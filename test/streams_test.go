@@ -169,9 +169,14 @@ func (term *terminal) modes() unix.Termios {
 // TestTerminalAttacks runs the attacks on terminals with one: the sandbox has its own, and types nothing into the user's.
 func TestTerminalAttacks(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
-		s.describe(nil)
 		for _, flags := range [][]string{nil, {"--no-terminal"}} {
 			term := newTerminal(t)
+			var st unix.Stat_t
+			if err := unix.Fstat(int(term.slave.Fd()), &st); err != nil {
+				t.Fatal(err)
+			}
+			s.Env.Terminal = st.Rdev
+			s.describe(nil)
 			before := term.modes()
 			args := append(append([]string{"run", "--quiet"}, flags...), "--", "sh", "-c", `./bin/probe run --json --env probe.json tty T08 E14 D03 >results 2>&1; stty -echo raw 2>/dev/null; cat results; rm results; echo "the-""end"`)
 			cmd := s.command(args...)
