@@ -146,10 +146,12 @@ func (r *Run) untrusted(t *Tiers) {
 
 // mode chooses how to confine here, and fails closed.
 func (r *Run) mode() (plan.Mode, error) {
-	ok, cause, remedy := r.Facts.UserNamespaces()
-	if f := r.Facts; ok && !(f.Openat2 && f.MountSetattr && f.CloseRange) {
-		ok, cause, remedy = false, "this kernel, or the sandbox that casemate itself runs in, lacks calls that making namespaces safely needs (openat2, mount_setattr, close_range)", "run casemate outside of other sandboxes, on Linux 5.12 or newer"
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	if err != nil {
+		return "", &Refusal{fmt.Errorf("no sandbox can be made here: openat2 is refused (%v), as it is with namespaces inside another sandbox", err), "run casemate outside of other sandboxes, on Linux 5.12 or newer"}
 	}
+	unix.Close(fd)
+	ok, cause, remedy := r.Facts.UserNamespaces()
 	if os.Getenv("CASEMATE_TEST_NO_USERNS") != "" {
 		ok, cause, remedy = false, "CASEMATE_TEST_NO_USERNS is set", "unset it"
 	}

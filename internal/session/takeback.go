@@ -20,16 +20,17 @@ import (
 // takeBack watches a live project and moves what the host would execute, and what did not exist at the start, out of it. Who made it cannot
 // be told: what the person makes meanwhile is moved too, and where to is said. Between its making and the move the host could execute it.
 type takeBack struct {
-	project   string
-	root      int    // the project
-	to        string // where it is moved
-	protected func(rel string) bool
-	taken     func(rel, where string)
-	events    *os.File
-	dirs      map[int32]string
-	roots     []string
-	number    int               // of what was taken
-	before    map[string]string // protected paths that existed at the start: read-only inside, or links
+	project      string
+	root         int    // the project
+	to           string // where it is moved
+	protected    func(rel string) bool
+	taken        func(rel, where string)
+	events       *os.File
+	dirs         map[int32]string
+	roots        []string
+	repositories map[string]bool   // directories that were taken as bare repositories
+	number       int               // of what was taken
+	before       map[string]string // protected paths that existed at the start: read-only inside, or links
 }
 
 const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
@@ -58,7 +59,7 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 	if err != nil {
 		return fmt.Errorf("watch the project: %w", err)
 	}
-	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, roots: r.roots, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
 	defer t.events.Close()
 	t.taken = func(rel, where string) {
 		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
@@ -99,15 +100,15 @@ func (t *takeBack) watch(rel string, isNew bool) {
 		if err != nil {
 			return nil
 		}
-		if isNew && name != "." && (t.protected(name) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && t.bare(name)) {
+		if isNew && name != "." && (t.protected(name) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
 			t.take(name)
 			return skip(d)
 		}
 		if !d.IsDir() {
 			return nil
 		}
-		if filepath.Base(name) == "objects" && filepath.Base(filepath.Dir(name)) == ".git" {
-			return fs.SkipDir
+		if up := filepath.Dir(name); filepath.Base(up) == "objects" && filepath.Base(filepath.Dir(up)) == ".git" && filepath.Base(name) != "info" {
+			return fs.SkipDir // only objects/info holds what git obeys
 		}
 		if wd, err := unix.InotifyAddWatch(int(t.events.Fd()), p, takeMask); err == nil {
 			t.dirs[int32(wd)] = name
@@ -150,7 +151,8 @@ func (t *takeBack) handle(events []byte) {
 		case mask&unix.IN_ISDIR != 0:
 			t.watch(rel, true)
 		}
-		if t.bare(dir) {
+		if t.bare(dir) || t.repositories[dir] {
+			t.repositories[dir] = true // what is laid there again, piece by piece, goes the same way
 			t.take(dir)
 		}
 	}
