@@ -65,7 +65,7 @@ func (r *Run) Steps() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := native.Attach{Filter: filter, Terminal: r.Options.Terminal, Watch: r.Plan.Mode != plan.Landlock, Stdio: [3]int{3, 4, 5}}
+	at := native.Attach{Filter: filter, OOMScore: 300, Terminal: r.Options.Terminal, Watch: r.Plan.Mode != plan.Landlock, Stdio: [3]int{3, 4, 5}}
 	for _, l := range r.Plan.Limits {
 		if strings.Contains(l.By, "cgroup") {
 			at.Join = []int{0}

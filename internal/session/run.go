@@ -339,7 +339,11 @@ func (s *supervision) stop(reason string) {
 	if s.stopped == "" {
 		s.stopped = reason
 	}
-	s.box.Kill()
+	if s.run.Plan.Mode == plan.Landlock { // without a pid namespace the first process must live to end the others
+		unix.Shutdown(s.box.Control, unix.SHUT_WR)
+	} else {
+		s.box.Kill()
+	}
 	s.group.Kill()
 	s.ended(0, nil)
 }

@@ -33,6 +33,9 @@ func (r *Run) view(req *plan.Request) error {
 			return &NotExecuted{notExecutable}
 		}
 	}
+	if rel, err := filepath.Rel(r.Project, req.Path); req.Mode == plan.Landlock && req.Copy != "" && req.Path != "" && err == nil && within(req.Path, r.Project) {
+		req.Path = filepath.Join(req.Copy, rel) // the copy is what the command sees of the project
+	}
 	v.Tools = append(v.Tools, command.Tools...)
 	for _, t := range v.Tools {
 		for _, p := range t.Places {
