@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"casemate.dev/internal/engine/native"
@@ -142,19 +144,17 @@ func (r *Run) sweep() {
 		dead[b.Record.ID] = !b.Running && b.Record.ID != r.Box.Record.ID
 	}
 	// A group that we know nothing of may be a running sandbox of another state directory.
-	limits.RemoveLeftovers(limits.Leftovers(r.Offers, func(id string) bool { return !dead[id] }))
+	limits.RemoveLeftovers(limits.Leftovers(r.Offers, func(group string) bool {
+		id, pid, _ := strings.Cut(group, "-")
+		return !dead[id] && (id != r.Box.Record.ID || pid == strconv.Itoa(os.Getpid()))
+	}))
 }
 
 // limit makes the cgroups, and the process that removes them should we be killed.
 func (s *supervision) limit() (err error) {
 	r := s.run
-	s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set)
-	if errors.Is(err, unix.EEXIST) { // a supervisor of this sandbox was killed a moment ago
-		own := limits.Leftovers(r.Offers, func(id string) bool { return id != r.Box.Record.ID })
-		if err = limits.RemoveLeftovers(own); err == nil || errors.Is(err, unix.ENOENT) {
-			s.group, err = limits.Create(r.Offers, r.Box.Record.ID, r.Set)
-		}
-	}
+	// Each run has groups of its own: the cleaner of one that was killed may still be removing those of the last.
+	s.group, err = limits.Create(r.Offers, r.Box.Record.ID+"-"+strconv.Itoa(os.Getpid()), r.Set)
 	if err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
