@@ -17,10 +17,10 @@ const module = "casemate.dev"
 var layers = []string{
 	"internal/policy internal/host internal/event internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay",
 	"internal/guest internal/plan internal/workspace",
-	"internal/engine/native internal/engine/enginetest",
-	"internal/session",
+	"internal/engine/native internal/engine/enginetest internal/review",
+	"internal/session internal/screen",
 	"internal/cli",
-	"cmd/casemate cmd/casemate-probe",
+	"cmd/casemate cmd/casemate-probe cmd/casemate-review",
 }
 
 // only is the allow-list of outside imports for the packages whose compromise would matter most. Default deny.

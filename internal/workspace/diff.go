@@ -59,17 +59,21 @@ func directoriesAlone(changes []Change) map[string]bool {
 
 // patch writes one change; another type is a deletion and an addition, as it is to git.
 func (l *Layer) patch(p *patchWriter, c *Change) {
+	before, after, why := l.contents(c)
+	if why != "" {
+		p.remark(c.Path, "it cannot be read: "+why)
+		return
+	}
+	p.sides(c, before, after)
+}
+
+func (p *patchWriter) sides(c *Change, before, after *text) {
 	was, is := c.Old, c.New
 	if was.Type == Dir {
 		was = State{}
 	}
 	if is.Type == Dir {
 		is = State{}
-	}
-	before, after, why := l.contents(c)
-	if why != "" {
-		p.remark(c.Path, "it cannot be read: "+why)
-		return
 	}
 	if was.Type != Absent && is.Type != Absent && was.Type != is.Type {
 		p.file(c.Path, was, State{}, before, nil)
