@@ -108,6 +108,7 @@ func (r *Run) copy(req *plan.Request) error {
 	for _, s := range skipped {
 		r.notice("%s is not in the copy: %s", workspace.Visible(s.Path), s.Why)
 	}
+	r.keepTracked(req.User, req.Copy, true)
 	if r.Facts.EUID == 0 {
 		return r.giveAway(req.Copy, req.User)
 	}
@@ -225,7 +226,11 @@ func (r *Run) layer(req *plan.Request) error {
 			return err
 		}
 	}
-	return r.gitDirectories(req)
+	if err := r.gitDirectories(req); err != nil {
+		return err
+	}
+	r.keepTracked(req.User, filepath.Join(layer, "upper"), false)
+	return nil
 }
 
 // gitDirectories lays an overlay over each git directory outside of the project that a working tree in it belongs to, so that git works

@@ -41,7 +41,7 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 		return nil, err
 	}
 	layer, err := workspace.OpenLayer(workspace.LayerOptions{
-		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), Born: rec.Born, Mounted: rec.Mounted, Classifier: classify,
+		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)

@@ -20,14 +20,18 @@ var (
 	errIndexSplit = errors.New("the git index is split: git update-index --no-split-index makes it one file again")
 )
 
-// skipWorktree returns a git index in which every entry that is one of paths, or lies in one, has the skip-worktree bit, and how many did not
+// skipWorktree returns a git index in which every entry that is one of paths (relative to the working tree), or lies in one, has the skip-worktree bit, and how many did not
 // have it before. With it git takes the file for one that is not checked out on purpose: its absence is no deletion (git-update-index(1)).
 // What else the index holds stays, but for the two extensions that only say where in the file things are.
 //
 // The bytes may be hostile: the sandbox writes its own index.
-func skipWorktree(index []byte, paths map[string]bool) (out []byte, set int, err error) {
+func skipWorktree(index []byte, paths []string) (out []byte, set int, err error) {
+	wanted := make(map[string]bool, len(paths))
+	for _, p := range paths {
+		wanted[p] = true
+	}
 	for _, hash := range indexHashes(index) {
-		e := indexEditor{indexReader: indexReader{hash: hash}, paths: paths}
+		e := indexEditor{indexReader: indexReader{hash: hash}, paths: wanted}
 		if out, err = e.edit(index); err == nil {
 			return out, e.set, nil
 		}
@@ -174,13 +178,14 @@ func (e *indexEditor) copyExtensions() error {
 	return nil
 }
 
-// inWorktree makes paths of the project relative to a working tree in it, and leaves out those that lie elsewhere.
-func inWorktree(worktree string, paths []string) map[string]bool {
-	in := map[string]bool{}
-	for _, p := range paths {
-		if under(p, worktree) && p != worktree {
-			in[strings.TrimPrefix(p[len(worktree):], "/")] = true
+// TrackedIn returns what is hidden and tracked in the working tree of a git directory, relative to that tree.
+func (s *Survey) TrackedIn(g GitDir) []string {
+	worktree := parentOf(g.Path)
+	var paths []string
+	for _, h := range s.Hidden {
+		if h.Tracked && under(h.Path, worktree) && !s.inNestedRepository(h.Path, worktree) {
+			paths = append(paths, strings.TrimPrefix(h.Path[len(worktree):], "/"))
 		}
 	}
-	return in
+	return paths
 }

@@ -50,7 +50,7 @@ func (r indexRepository) index() []byte {
 // edit replaces the index by ours, and returns what git reads from it.
 func (r indexRepository) edit(paths ...string) string {
 	r.t.Helper()
-	out, _, err := skipWorktree(r.index(), inWorktree("", paths))
+	out, _, err := skipWorktree(r.index(), paths)
 	must(r.t, err)
 	must(r.t, os.WriteFile(filepath.Join(r.dir, ".git", "index"), out, 0o644))
 	return r.git("ls-files", "-v", "-s", "--debug")
@@ -113,7 +113,7 @@ func TestSkipWorktreeOfDirectories(t *testing.T) {
 	if got, want := r.git("ls-files", "-v"), "S .env\nH config.txt\nS config/.env\nS config/prod/key.pem\nH configs/x\n"; got != want {
 		t.Errorf("flags\n%s\nwant\n%s", got, want)
 	}
-	again, set, err := skipWorktree(r.index(), inWorktree("", []string{"config"}))
+	again, set, err := skipWorktree(r.index(), []string{"config"})
 	must(t, err)
 	if set != 0 || !bytes.Equal(again, r.index()) {
 		t.Errorf("a second time: %d set", set)
@@ -165,7 +165,7 @@ func TestSkipWorktreeRefuses(t *testing.T) {
 	broken[20] ^= 1
 	r.git("update-index", "--split-index")
 	for name, index := range map[string][]byte{"empty": nil, "cut": good[:len(good)-1], "broken": broken, "split": r.index(), "text": []byte(strings.Repeat("x", 200))} {
-		if _, _, err := skipWorktree(index, map[string]bool{".env": true}); err == nil {
+		if _, _, err := skipWorktree(index, []string{".env"}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -189,7 +189,7 @@ func FuzzSkipWorktree(f *testing.F) {
 			size = 20
 		}
 		index := append(bytes.Clone(body), indexSum(body, size)...)
-		paths := map[string]bool{".env": true, "config": true}
+		paths := []string{".env", "config"}
 		out, set, err := skipWorktree(index, paths)
 		if err != nil {
 			return

@@ -26,6 +26,8 @@ type LayerOptions struct {
 	Born    time.Time
 	Mounted []time.Time
 
+	Placed map[string]string // what Casemate itself laid into the layer, by path, with its digest (PlaceIndex): no change while it is as it was
+
 	Classifier
 }
 

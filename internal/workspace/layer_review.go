@@ -109,6 +109,9 @@ func (r *review) entry(p *place, q pair, twin string) {
 		return
 	}
 	r.descend(p, q, rel, a)
+	if r.l.ours(rel, q.in) {
+		return
+	}
 	switch kind, changed := r.kindOf(rel, q); {
 	case changed:
 		r.add(r.l.describe(r.o, rel, kind, q, a, twin))
