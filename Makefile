@@ -32,7 +32,7 @@ docs: build
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 bin/casemate bin/casemate-probe $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/casemate bin/casemate-probe bin/casemate-review $(DESTDIR)$(PREFIX)/bin/
 
 clean:
 	rm -rf bin

@@ -37,6 +37,13 @@ var only = map[string][]string{
 // nowhere lists imports that no package linked into the lean binary may have, because their inits run in every sandbox start.
 var nowhere = []string{"net/http", "crypto/tls", "text/template", "html/template", "regexp"}
 
+// beside lists what only one of the sibling programs may import, so that nothing of it comes into casemate: packages of ours, and modules.
+var beside = map[string]string{
+	module + "/internal/screen":            "cmd/casemate-review",
+	"github.com/gdamore/tcell/v3":          "internal/screen",
+	"github.com/clipperhouse/displaywidth": "internal/screen",
+}
+
 // TestArchitecture parses the files instead of asking `go list`, so that the test cache sees every change.
 func TestArchitecture(t *testing.T) {
 	rank := map[string]int{}
@@ -84,6 +91,11 @@ func checkFile(t *testing.T, rank map[string]int, path string) {
 		imp, err := strconv.Unquote(spec.Path.Value)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for sibling, only := range beside {
+			if (imp == sibling || strings.HasPrefix(imp, sibling+"/")) && pkg != only {
+				t.Errorf("%s imports %s, which only %s may", path, imp, only)
+			}
 		}
 		if dep, ours := strings.CutPrefix(imp, module+"/"); ours {
 			switch d, ok := rank[dep]; {
