@@ -32,7 +32,7 @@ func Env(o EnvOptions) []string {
 			}
 		}
 	}
-	e.set("PATH", o.View.Path)
+	e.set("PATH", o.View.Path+":/etc/"+pushHelper) // last: it holds nothing else
 	e.set("HOME", o.Home)
 	e.set("USER", o.User)
 	e.set("LOGNAME", o.User)
@@ -45,6 +45,9 @@ func Env(o EnvOptions) []string {
 		e.set("TERM", knownTerminal(term))
 	}
 	e.passAll(o.Host, "LC_")
+	for _, v := range gitEnvironment() {
+		e.set(v.Name, v.Value)
+	}
 	for _, t := range o.View.Tools {
 		for _, v := range t.Env {
 			e.set(v.Name, v.Value)

@@ -52,7 +52,9 @@ func TestEnv(t *testing.T) {
 			o := base
 			c.change(&o)
 			want := map[string]string{
-				"PATH": "/usr/bin", "HOME": "/home/u", "USER": "u", "LOGNAME": "u", "SHELL": "/bin/bash", "TMPDIR": "/tmp", "TERM": "xterm-256color", "COLORTERM": "truecolor",
+				"PATH": "/usr/bin:/etc/casemate", "GIT_CONFIG_COUNT": "4", "GIT_CONFIG_KEY_0": "commit.gpgSign", "GIT_CONFIG_VALUE_0": "false", "GIT_CONFIG_KEY_1": "tag.gpgSign",
+				"GIT_CONFIG_VALUE_1": "false", "GIT_CONFIG_KEY_2": "tag.forceSignAnnotated", "GIT_CONFIG_VALUE_2": "false", "GIT_CONFIG_KEY_3": "push.gpgSign", "GIT_CONFIG_VALUE_3": "false",
+				"HOME": "/home/u", "USER": "u", "LOGNAME": "u", "SHELL": "/bin/bash", "TMPDIR": "/tmp", "TERM": "xterm-256color", "COLORTERM": "truecolor",
 				"LANG": "de_DE.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "NVM_DIR": "/home/u/.nvm", "AI_SANDBOX": "true", "CASEMATE": "k7",
 			}
 			for k, v := range c.want {

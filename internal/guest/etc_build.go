@@ -71,7 +71,11 @@ func (b *etcBuild) make() error {
 			}
 			continue
 		}
-		if err := b.file(to, strings.NewReader(text), 0o644); err != nil {
+		mode := fs.FileMode(0o644)
+		if row.exec {
+			mode = 0o755
+		}
+		if err := b.file(to, strings.NewReader(text), mode); err != nil {
 			return err
 		}
 	}

@@ -34,19 +34,20 @@ const overflowID = 65534 // what the kernel shows for ids that are not mapped, a
 // made returns the contents of the files that we make; a text that begins with "->" is a link.
 func made(o EtcOptions) map[string]string {
 	return map[string]string{
-		"passwd":         passwd(o),
-		"group":          group(o),
-		"hosts":          "127.0.0.1 localhost " + o.Hostname + "\n::1 localhost ip6-localhost ip6-loopback\n",
-		"hostname":       o.Hostname + "\n",
-		"host.conf":      "multi on\n",
-		"resolv.conf":    resolvConf(o),
-		"nsswitch.conf":  nsswitch(o),
-		"profile":        profile,
-		"bash.bashrc":    bashrc,
-		"bashrc":         bashrc,
-		"mtab":           "->/proc/self/mounts",
-		"gitconfig":      string(o.GitConfig),
-		"ssh/ssh_config": "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n",
+		"passwd":                            passwd(o),
+		"group":                             group(o),
+		"hosts":                             "127.0.0.1 localhost " + o.Hostname + "\n::1 localhost ip6-localhost ip6-loopback\n",
+		"hostname":                          o.Hostname + "\n",
+		"host.conf":                         "multi on\n",
+		"resolv.conf":                       resolvConf(o),
+		"nsswitch.conf":                     nsswitch(o),
+		"profile":                           profile,
+		"bash.bashrc":                       bashrc,
+		"bashrc":                            bashrc,
+		"mtab":                              "->/proc/self/mounts",
+		"gitconfig":                         string(o.GitConfig),
+		pushHelper + "/git-remote-casemate": pushDenied,
+		"ssh/ssh_config":                    "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n",
 	}
 }
 

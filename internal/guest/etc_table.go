@@ -12,6 +12,7 @@ const (
 type etcRow struct {
 	path   string // below /etc; for copies a pattern as path.Match takes it
 	how    etcHow
+	exec   bool     // for what is made: it is a program
 	skip   []string // for copies: names or patterns below the path that stay out
 	watch  bool     // a change must be seen at the next start; others are seen when an entry of /etc itself changes, as packages do, or within a day
 	reason string
@@ -32,6 +33,7 @@ func etcRows() []etcRow {
 		{path: "bashrc", how: ourOwn, reason: "the same (Fedora's name)"},
 		{path: "mtab", how: ourOwn, reason: "df and old programs read mounts here"},
 		{path: "gitconfig", how: ourOwn, reason: "git identity and safe.directory; the host's may name credential helpers"},
+		{path: pushHelper + "/git-remote-casemate", how: ourOwn, exec: true, reason: "git asks it to push, and it says how that is done"},
 		{path: "ssh/ssh_config", how: ourOwn, reason: "ssh dies on files that another user owns; the host's may name proxies and keys"},
 		{path: "ssh/ssh_known_hosts", how: fromHost, reason: "public keys of known servers"},
 

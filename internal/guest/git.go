@@ -16,6 +16,7 @@ type GitOptions struct {
 	ConfigHome string // $XDG_CONFIG_HOME, or empty
 	Project    string // decides which conditional includes hold; empty without one
 	Safe       []string
+	Offline    bool // nothing outside can be reached: pushes are answered by us
 }
 
 // Bounds of reading the user's git settings.
@@ -262,6 +263,9 @@ func (r *gitReader) write() []byte {
 	put(gitEntry{"credential", "", "helper", ""}) // an empty one forgets those named before
 	put(gitEntry{"gc", "", "auto", "0"})          // would copy the project's packs into the change layer
 	put(gitEntry{"maintenance", "", "auto", "false"})
+	if r.o.Offline {
+		r.denyPushes(put)
+	}
 	return []byte(b.String())
 }
 
