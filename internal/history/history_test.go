@@ -134,10 +134,12 @@ type want struct {
 	content string
 }
 
-func file(path, content string) want { return want{path, State{Type: File, Mode: 0o644, Size: int64(len(content))}, content} }
-func dir(path string) want           { return want{path, State{Type: Dir, Mode: 0o755}, ""} }
-func link(path, to string) want      { return want{path, State{Type: Symlink, Link: bytes(to)}, ""} }
-func gone(path string) want          { return want{path, State{}, ""} }
+func file(path, content string) want {
+	return want{path, State{Type: File, Mode: 0o644, Size: int64(len(content))}, content}
+}
+func dir(path string) want      { return want{path, State{Type: Dir, Mode: 0o755}, ""} }
+func link(path, to string) want { return want{path, State{Type: Symlink, Link: bytes(to)}, ""} }
+func gone(path string) want     { return want{path, State{}, ""} }
 func mode(path string, m uint32) want {
 	return want{path, State{Type: Other, Mode: m}, ""} // the type is that of what is there
 }

@@ -221,3 +221,6 @@ func attributes(fd int) map[string][]byte {
 	}
 	return found
 }
+
+// LinkTo is the state of a symbolic link.
+func LinkTo(target string) State { return State{Type: Symlink, Link: bytes(target)} }

@@ -41,12 +41,18 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 		return nil, err
 	}
 	layer, err := workspace.OpenLayer(workspace.LayerOptions{
-		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
+		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), History: historyOf(box), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
 	}
 	return &Review{layer, box, others}, nil
+}
+
+// historyOf is where the history of a sandbox's project is.
+func historyOf(box *store.Sandbox) string {
+	st := store.Store{Root: filepath.Dir(filepath.Dir(box.Dir))}
+	return filepath.Join(st.Project(box.Record.Project), "history")
 }
 
 func chooseSandbox(st *store.Store, project, id string) (*store.Sandbox, []string, error) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
+	"casemate.dev/internal/history"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +16,8 @@ type ApplyOptions struct {
 	Built     bool              // what the project's gitignore covers, too
 	Overwrite []string          // conflicts in which the layer's side wins: these and what lies beneath them
 	DryRun    bool              // decide, and do nothing
-	Running   bool              // the sandbox runs: refused in this version
+	Running   bool              // the layer is mounted: what is applied stays in it for now (Settle)
+	Sandbox   string            // whose layer it is, for the history
 	MaxFile   int64             // as in ChangeOptions
 }
 
@@ -37,25 +38,27 @@ type Outcome struct {
 	Why    string `json:"why,omitempty"`
 }
 
-// Apply carries changes from the layer to the project and then takes them out of the layer. Every file appears on the host in one step, complete and
-// durable before the layer gives up its own, so that a crash or a power cut at any point loses nothing: Apply again, and it goes on.
+// Apply carries changes from the layer to the project and then takes them out of the layer. What the host had is kept in the project's history
+// first, so that all of it can be undone. Every file appears on the host in one step, complete and durable before the layer gives up its own, so
+// that a crash or a power cut at any point loses nothing: Apply again, and it goes on.
 //
 // Nothing is written outside of the project or through a symbolic link, whatever the layer or the project holds. What crosses are names, content,
 // permission bits and link targets; new files belong to the project's owner if root applies. Times are those of the applying, so that builds
-// notice. An access control list or attribute of a file that is replaced is lost with it.
+// notice. An access control list or attribute of a file that is replaced is lost with it, until it is undone.
 //
 // Not guaranteed: between the last look at a host file and its replacement lie microseconds in which another program's save would be overwritten.
 //
 // The error says why applying stopped early (a full disk, a cancelled context); the outcomes are complete all the same.
 func (l *Layer) Apply(ctx context.Context, o ApplyOptions) ([]Outcome, error) {
-	if o.Running {
-		return nil, errRunning
-	}
 	if !o.DryRun {
 		if err := l.lock(); err != nil {
 			return nil, err
 		}
 		defer l.unlock()
+		if err := l.log.Lock(); err != nil {
+			return nil, err
+		}
+		defer l.log.Unlock()
 	}
 	r, err := l.review(ctx, ChangeOptions{Paths: o.Paths, Built: o.Built, MaxFile: o.MaxFile})
 	if err == nil {
@@ -68,7 +71,6 @@ func (l *Layer) Apply(ctx context.Context, o ApplyOptions) ([]Outcome, error) {
 	if o.DryRun {
 		return a.outcomes, nil
 	}
-	defer a.close()
 	err = a.run(ctx)
 	if err != nil {
 		a.failRest(err)
@@ -95,15 +97,11 @@ type application struct {
 	o        ApplyOptions
 	outcomes []Outcome
 	at       map[string]int // outcome by path
-	owner    node           // of the project
-	others   map[uint64]int // a descriptor on each other file system that was written to
-	journal  *journal
-	late     []lateMode
-	few      bool // so few changes that they are synced one by one
+	steps    map[string]*history.Step
 }
 
 func newApplication(l *Layer, r *review, o ApplyOptions) *application {
-	a := &application{l: l, o: o, at: map[string]int{}, others: map[uint64]int{}}
+	a := &application{l: l, o: o, at: map[string]int{}, steps: map[string]*history.Step{}}
 	d := decider{o, newPathSet(o.Paths), newPathSet(o.Overwrite)}
 	whys := make([]string, len(r.changes))
 	for i := range r.changes {
@@ -174,72 +172,53 @@ func (d decider) held(c *Change) string {
 	return ""
 }
 
-func (a *application) close() {
-	for _, fd := range a.others {
-		unix.Close(fd)
+// run carries what is planned to the host.
+func (a *application) run(ctx context.Context) error {
+	var steps []*history.Step
+	for i := range a.outcomes {
+		if out := &a.outcomes[i]; out.Status == Planned {
+			a.steps[out.Path] = a.step(&out.Change)
+		}
 	}
-}
-
-// run applies what is planned, in an order in which no step needs a later one: what appears or changes, parents first; then what goes, children
-// first; then what takes the place of a directory.
-func (a *application) run(ctx context.Context) (err error) {
-	if a.owner, err = statFd(a.l.project.fd); err != nil {
-		return err
+	for i := range a.outcomes {
+		if out := &a.outcomes[i]; out.Status == Planned && out.Kind != Deleted {
+			if err := a.parents(out.Path); err != nil {
+				return err
+			}
+		}
 	}
-	interrupted, err := a.l.removeTemporaries()
+	for _, s := range a.steps {
+		steps = append(steps, s)
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	e, err := a.l.log.Begin(history.Apply, a.o.Sandbox, 0)
 	if err != nil {
 		return err
 	}
-	if a.journal, err = newJournal(a.l.top); err != nil {
-		return err
-	}
-	var appear, vanish, replace []int
+	err = errors.Join(e.Carry(ctx, steps), e.End())
 	for i := range a.outcomes {
-		switch c := &a.outcomes[i]; {
-		case c.Status != Planned:
-		case c.Kind == Deleted:
-			vanish = append(vanish, i)
-		case c.Kind == TypeChanged && c.Old.Type == Dir:
-			replace = append(replace, i)
-		default:
-			appear = append(appear, i)
-		}
+		a.outcomes[i].went(a.steps[a.outcomes[i].Path])
 	}
-	slices.Reverse(vanish)
-	a.few = !interrupted && len(appear)+len(vanish)+len(replace) <= fewChanges
-	if err := a.place(ctx, appear); err != nil {
-		return err
-	}
-	for _, i := range vanish {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := a.finish(i, a.remove(&a.outcomes[i].Change)); err != nil {
-			return err
-		}
-	}
-	if err := a.place(ctx, replace); err != nil {
-		return err
-	}
-	return a.lateModes()
+	return err
 }
 
-// finish records how a change went. It returns an error only if the rest cannot go better.
-func (a *application) finish(i int, err error) error {
-	out := &a.outcomes[i]
-	if err == nil {
-		out.Status = Applied
-		return nil
-	}
-	out.Status, out.Why = Failed, reasonFor(err)
+// went says how a step went.
+func (out *Outcome) went(s *history.Step) {
 	var h held
-	if errors.As(err, &h) {
-		out.Status = Held
+	switch {
+	case s == nil || out.Status != Planned:
+	case s.Done:
+		out.Status = Applied
+	case s.Err == nil: // not reached
+	case errors.Is(s.Err, history.ErrMoved):
+		out.Status, out.Why = Held, "conflict: "+history.ErrMoved.Error()
+	case errors.Is(s.Err, history.ErrNotEmpty), errors.As(s.Err, &h):
+		out.Status, out.Why = Held, s.Err.Error()
+	default:
+		out.Status, out.Why = Failed, history.Reason(s.Err)
 	}
-	if hopeless(err) {
-		return fmt.Errorf("apply %s: %w", Quote(out.Path), err)
-	}
-	return nil
 }
 
 // held is a reason not to do something that appeared while doing it.
@@ -247,42 +226,11 @@ type held string
 
 func (h held) Error() string { return string(h) }
 
-const errChanged = held("conflict: the host changed it just now")
-
-func hopeless(err error) bool {
-	for _, e := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EIO, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-func reasonFor(err error) string {
-	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return "it was interrupted"
-	case errors.Is(err, unix.ENOSPC):
-		return "the disk is full"
-	case errors.Is(err, unix.EDQUOT):
-		return "the disk quota is used up"
-	case errors.Is(err, unix.EROFS):
-		return "the file system is read-only"
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return "permission denied on the host"
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
-		return "on the host, a directory above it is a link or a file"
-	case errors.Is(err, unix.ENOENT):
-		return "on the host, the directory it belongs in is not there"
-	}
-	return err.Error()
-}
-
 // failRest marks what was not reached.
 func (a *application) failRest(err error) {
 	for i := range a.outcomes {
 		if out := &a.outcomes[i]; out.Status == Planned {
-			out.Status, out.Why = Failed, "not reached: "+reasonFor(err)
+			out.Status, out.Why = Failed, "not reached: "+history.Reason(err)
 		}
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle takes out of the layer what the project has now: what was applied, and what the layer only repeats. It comes after everything is
-// durable on the host.
+// settle takes out of the layer what the project has now: what was applied, which is durable on the host, and what the layer only repeats.
 func (a *application) settle(same []string) error {
 	var paths []string
 	for i := range a.outcomes {
@@ -18,20 +17,23 @@ func (a *application) settle(same []string) error {
 			paths = append(paths, a.outcomes[i].Path)
 		}
 	}
-	paths = append(paths, same...)
-	if len(paths) == 0 {
-		return a.l.endJournal()
+	return a.l.settle(paths, same)
+}
+
+func (l *Layer) settle(applied, same []string) error {
+	if len(same) > 0 { // an Apply that was cut short may have put it there a moment ago
+		if err := unix.Syncfs(l.project.fd); err != nil {
+			return fmt.Errorf("write the changes to disk: %w", err)
+		}
 	}
-	if err := a.syncEnd(); err != nil {
-		return err // the layer keeps all of it, and the next Apply finds it equal
+	paths := append(applied, same...)
+	switch {
+	case len(paths) == 0:
+		return nil
+	case l.Kind == CopyLayer:
+		return l.settleCopy(paths)
 	}
-	var err error
-	if a.l.Kind == CopyLayer {
-		err = a.l.settleCopy(paths)
-	} else {
-		err = a.l.settleOverlay(paths)
-	}
-	return errors.Join(err, a.l.endJournal())
+	return l.settleOverlay(paths)
 }
 
 // settleCopy makes what the host and the copy have now the base of later comparisons.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"casemate.dev/internal/beneath"
 	"golang.org/x/sys/unix"
 )
 
@@ -145,7 +146,7 @@ func (c *copier) entry(to int, rel, name string, n node) error {
 		c.skip(rel, fmt.Sprintf("a %s is not copied", n.Type))
 		return nil
 	}
-	if errors.Is(err, unix.EACCES) || errors.Is(err, errReplaced) || absent(err) {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, beneath.ErrReplaced) || absent(err) {
 		c.skip(rel, err.Error())
 		return nil
 	}
@@ -167,7 +168,7 @@ func (c *copier) file(to int, rel, name string, n node) error {
 	}
 	out := os.NewFile(uintptr(fd), name)
 	defer out.Close()
-	err = copyData(out, in, n.Size)
+	err = beneath.Copy(out, in, n.Size)
 	if err == nil {
 		err = out.Chmod(os.FileMode(n.perm()))
 	}

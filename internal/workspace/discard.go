@@ -135,3 +135,13 @@ func openUnlocked(dir int, name string) (int, error) {
 	}
 	return r.openDir(name)
 }
+
+// chmodFd is fchmod(2) for any descriptor, also one opened with O_PATH because the mode forbids to read. The link in /proc is the kernel's own
+// and leads to the very inode.
+func chmodFd(fd int, perm uint32) error {
+	err := unix.Fchmod(fd, perm)
+	if errors.Is(err, unix.EBADF) {
+		err = unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), perm)
+	}
+	return err
+}

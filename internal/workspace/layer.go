@@ -1,10 +1,11 @@
 package workspace
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"casemate.dev/internal/history"
 )
 
 // LayerKind says how a layer holds what a sandbox changed.
@@ -20,6 +21,7 @@ type LayerOptions struct {
 	Dir     string // holds the layer; nobody but the user can write to it, and nothing inside reaches it but the directory mounted from it
 	Project string // the root of the project on the host
 	Kind    LayerKind
+	History string // the project's history (package history); empty: one of the layer's own, which goes with it
 
 	// Born is when the layer was created, before its first mount; Mounted is when each run with it began, before its mount, oldest first.
 	// They decide whether the sandbox can have seen what the host has now. Mounted may be empty; then Born stands for it.
@@ -49,6 +51,7 @@ type Layer struct {
 	top     *rooted // Dir
 	inside  *rooted // upper/ or copy/
 	project *rooted
+	log     *history.Log
 	base    manifest // of a copy layer
 	buffers [2][]byte
 }
@@ -84,7 +87,13 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 		return nil, err
 	}
 	l.fillClassifier()
-	return l, l.recover()
+	if l.History == "" {
+		l.History = filepath.Join(o.Dir, "history")
+	}
+	if l.log, err = history.Open(l.History, l.Project); err != nil {
+		return nil, err
+	}
+	return l, l.log.Recover()
 }
 
 // Close closes the descriptors. The layer stays as it is.
@@ -92,6 +101,10 @@ func (l *Layer) Close() error {
 	l.top.close()
 	l.inside.close()
 	l.project.close()
+	if l.log != nil {
+		l.log.Close()
+	}
+	l.log = nil
 	l.top, l.inside, l.project = nil, nil, nil
 	return nil
 }
@@ -157,5 +170,3 @@ func (l *Layer) mountBefore(made int64) int64 {
 	}
 	return start
 }
-
-var errRunning = errors.New("the sandbox is running: end it first, because a layer must not change under a live mount")

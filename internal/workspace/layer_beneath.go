@@ -1,18 +1,16 @@
 package workspace
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path"
-	"strings"
 
+	"casemate.dev/internal/beneath"
 	"golang.org/x/sys/unix"
 )
 
 // rooted is a directory held by descriptor. Everything beneath it is reached through that descriptor and never through a symbolic link,
-// whoever planted one and whenever: openat2(2) does the walk in the kernel, so there is no moment between a check and its use
-// (the docker cp class of holes, CVE-2018-15664).
+// whoever planted one and whenever (beneath.Open).
 type rooted struct {
 	fd   int
 	name string // for messages
@@ -53,19 +51,7 @@ func (r *rooted) close() {
 
 // open opens rel ("" is the directory itself). With O_PATH|O_NOFOLLOW, a link as the last component is opened as itself.
 func (r *rooted) open(rel string, flags int) (int, error) {
-	if rel == "" {
-		rel = "."
-	}
-	how := unix.OpenHow{
-		Flags:   uint64(flags | unix.O_CLOEXEC),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for {
-		fd, err := unix.Openat2(r.fd, rel, &how)
-		if err != unix.EINTR && err != unix.EAGAIN {
-			return fd, err
-		}
-	}
+	return beneath.Open(r.fd, rel, flags)
 }
 
 // openDir opens a directory for reading its entries and for work by descriptor in it.
@@ -82,7 +68,7 @@ func (r *rooted) openFile(rel string, want node) (*os.File, error) {
 	}
 	got, err := statFd(fd)
 	if err == nil && (got.Type != File || got.dev != want.dev || got.ino != want.ino) {
-		err = errReplaced
+		err = beneath.ErrReplaced
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -90,8 +76,6 @@ func (r *rooted) openFile(rel string, want node) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), rel), nil
 }
-
-var errReplaced = errors.New("it was replaced while it was read")
 
 // stat describes rel itself. What is not there has no type, and so has what lies behind something that is not a directory.
 func (r *rooted) stat(rel string) (node, error) {
@@ -115,17 +99,10 @@ func (r *rooted) openParent(rel string) (int, error) {
 }
 
 // absent reports that a path leads nowhere without following a link.
-func absent(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
-}
+func absent(err error) bool { return beneath.Absent(err) }
 
 // parentOf is path.Dir with "" for the root.
-func parentOf(rel string) string {
-	if i := strings.LastIndexByte(rel, '/'); i >= 0 {
-		return rel[:i]
-	}
-	return ""
-}
+func parentOf(rel string) string { return beneath.Dir(rel) }
 
 // under reports whether rel is dir or lies beneath it; everything lies beneath "".
 func under(rel, dir string) bool {
@@ -140,20 +117,4 @@ func join(dir, name string) string {
 }
 
 // namesIn lists an open directory from its beginning, in the order of the file system, and leaves the descriptor open.
-func namesIn(fd int) ([]string, error) {
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return nil, err
-	}
-	var names []string
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return names, err
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
-}
+func namesIn(fd int) ([]string, error) { return beneath.Names(fd) }

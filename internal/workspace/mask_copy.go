@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"casemate.dev/internal/beneath"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +23,7 @@ func (m *Mask) copyForeign(maskDir int, dir string, n *note) error {
 		return err
 	}
 	err := m.copyTo(temp, join(dir, n.name), n)
-	if errors.Is(err, errReplaced) || absent(err) {
+	if errors.Is(err, beneath.ErrReplaced) || absent(err) {
 		return nil // it changed since the scan: its directory has a new stamp, so the next start sees it
 	}
 	if err != nil {
