@@ -45,7 +45,7 @@ type command struct {
 // commands is the one list of them, in the order of the help.
 func commands() []command {
 	return []command{
-		runCommand(), diffCommand(), applyCommand(), discardCommand(),
+		runCommand(), diffCommand(), reviewCommand(), applyCommand(), discardCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
 		psCommand(), rmCommand(), completionCommand(),
@@ -128,6 +128,7 @@ denies by default. What it changed waits until you have looked at it.
 
   casemate run -- npm test      run a command in the sandbox
   casemate diff                 see what it changed
+  casemate review               look through it, and choose what to apply
   casemate apply                let the changes reach the project
 
 Commands:

@@ -20,7 +20,8 @@ func runCommand() command {
 Runs COMMAND in a sandbox of its own. It sees the project, its tool chain and
 nothing else of this machine: no credentials, no other files, no network, no
 other processes. What it changes in the project is held aside until you have
-looked at it: casemate diff, then casemate apply or casemate discard.
+looked at it. On a terminal you are asked at the end what is to happen (Enter
+keeps it; --then answers beforehand); later: casemate review, apply or discard.
 
 The project is the nearest directory above with a git repository or a
 casemate.yaml, else the working directory. The next run in the project goes on
@@ -38,6 +39,8 @@ else the command's own status`,
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
+			var t then
+			fs.Var(&t, "then", "what to do with the changes, `WHAT`: keep, review, apply (if the command succeeds) or discard; default: ask on a terminal, else keep")
 			noTTY := fs.Bool("no-terminal", false, "do not give the command a terminal, even on one")
 			return func(std *IO, args []string) error {
 				if len(args) == 0 {
@@ -45,13 +48,13 @@ else the command's own status`,
 				}
 				o.Command = args
 				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
-				return runOnce(std, o, *asJSON, *quiet)
+				return runOnce(std, o, t, *asJSON, *quiet)
 			}
 		},
 	}
 }
 
-func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
+func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	person, err := session.Self()
 	if err != nil {
 		return err
@@ -69,22 +72,16 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 	if err != nil {
 		return refused(std, err, asJSON)
 	}
-	if asJSON {
-		line, err := json.Marshal(res)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(std.Err, "%s\n", line)
-	} else {
+	if !asJSON {
 		if res.Detail != "" {
 			fmt.Fprintln(std.Err, "casemate:", res.Detail)
 		}
-		for _, t := range res.Taken {
-			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(t), res.Aside)
+		for _, name := range res.Taken {
+			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(name), res.Aside)
 		}
-		if res.Changes != nil && !quiet && res.Changes.String() != "no changes" {
-			fmt.Fprintf(std.Err, "casemate: held: %s (casemate diff, then apply or discard)\n", res.Changes)
-		}
+	}
+	if err := finished(std, res, t, asJSON, quiet); err != nil {
+		return refused(std, err, asJSON)
 	}
 	if res.Exit != 0 {
 		return exitStatus(res.Exit)

@@ -79,7 +79,7 @@ func candidates(words []string, last string) (list []string) {
 			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			c.flags(fs)
 			fs.VisitAll(func(f *flag.Flag) { list = append(list, "--"+f.Name) })
-		case c.name == "rm":
+		case c.name == "rm" || c.name == "review":
 			list = sandboxNames()
 		case c.name == "policy" || c.name == "completion":
 			list = strings.Split(c.args, "|")

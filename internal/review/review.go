@@ -105,12 +105,12 @@ func (i *Item) Letter() string {
 	return "M"
 }
 
-// Why says what a person must know before choosing the change, or why it stays.
+// Why says what a person must know before choosing the change, or why it stays. Beside Mark it need not say again what Mark says.
 func (i *Item) Why() string {
 	var parts []string
 	say := func(what, why string) {
 		if why != "" {
-			parts = append(parts, what+workspace.Visible(why))
+			parts = append(parts, what+Plainly(workspace.Visible(why)))
 		}
 	}
 	switch i.Group {
@@ -119,9 +119,13 @@ func (i *Item) Why() string {
 	case Built:
 		say("", fmt.Sprintf("%d built files", max(1, i.Count)))
 	default:
-		say("would run on your machine: ", i.Protected)
-		say("conflict: ", i.Conflict)
-		say("applied only by name: ", i.ByName)
+		say("", i.Protected)
+		if i.Group == Conflict {
+			say("", i.Conflict)
+		} else {
+			say("conflict: ", i.Conflict)
+		}
+		say("", i.ByName)
 		for _, m := range i.Marks {
 			say("a build would run it: ", m)
 		}
