@@ -23,6 +23,7 @@ type Entry struct {
 	dir     int
 	journal int
 	objects int
+	contents int // shared by the entries of live workspaces
 	next    int // number of the next object
 	buffer  []byte
 	kept    map[string]bool
@@ -34,7 +35,7 @@ type Entry struct {
 }
 
 func newEntry(h *Log) *Entry {
-	return &Entry{h: h, held: -1, dir: -1, journal: -1, objects: -1, kept: map[string]bool{}, parents: map[string]State{}, others: map[uint64]int{}}
+	return &Entry{h: h, held: -1, dir: -1, journal: -1, objects: -1, contents: -1, kept: map[string]bool{}, parents: map[string]State{}, others: map[uint64]int{}}
 }
 
 const (
@@ -165,13 +166,21 @@ func (e *Entry) KeepAbsent(rel string) error {
 
 // After says what a path is now, by which undo tells later whether the host moved on.
 func (e *Entry) After(rel string) error {
-	parent, err := beneath.Parent(e.h.project, rel)
-	if beneath.Absent(err) {
-		e.changed++
-		return e.record(line{Path: bytes(rel), After: &State{}})
-	}
+	after, err := e.after(rel)
 	if err != nil {
 		return err
+	}
+	e.changed++
+	return e.record(line{Path: bytes(rel), After: &after})
+}
+
+func (e *Entry) after(rel string) (State, error) {
+	parent, err := beneath.Parent(e.h.project, rel)
+	if beneath.Absent(err) {
+		return State{}, nil
+	}
+	if err != nil {
+		return State{}, err
 	}
 	defer unix.Close(parent)
 	after, err := statAt(parent, path.Base(rel))
@@ -182,18 +191,19 @@ func (e *Entry) After(rel string) error {
 			f.Close()
 		}
 	}
-	if err != nil && !errors.Is(err, unix.EACCES) {
-		return err
+	if errors.Is(err, unix.EACCES) {
+		err = nil // known by its size and time, then
 	}
-	e.changed++
-	return e.record(line{Path: bytes(rel), After: &after})
+	return after, err
 }
+
+var errOther = errors.New("it is no file, directory or link, so it could not be brought back")
 
 // keepAt keeps the content and the attributes of an entry that was seen as s.
 func (e *Entry) keepAt(parent int, name string, s State) (State, error) {
 	switch s.Type {
 	case Other:
-		return s, errors.New("it is no file, directory or link, so it could not be brought back")
+		return s, errOther
 	case Dir:
 		fd, err := beneath.Open(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 		if err == nil { // one that may not be read has no attributes that we could
@@ -208,7 +218,12 @@ func (e *Entry) keepAt(parent int, name string, s State) (State, error) {
 		}
 		defer f.Close()
 		s.Attributes = attributes(int(f.Fd()))
-		if s.Object, err = e.keepContent(f, s.Size); err != nil {
+		if e.what == Live {
+			s.Content, err = e.shareContent(f, s)
+		} else {
+			s.Object, err = e.keepContent(f, s.Size)
+		}
+		if err != nil {
 			return s, err
 		}
 		if now, err := statFd(int(f.Fd())); err != nil || !s.same(now) {
@@ -337,7 +352,7 @@ func (e *Entry) abandon() error {
 }
 
 func (e *Entry) close() {
-	for _, fd := range []*int{&e.held, &e.dir, &e.journal, &e.objects} {
+	for _, fd := range []*int{&e.held, &e.dir, &e.journal, &e.objects, &e.contents} {
 		if *fd >= 0 {
 			unix.Close(*fd)
 			*fd = -1

@@ -43,6 +43,8 @@ type line struct {
 	After  *State `json:"after,omitempty"`
 	Parent bool   `json:"parent,omitempty"` // only the time of a directory in which something was changed
 
+	Skipped bool `json:"skipped,omitempty"` // in a live workspace: neither this nor what lies beneath is undone
+
 	End      bool `json:"end,omitempty"`
 	Complete bool `json:"complete,omitempty"` // an undo that left nothing undone
 }
@@ -66,6 +68,7 @@ type Past struct {
 type Path struct {
 	Before, After *State
 	Parent        bool
+	Skipped       bool
 }
 
 // Changed lists the paths that were changed, sorted.
@@ -171,7 +174,7 @@ func (p *Past) parseLine(text string) error {
 	}
 	q := p.Paths[rel]
 	if q == nil || q.Parent && !l.Parent {
-		p.Paths[rel] = &Path{l.Before, l.After, l.Parent}
+		p.Paths[rel] = &Path{l.Before, l.After, l.Parent, l.Skipped}
 		return nil
 	}
 	if l.Parent && !q.Parent {
@@ -189,7 +192,7 @@ func (p *Past) parseLine(text string) error {
 func (s *State) valid() bool {
 	switch s.Type {
 	case Absent, File, Dir, Other:
-		return s.Mode <= 0o7777 && s.Size >= 0 && s.Object >= 0 && s.Link == ""
+		return s.Mode <= 0o7777 && s.Size >= 0 && s.Object >= 0 && s.Link == "" && validContentName(s.Content)
 	case Symlink:
 		return s.Link != "" && len(s.Link) < unix.PathMax && strings.IndexByte(string(s.Link), 0) < 0
 	}

@@ -37,10 +37,13 @@ type State struct {
 
 	Attributes map[string][]byte `json:"xattrs,omitempty"`
 	Object     int               `json:"object,omitempty"` // of files before: the number of the kept content
+	Content    string            `json:"content,omitempty"` // of files before, in an entry of a live workspace: the name of the kept content
 	Digest     string            `json:"digest,omitempty"` // of files after, unless they are large
 
 	Dev uint64 `json:"dev,omitempty"`
 	Ino uint64 `json:"ino,omitempty"`
+
+	ctime int64
 }
 
 // bytes is a string that JSON keeps as it is, whatever bytes it holds.
@@ -126,6 +129,7 @@ func stateOf(st *unix.Statx_t) State {
 		Mtime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
 		Dev:   unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino,
 	}
+	s.ctime = st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)
 	switch uint32(st.Mode) & unix.S_IFMT {
 	case unix.S_IFREG:
 		s.Type, s.Size = File, int64(st.Size)
@@ -153,6 +157,8 @@ func (s State) holds(now State, open func() (*os.File, error)) bool {
 		return false
 	case s.Type != File:
 		return s.Link == now.Link
+	case s.Content != "":
+		return s.Content == contentName(now)
 	case s.Size != now.Size:
 		return false
 	case s.Mtime == now.Mtime && (s.Ino == now.Ino || s.Digest == ""):

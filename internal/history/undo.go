@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,7 +154,7 @@ func (u *undoing) judge(out *Outcome, q *Path) {
 	out.step = &Step{Path: out.Path, Seen: now, Want: *q.Before, Exact: true}
 	if q.Before.Type == File {
 		out.step.Fill = u.fill(q.Before)
-		out.step.ModeOnly = q.Before.Object == 0
+		out.step.ModeOnly = q.Before.Object == 0 && q.Before.Content == ""
 	}
 }
 
@@ -206,7 +207,7 @@ func (h *Log) look(rel string) (State, func() (*os.File, error), error) {
 // fill copies the kept content. An object of another size is damaged, and never put in the place of anything.
 func (u *undoing) fill(before *State) func(*os.File) error {
 	return func(out *os.File) error {
-		name := filepath.Join(u.p.dir, "objects", strconv.Itoa(before.Object))
+		name := filepath.Join(u.p.dir, "objects", cmp.Or(before.Content, strconv.Itoa(before.Object)))
 		in, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return fmt.Errorf("what was kept of it cannot be read: %w", err)
