@@ -16,22 +16,22 @@ import (
 type Entry struct {
 	Number int
 
-	h       *Log
-	what    What
-	token   string
-	held    int // the open- file, locked
-	dir     int
-	journal int
-	objects int
+	h        *Log
+	what     What
+	token    string
+	held     int // the open- file, locked
+	dir      int
+	journal  int
+	objects  int
 	contents int // shared by the entries of live workspaces
-	next    int // number of the next object
-	buffer  []byte
-	kept    map[string]bool
-	parents map[string]State // directories in which something was changed, as they were
-	changed int
-	few     bool           // so few files that they are synced one by one
-	others  map[uint64]int // a descriptor on each other file system that was written to
-	owner   State          // the project's root
+	next     int // number of the next object
+	buffer   []byte
+	kept     map[string]bool
+	parents  map[string]State // directories in which something was changed, as they were
+	changed  int
+	few      bool           // so few files that they are synced one by one
+	others   map[uint64]int // a descriptor on each other file system that was written to
+	owner    State          // the project's root
 }
 
 func newEntry(h *Log) *Entry {

@@ -46,7 +46,6 @@ func (p *project) disturb() {
 	must(p, os.Chtimes(p.path("sly"), st.ModTime(), st.ModTime()))
 }
 
-
 func liveProject(t *testing.T) *project {
 	files := map[string]string{
 		"changed": "content", "mode": "m", "gone": "gone", "dir/a": "a", "dir/b/c": "c", "dir/empty/": "", "link -> changed": "",

@@ -36,9 +36,9 @@ type State struct {
 	GID   int    `json:"gid,omitempty"`
 
 	Attributes map[string][]byte `json:"xattrs,omitempty"`
-	Object     int               `json:"object,omitempty"` // of files before: the number of the kept content
+	Object     int               `json:"object,omitempty"`  // of files before: the number of the kept content
 	Content    string            `json:"content,omitempty"` // of files before, in an entry of a live workspace: the name of the kept content
-	Digest     string            `json:"digest,omitempty"` // of files after, unless they are large
+	Digest     string            `json:"digest,omitempty"`  // of files after, unless they are large
 
 	Dev uint64 `json:"dev,omitempty"`
 	Ino uint64 `json:"ino,omitempty"`
