@@ -45,7 +45,7 @@ type command struct {
 // commands is the one list of them, in the order of the help.
 func commands() []command {
 	return []command{
-		runCommand(), diffCommand(), reviewCommand(), applyCommand(), discardCommand(),
+		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
 		psCommand(), rmCommand(), completionCommand(),

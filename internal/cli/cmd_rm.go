@@ -4,9 +4,45 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 
 	"casemate.dev/internal/session"
 )
+
+// removeHistory removes what is kept of the project's files: all of it, or the named entries.
+func removeHistory(std *IO, args []string) error {
+	if len(args) == 0 {
+		return usageError(errors.New("rm --history needs the number of an entry, or all"), "casemate undo --list shows them")
+	}
+	person, err := session.Self()
+	if err != nil {
+		return err
+	}
+	h, err := session.OpenHistory(person)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	var numbers []int
+	for _, a := range args {
+		if a == "all" {
+			if numbers, err = h.Numbers(); err != nil {
+				return err
+			}
+			break
+		}
+		n, err := strconv.Atoi(a)
+		if err != nil || !h.Has(n) {
+			return fmt.Errorf("there is no history entry %q: casemate undo --list shows them", a)
+		}
+		numbers = append(numbers, n)
+	}
+	if err := h.Remove(numbers...); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.Err, "casemate: removed history entries: %d\n", len(numbers))
+	return nil
+}
 
 func rmCommand() command {
 	return command{
@@ -15,12 +51,18 @@ func rmCommand() command {
 		help: `
 Removes sandboxes, whatever changes they hold. A running one is refused, unless
 --force ends it first. With --home the project's sandbox home goes too: what
-agents and tools have left there, such as settings and logins made inside.`,
+agents and tools have left there, such as settings and logins made inside. With
+--history, the arguments are numbers of casemate undo --list, or all: what is kept
+of this project's files goes, and cannot be undone any more.`,
 		exits: "125  a sandbox is running, or could not be removed",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			home := fs.Bool("home", false, "also the home of the sandbox's project")
 			force := fs.Bool("force", false, "end the sandbox first if it runs")
+			past := fs.Bool("history", false, "remove history entries instead of sandboxes")
 			return func(std *IO, args []string) error {
+				if *past {
+					return removeHistory(std, args)
+				}
 				if len(args) == 0 {
 					return usageError(errors.New("rm needs the name of a sandbox"), "casemate ps -a lists them")
 				}

@@ -5,7 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+
+	"casemate.dev/internal/session"
 )
 
 func completionCommand() command {
@@ -83,9 +86,28 @@ func candidates(words []string, last string) (list []string) {
 			list = sandboxNames()
 		case c.name == "policy" || c.name == "completion":
 			list = strings.Split(c.args, "|")
+		case c.name == "undo" && len(words) == 2:
+			list = historyNumbers()
 		}
 	}
 	return list
+}
+
+func historyNumbers() (names []string) {
+	person, err := session.Self()
+	if err != nil {
+		return nil
+	}
+	h, err := session.OpenHistory(person)
+	if err != nil {
+		return nil
+	}
+	defer h.Close()
+	numbers, _ := h.Numbers()
+	for _, n := range numbers {
+		names = append(names, strconv.Itoa(n))
+	}
+	return names
 }
 
 func sandboxNames() (names []string) {

@@ -180,6 +180,18 @@ func (h *Log) numbers() (all, unended []int, err error) {
 	return all, unended, nil
 }
 
+// Numbers lists the entries, oldest first.
+func (h *Log) Numbers() ([]int, error) {
+	all, _, err := h.numbers()
+	return all, err
+}
+
+// Has says whether there is an entry of that number.
+func (h *Log) Has(number int) bool {
+	all, _, err := h.numbers()
+	return err == nil && slices.Contains(all, number)
+}
+
 // Recover cleans up after processes that were killed while they changed the project: the temporary files go. What they had changed is on record
 // and can be undone. Entries of live workspaces are left for Resume.
 func (h *Log) Recover() error {

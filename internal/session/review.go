@@ -114,15 +114,20 @@ func classifier(rec store.Record) (workspace.Classifier, error) {
 
 // Paths makes paths as a person types them, relative to the working directory, relative to the project.
 func (r *Review) Paths(typed []string) ([]string, error) {
+	return PathsIn(r.Box.Record.Project, typed)
+}
+
+// PathsIn makes paths as a person types them relative to a project. None means all of it.
+func PathsIn(project string, typed []string) ([]string, error) {
 	var paths []string
 	for _, p := range typed {
 		abs, err := filepath.Abs(p)
 		if err != nil {
 			return nil, err
 		}
-		rel, err := filepath.Rel(r.Box.Record.Project, abs)
+		rel, err := filepath.Rel(project, abs)
 		if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
-			return nil, fmt.Errorf("%q is not in the project %q", p, r.Box.Record.Project)
+			return nil, fmt.Errorf("%q is not in the project %q", p, project)
 		}
 		if rel == "." {
 			return nil, nil // everything
@@ -130,6 +135,12 @@ func (r *Review) Paths(typed []string) ([]string, error) {
 		paths = append(paths, rel)
 	}
 	return paths, nil
+}
+
+// Apply is Layer.Apply in the name of this sandbox.
+func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspace.Outcome, error) {
+	o.Sandbox = r.Box.Record.ID
+	return r.Layer.Apply(ctx, o)
 }
 
 // Hold keeps the sandbox from running while changes are applied.
