@@ -18,7 +18,7 @@ var layers = []string{
 	"internal/policy internal/host internal/event internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath",
 	"internal/history",
 	"internal/guest internal/plan internal/workspace",
-	"internal/engine/native internal/engine/enginetest internal/review",
+	"internal/engine/native internal/engine/enginetest internal/review internal/commits",
 	"internal/session internal/screen",
 	"internal/cli",
 	"cmd/casemate cmd/casemate-probe cmd/casemate-review",

@@ -90,7 +90,7 @@ func withReview(std *IO, id string, asJSON bool, f func(*session.Review) error) 
 
 func applyCommand() command {
 	return command{
-		name: "apply", args: "[PATH...]", summary: "let held changes reach the project",
+		name: "apply", args: "[PATH...] | --commit [BRANCH]", summary: "let held changes reach the project",
 		example: "casemate apply --dry-run",
 		help: `
 Carries the held changes of the project's newest sandbox to the project, all or the
@@ -98,7 +98,11 @@ given paths. Three kinds stay behind unless you ask for them: changes that the h
 would execute by itself (--with-protected, which shows each before it asks), built
 files (--built), and conflicts, where the host changed the file too
 (--overwrite PATH). Applied changes leave the layer; each file arrives whole or not
-at all, also if the machine stops.`,
+at all, also if the machine stops.
+
+With --commit it is commits that cross, not files: those made inside are made anew
+outside, by their authors, committed and signed by you, on a branch of their own
+(casemate/SANDBOX, or BRANCH). Your working tree stays as it is.`,
 		exits: `
 1    some changes stayed behind; they are named
 125  the changes could not be read or written`,
@@ -110,9 +114,13 @@ at all, also if the machine stops.`,
 			built := fs.Bool("built", false, "also what the project's gitignore covers")
 			dry := fs.Bool("dry-run", false, "say what would be done, and do nothing")
 			asJSON := fs.Bool("json", false, "print JSON")
+			commit := fs.Bool("commit", false, "put the commits made inside on a branch")
 			fs.Var(&overwrite, "overwrite", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
 			return func(std *IO, args []string) error {
 				return withReview(std, *id, *asJSON, func(r *session.Review) error {
+					if *commit {
+						return applyCommits(std, r, args, commitOptions{*protected, *yes, *dry, *asJSON})
+					}
 					paths, err := r.Paths(args)
 					if err != nil {
 						return err

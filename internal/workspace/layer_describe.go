@@ -59,7 +59,7 @@ func (l *Layer) summary(o ChangeOptions, rel string, a area) *Change {
 	case a.git != "" && a.kind == Added:
 		s.Path, s.Protected, s.Refused = a.git, "git runs its hooks and obeys its config", "a git repository made inside stays inside"
 	case a.git != "" && !protected:
-		s.Path, s.Refused = a.git, "git's own files stay inside: apply the changes, and commit on the host"
+		s.Path, s.Refused = a.git, "git's own files stay inside: casemate apply --commit takes the commits"
 	case a.git == "" && a.built != "" && !o.Built:
 		s.Path, s.Built = a.built, true
 	default:
