@@ -53,13 +53,31 @@ file or pipe it writes a patch that git apply takes.`,
 						if err := r.Count(ctx, changes); err != nil {
 							return err
 						}
-						return workspace.WriteStat(std.Out, changes)
+						if err := workspace.WriteStat(std.Out, changes); err != nil {
+							return err
+						}
+						return saySummary(std, r, "held", changes)
 					}
-					return r.Diff(ctx, std.Out, changes, workspace.DiffOptions{Terminal: isTerminal(std.Out), Color: std.Color})
+					terminal := isTerminal(std.Out)
+					if err := r.Diff(ctx, std.Out, changes, workspace.DiffOptions{Terminal: terminal, Color: std.Color}); err != nil || !terminal {
+						return err
+					}
+					return saySummary(std, r, "held", changes)
 				})
 			}
 		},
 	}
+}
+
+// saySummary says in one line what kinds of changes there are, as the end of a run does.
+func saySummary(std *IO, r *session.Review, what string, changes []workspace.Change) error {
+	if err := r.Count(context.Background(), changes); err != nil {
+		return err
+	}
+	if s := workspace.Summarize(changes).String(); s != "no changes" {
+		fmt.Fprintf(std.Err, "casemate: %s: %s\n", what, s)
+	}
+	return nil
 }
 
 // withReview opens the layer. Having none is no error: there is nothing to show, apply or discard.
@@ -189,6 +207,9 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 	} else {
 		printOutcomes(std.Out, outcomes)
 	}
+	if err == nil && !asJSON && !o.DryRun {
+		err = sayRest(std, r)
+	}
 	if err != nil {
 		return err
 	}
@@ -202,6 +223,15 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		return nil
 	}
 	return r.Done()
+}
+
+// sayRest says what an apply has left in the layer.
+func sayRest(std *IO, r *session.Review) error {
+	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+	if err != nil {
+		return err
+	}
+	return saySummary(std, r, "still held", changes)
 }
 
 func printOutcomes(w io.Writer, outcomes []workspace.Outcome) {

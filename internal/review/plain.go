@@ -113,19 +113,18 @@ func (w *Walker) one(it *Item, count string) byte {
 }
 
 func (w *Walker) question(it *Item, count string) string {
-	what := "Apply"
-	switch it.Group {
-	case Protected:
-		what = "RUNS on your machine: let it through,"
-		if it.Conflict != "" {
-			what = "RUNS on your machine, and would overwrite your own change: let it through,"
-		}
-	case Conflict:
-		what = "CONFLICT: overwrite your own change of"
-	case ByName:
-		what = "CAREFUL: apply"
+	what := "apply %s"
+	switch {
+	case it.Group == Protected && it.Conflict != "":
+		what = "RUNS on your machine, CONFLICT: let %s overwrite your own"
+	case it.Group == Protected:
+		what = "RUNS on your machine: let %s through"
+	case it.Group == Conflict:
+		what = "CONFLICT: overwrite your own change of %s"
+	case it.Group == ByName:
+		what = "CAREFUL: apply %s"
 	}
-	return fmt.Sprintf("(%s) %s %s [y,n,a,d,q,?]? ", count, what, it.Name())
+	return fmt.Sprintf("(%s) "+what+" [y,n,a,d,q,?]? ", count, it.Name())
 }
 
 // show prints a diff, or the beginning of a long one, and reports whether that was all.
