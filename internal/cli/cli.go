@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"casemate.dev/internal/session"
 )
 
 // Version is set by the Makefile from git.
@@ -83,6 +85,9 @@ func dispatch(std *IO, args []string) error {
 		return nil
 	case "__complete":
 		complete(std.Out, args[1:])
+		return nil
+	case session.ThawCommand:
+		session.Thaw(std.In)
 		return nil
 	case "help", "--help", "-h", "-help":
 		if len(args) > 1 && args[0] == "help" {

@@ -88,6 +88,9 @@ func (r *Run) summary() *workspace.Summary {
 	}
 	defer review.Close()
 	ctx := context.Background()
+	if err := review.Settle(ctx); err != nil {
+		r.notice("%v", err)
+	}
 	changes, err := review.Changes(ctx, workspace.ChangeOptions{})
 	if err != nil || len(changes) == 0 {
 		return nil

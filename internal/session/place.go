@@ -190,6 +190,11 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 	if rec.Project != r.Project || rec.Workspace != string(policy.Held) || rec.UID != user.UID || b.Running || !b.HasLayer() || b.Lock() != nil {
 		return false
 	}
+	if err := settle(b); err != nil {
+		r.notice("sandbox %s: %v", rec.ID, err)
+		b.Unlock()
+		return false
+	}
 	r.Box = b
 	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) { // a crash left it: there is nothing to go on with
 		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}

@@ -19,6 +19,8 @@ type Review struct {
 	*workspace.Layer
 	Box    *store.Sandbox
 	Others []string // other sandboxes of the same project that hold changes
+
+	runs bool
 }
 
 // OpenReview opens the layer of the named sandbox, or of the project's newest one.
@@ -46,7 +48,7 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 	if err != nil {
 		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
 	}
-	return &Review{layer, box, others}, nil
+	return &Review{Layer: layer, Box: box, Others: others}, nil
 }
 
 // historyOf is where the history of a sandbox's project is.
@@ -137,22 +139,53 @@ func PathsIn(project string, typed []string) ([]string, error) {
 	return paths, nil
 }
 
-// Apply is Layer.Apply in the name of this sandbox.
+// Apply is Layer.Apply in the name of this sandbox. One that runs (Hold) stands still for that moment, so that what is applied is of one point in
+// time; what was applied then stays in the layer, where it changes nothing any more, until the run ends.
 func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspace.Outcome, error) {
 	o.Sandbox = r.Box.Record.ID
+	if !r.runs || o.DryRun {
+		return r.Layer.Apply(ctx, o)
+	}
+	f, err := freeze(r.Box)
+	if err != nil {
+		return nil, err
+	}
+	defer f.thaw()
+	o.Running = true
 	return r.Layer.Apply(ctx, o)
 }
 
-// Hold keeps the sandbox from running while changes are applied.
+// Hold keeps the sandbox from being started while changes are applied. If it runs, Apply will freeze it.
 func (r *Review) Hold() error {
-	if err := r.Box.Lock(); err != nil {
-		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
+	err := r.Box.Lock()
+	if errors.Is(err, store.ErrRunning) && r.Box.Record.PID > 1 {
+		r.runs = true
+		return nil
 	}
-	return nil
+	if err != nil {
+		return &Refusal{err, "try again in a moment"}
+	}
+	return r.Settle(context.Background())
 }
 
-// Done removes the sandbox once its layer holds nothing any more.
+// settle takes out of a layer what was applied while it was mounted, if its run did not come to do that.
+func settle(box *store.Sandbox) error {
+	if !exists(filepath.Join(box.Layer(), "applied")) {
+		return nil
+	}
+	r, err := openReview(box, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Settle(context.Background())
+}
+
+// Done removes the sandbox once its layer holds nothing any more, unless it runs.
 func (r *Review) Done() error {
+	if r.runs {
+		return nil
+	}
 	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
 	if err != nil || len(changes) > 0 {
 		return err
@@ -162,8 +195,8 @@ func (r *Review) Done() error {
 
 // Discard removes the sandbox with its layer; the home stays.
 func (r *Review) Discard() error {
-	if err := r.Hold(); err != nil {
-		return err
+	if err := r.Box.Lock(); err != nil {
+		return &Refusal{err, "wait for its end, or end it: casemate rm --force " + r.Box.Record.ID}
 	}
 	defer r.Box.Unlock()
 	return discard(r.Box)

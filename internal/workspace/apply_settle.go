@@ -11,6 +11,9 @@ import (
 
 // settle takes out of the layer what the project has now: what was applied, which is durable on the host, and what the layer only repeats.
 func (a *application) settle(same []string) error {
+	if a.o.Running && a.l.Kind == OverlayLayer {
+		return a.noteApplied()
+	}
 	var paths []string
 	for i := range a.outcomes {
 		if a.outcomes[i].Status == Applied {

@@ -52,7 +52,8 @@ type Layer struct {
 	inside  *rooted // upper/ or copy/
 	project *rooted
 	log     *history.Log
-	base    manifest // of a copy layer
+	applied map[string]applied // to the host while the layer was mounted; nil if nothing was
+	base    manifest           // of a copy layer
 	buffers [2][]byte
 }
 
@@ -91,6 +92,9 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 		l.History = filepath.Join(o.Dir, "history")
 	}
 	if l.log, err = history.Open(l.History, l.Project); err != nil {
+		return nil, err
+	}
+	if err := l.readApplied(); err != nil {
 		return nil, err
 	}
 	return l, l.log.Recover()

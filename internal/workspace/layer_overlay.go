@@ -96,7 +96,7 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 	}
 	found := make([]pair, 0, len(names))
 	for _, name := range names {
-		q, err := l.upperPair(dir, host, name, attr.xwhiteouts)
+		q, err := l.upperPair(p.rel, dir, host, name, attr.xwhiteouts)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 	return found, nil
 }
 
-func (l *Layer) upperPair(dir, host int, name string, xwhiteouts bool) (pair, error) {
+func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts bool) (pair, error) {
 	q := pair{name: name}
 	in, err := statAt(dir, name)
 	if err != nil {
@@ -122,7 +122,7 @@ func (l *Layer) upperPair(dir, host int, name string, xwhiteouts bool) (pair, er
 	} else {
 		q.in = in
 	}
-	if q.host.Type != Absent {
+	if q.host.Type != Absent && !l.fromHere(join(rel, name), q.host) {
 		q.moved = l.unseen(q.host, q.made)
 	}
 	return q, nil

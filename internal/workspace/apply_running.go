@@ -1,0 +1,150 @@
+package workspace
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is applied while an overlay is mounted stays in its upper directory: overlayfs says that changing one under a mount is undefined. The
+// layer's file "applied" says what the host has from there, so that the host's newer entry is not taken for another's, and that Settle is due.
+const appliedName = "applied"
+
+// applied is one line of it: the host's entry as the apply left it.
+type applied struct {
+	Path  []byte `json:"path"`
+	Dev   uint64 `json:"dev"`
+	Ino   uint64 `json:"ino"`
+	Size  int64  `json:"size"`
+	Mtime int64  `json:"mtime"`
+}
+
+func (a applied) is(n node) bool {
+	return n.dev == a.Dev && n.ino == a.Ino && n.Size == a.Size && n.mtime == a.Mtime
+}
+
+// noteApplied records what was applied to the host from a layer that is mounted. It comes after everything is durable on the host; lost with a
+// crash, it costs a conflict too many and nothing else.
+func (a *application) noteApplied() error {
+	if a.l.applied == nil {
+		a.l.applied = map[string]applied{}
+	}
+	for i := range a.outcomes {
+		out := &a.outcomes[i]
+		if out.Status != Applied {
+			continue
+		}
+		host, err := a.l.project.stat(out.Path)
+		if err != nil {
+			return err
+		}
+		a.l.applied[out.Path] = applied{[]byte(out.Path), host.dev, host.ino, host.Size, host.mtime}
+	}
+	return a.l.writeApplied()
+}
+
+// writeApplied replaces the file, or removes it if nothing is left to say.
+func (l *Layer) writeApplied() error {
+	if len(l.applied) == 0 {
+		l.applied = nil
+		if err := unix.Unlinkat(l.top.fd, appliedName, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove %q in %q: %w", appliedName, l.Dir, err)
+		}
+		return nil
+	}
+	var b strings.Builder
+	for _, a := range l.applied {
+		line, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("bug: %v", err)
+		}
+		b.Write(append(line, '\n'))
+	}
+	fd, err := unix.Openat(l.top.fd, appliedName+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %q in %q: %w", appliedName, l.Dir, err)
+	}
+	f := os.NewFile(uintptr(fd), appliedName)
+	_, err = f.WriteString(b.String())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = unix.Renameat(l.top.fd, appliedName+".new", l.top.fd, appliedName)
+	}
+	if err != nil {
+		return fmt.Errorf("write %q in %q: %w", appliedName, l.Dir, err)
+	}
+	return nil
+}
+
+// readApplied reads it, if it is there. A line that a crash cut short is left out.
+func (l *Layer) readApplied() error {
+	n, err := l.top.stat(appliedName)
+	if err != nil || n.Type != File {
+		return err
+	}
+	f, err := l.top.openFile(appliedName, n)
+	if err != nil {
+		return fmt.Errorf("read %q in %q: %w", appliedName, l.Dir, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return fmt.Errorf("read %q in %q: %w", appliedName, l.Dir, err)
+	}
+	l.applied = map[string]applied{}
+	for line := range strings.Lines(string(data)) {
+		var a applied
+		if json.Unmarshal([]byte(line), &a) == nil {
+			l.applied[string(a.Path)] = a
+		}
+	}
+	return nil
+}
+
+// fromHere reports whether the host's entry is what an apply of this layer put there.
+func (l *Layer) fromHere(rel string, host node) bool {
+	a, ok := l.applied[rel]
+	return ok && a.is(host)
+}
+
+// Settle takes out of the layer what was applied while it was mounted, and is there still as it was applied. It must not be mounted any more.
+func (l *Layer) Settle(ctx context.Context) error {
+	if l.applied == nil {
+		return nil
+	}
+	if err := l.lock(); err != nil {
+		return err
+	}
+	defer l.unlock()
+	r, err := l.review(ctx, ChangeOptions{Built: true})
+	if err != nil {
+		return err
+	}
+	if err := l.settle(nil, r.same); err != nil {
+		return err
+	}
+	return l.forgetApplied()
+}
+
+// forgetApplied keeps only what the sandbox went on with after it was applied: there the layer still differs from the host.
+func (l *Layer) forgetApplied() error {
+	for rel, a := range l.applied {
+		in, err := l.inside.stat(rel)
+		if err != nil {
+			return err
+		}
+		host, err := l.project.stat(rel)
+		if err != nil {
+			return err
+		}
+		if in.Type == Absent || !a.is(host) {
+			delete(l.applied, rel)
+		}
+	}
+	return l.writeApplied()
+}
