@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"casemate.dev/internal/commits"
@@ -47,7 +48,7 @@ func applyCommits(std *IO, r *session.Review, args []string, o commitOptions) er
 		return err
 	}
 	defer c.Close()
-	out := committed{Sandbox: c.Box.Record.ID, Inside: c.Inside.Branch, Branch: c.DefaultBranch(), Commits: c.Commits}
+	out := committed{Sandbox: c.Box.Record.ID, Inside: c.Inside.Branch, Branch: c.DefaultBranch(), Commits: slices.Concat([]commits.Commit{}, c.Commits)}
 	if len(args) == 1 {
 		out.Branch = args[0]
 	}

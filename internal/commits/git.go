@@ -33,7 +33,7 @@ func safe() []string {
 // baseEnvironment holds nothing of the caller's GIT_ variables. Replacements and grafts would show another history than the one that is checked.
 func baseEnvironment(environ []string) []string {
 	return append(pick(environ, "PATH", "TMPDIR"),
-		"LC_ALL=C", "GIT_NO_REPLACE_OBJECTS=1", "GIT_GRAFT_FILE=/dev/null", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_ATTR_NOSYSTEM=1", "GIT_NO_LAZY_FETCH=1")
+		"LC_ALL=C", "GIT_NO_REPLACE_OBJECTS=1", "GIT_GRAFT_FILE=/dev/null/none", "GIT_OPTIONAL_LOCKS=0", "GIT_TERMINAL_PROMPT=0", "GIT_ATTR_NOSYSTEM=1", "GIT_NO_LAZY_FETCH=1")
 }
 
 // pick returns the variables of these names.
@@ -158,7 +158,11 @@ func pipe(ctx context.Context, from git, stdin []byte, producer []string, to git
 	if err == nil {
 		err = explain(c.Wait(), consumer[0], errTo.Bytes())
 	}
-	if produced := explain(p.Wait(), producer[0], errFrom.Bytes()); produced != nil {
+	ended := p.Wait()
+	if err != nil && p.ProcessState.ExitCode() < 0 { // a signal: nobody read what it wrote
+		return err
+	}
+	if produced := explain(ended, producer[0], errFrom.Bytes()); produced != nil {
 		return produced // the consumer's complaint about a short pack says less
 	}
 	return err

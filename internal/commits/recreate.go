@@ -76,16 +76,18 @@ func (t *Transfer) target(ctx context.Context, branch string) (old string, err e
 	if head, err := t.host.line(ctx, "symbolic-ref", "--quiet", "HEAD"); err == nil && head == ref {
 		return "", &CheckedOutError{branch}
 	}
-	place, err := t.host.line(ctx, "for-each-ref", "--format=%(worktreepath)", ref)
-	if err != nil {
-		return "", err
-	}
-	if place != "" {
-		return "", &CheckedOutError{branch}
-	}
-	old, err = t.host.line(ctx, "for-each-ref", "--format=%(objectname)", ref)
-	if strings.Contains(old, "\n") {
-		err = fmt.Errorf("branches beneath %q are in its way", branch)
+	found, err := t.host.run(ctx, nil, "for-each-ref", "--format=%(refname)%00%(objectname)%00%(worktreepath)", ref)
+	for line := range strings.Lines(string(found)) {
+		switch f := strings.Split(strings.TrimSuffix(line, "\n"), "\x00"); {
+		case len(f) < 3:
+			return "", fmt.Errorf("bug: git for-each-ref printed %q", line)
+		case f[0] != ref:
+			return "", fmt.Errorf("branch %q is in the way of %q", strings.TrimPrefix(f[0], "refs/heads/"), branch)
+		case f[2] != "":
+			return "", &CheckedOutError{branch}
+		default:
+			old = f[1]
+		}
 	}
 	return old, err
 }
