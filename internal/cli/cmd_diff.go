@@ -114,9 +114,12 @@ func applyCommand() command {
 Carries the held changes of the project's newest sandbox to the project, all or the
 given paths. Three kinds stay behind unless you ask for them: changes that the host
 would execute by itself (--with-protected, which shows each before it asks), built
-files (--built), and conflicts, where the host changed the file too
-(--overwrite PATH). Applied changes leave the layer; each file arrives whole or not
-at all, also if the machine stops.
+files (--built), and conflicts, where you changed the same lines too: there --theirs
+PATH takes the sandbox's side, --ours PATH keeps yours, and --both PATH puts the
+sandbox's beside it. Other lines of a file that git tracks are merged. Applied
+changes leave the layer; each file arrives whole or not at all, also if the machine
+stops; casemate undo brings back what was there. A sandbox that runs stands still
+for that moment.
 
 With --commit it is commits that cross, not files: those made inside are made anew
 outside, by their authors, committed and signed by you, on a branch of their own
@@ -125,7 +128,7 @@ outside, by their authors, committed and signed by you, on a branch of their own
 1    some changes stayed behind; they are named
 125  the changes could not be read or written`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
-			var overwrite list
+			var theirs, ours, both list
 			id := fs.String("sandbox", "", "the `SANDBOX` to apply; default: the project's newest")
 			protected := fs.Bool("with-protected", false, "also what the host would execute; shown, and asked for on a terminal")
 			yes := fs.Bool("yes", false, "do not ask")
@@ -133,7 +136,10 @@ outside, by their authors, committed and signed by you, on a branch of their own
 			dry := fs.Bool("dry-run", false, "say what would be done, and do nothing")
 			asJSON := fs.Bool("json", false, "print JSON")
 			commit := fs.Bool("commit", false, "put the commits made inside on a branch")
-			fs.Var(&overwrite, "overwrite", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
+			fs.Var(&theirs, "theirs", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
+			fs.Var(&theirs, "overwrite", "the same as --theirs `PATH`")
+			fs.Var(&ours, "ours", "keep your side of a conflict at `PATH`; the sandbox's goes into the history")
+			fs.Var(&both, "both", "keep both sides of a conflict at `PATH`: the sandbox's as PATH.sandbox")
 			return func(std *IO, args []string) error {
 				return withReview(std, *id, *asJSON, func(r *session.Review) error {
 					if *commit {
@@ -143,11 +149,15 @@ outside, by their authors, committed and signed by you, on a branch of their own
 					if err != nil {
 						return err
 					}
-					over, err := r.Paths(overwrite)
-					if err != nil {
-						return err
+					o := workspace.ApplyOptions{Paths: paths, Built: *built, DryRun: *dry}
+					for _, side := range []struct {
+						to    *[]string
+						typed list
+					}{{&o.Overwrite, theirs}, {&o.Ours, ours}, {&o.Both, both}} {
+						if *side.to, err = sidePaths(r, side.typed); err != nil {
+							return err
+						}
 					}
-					o := workspace.ApplyOptions{Paths: paths, Built: *built, Overwrite: over, DryRun: *dry}
 					if *protected {
 						consent, err := askConsent(std, r, paths, *yes || *dry)
 						if err != nil {
@@ -160,6 +170,15 @@ outside, by their authors, committed and signed by you, on a branch of their own
 			}
 		},
 	}
+}
+
+// sidePaths is Paths for flags that mean nothing at all without a path.
+func sidePaths(r *session.Review, typed []string) ([]string, error) {
+	paths, err := r.Paths(typed)
+	if err == nil && paths == nil && len(typed) > 0 {
+		paths = []string{""} // the whole project
+	}
+	return paths, err
 }
 
 // askConsent shows the protected changes and asks for them one by one. The answer is bound to exactly what was shown.
@@ -199,6 +218,7 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		}
 		defer r.Box.Unlock()
 	}
+	sayOverlaps(std, r, o.Paths)
 	outcomes, err := r.Apply(context.Background(), o)
 	if asJSON {
 		if e := encode(std.Out, outcomes); e != nil {
@@ -225,6 +245,22 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 	return r.Done()
 }
 
+// sayOverlaps says, before it happens, which changes another sandbox of the project has its own version of.
+func sayOverlaps(std *IO, r *session.Review, paths []string) {
+	const most = 10
+	list, err := r.Overlaps(context.Background(), paths)
+	if err != nil {
+		fmt.Fprintf(std.Err, "casemate: what other sandboxes changed cannot be told: %v\n", err)
+	}
+	for i, o := range list {
+		if i == most {
+			fmt.Fprintf(std.Err, "casemate: and %d more\n", len(list)-most)
+			break
+		}
+		fmt.Fprintf(std.Err, "casemate: sandbox %s changed %s too: there it will be merged, or a conflict\n", o.Sandbox, workspace.Quote(o.Path))
+	}
+}
+
 // sayRest says what an apply has left in the layer.
 func sayRest(std *IO, r *session.Review) error {
 	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
@@ -238,11 +274,14 @@ func printOutcomes(w io.Writer, outcomes []workspace.Outcome) {
 	done := map[workspace.Status]int{}
 	for _, out := range outcomes {
 		done[out.Status]++
-		if out.Status == workspace.Held || out.Status == workspace.Failed {
+		switch {
+		case out.Why != "":
 			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, workspace.Visible(out.Path), out.Why)
+		case out.Merged != "" && out.Status != workspace.Applied:
+			fmt.Fprintf(w, "%-8s %s: merged with your own change (%s)\n", out.Status, workspace.Visible(out.Path), out.Merged)
 		}
 	}
-	for _, s := range []workspace.Status{workspace.Applied, workspace.Planned, workspace.Held, workspace.Failed} {
+	for _, s := range []workspace.Status{workspace.Applied, workspace.Merged, workspace.Dropped, workspace.Planned, workspace.Held, workspace.Failed} {
 		if n := done[s]; n > 0 {
 			fmt.Fprintf(w, "%d %s\n", n, s)
 		}

@@ -164,6 +164,19 @@ func (e *Entry) KeepAbsent(rel string) error {
 	return e.record(line{Path: bytes(rel), Before: &State{}})
 }
 
+// Aside keeps what somebody would have put at a path: Undo of this entry puts it there, if the host has still what it has now.
+func (e *Entry) Aside(rel string, s State, content *os.File) (err error) {
+	if content != nil {
+		if s.Object, err = e.keepContent(content, s.Size); err != nil {
+			return err
+		}
+	}
+	if err := e.record(line{Path: bytes(rel), Before: &s}); err != nil {
+		return err
+	}
+	return e.After(rel)
+}
+
 // After says what a path is now, by which undo tells later whether the host moved on.
 func (e *Entry) After(rel string) error {
 	after, err := e.after(rel)

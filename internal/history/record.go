@@ -23,6 +23,7 @@ const (
 	Apply What = "apply"
 	Live  What = "live"
 	Undo  What = "undo"
+	Ours  What = "ours" // what a sandbox made where the host's side won; to undo it is to take the sandbox's
 )
 
 // head is the first line of a journal.

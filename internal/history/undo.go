@@ -57,7 +57,7 @@ func (h *Log) Newest() (*Past, error) {
 		case undone[p.Number]:
 		case p.What == Undo && p.Complete:
 			undone[p.Of] = true
-		case p.What != Undo && len(p.Changed()) > 0:
+		case p.What != Undo && p.What != Ours && len(p.Changed()) > 0:
 			return p, nil
 		}
 	}

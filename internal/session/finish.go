@@ -37,6 +37,9 @@ func (r *Run) begin(pid int) {
 		slices.Sort(rec.Hidden)
 		rec.Hidden = slices.Compact(rec.Hidden)
 	}
+	if !r.Kept && rec.Workspace == string(policy.Held) {
+		r.keepIndex()
+	}
 	r.Box.Save(false)
 	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
 }

@@ -43,7 +43,7 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 		return nil, err
 	}
 	layer, err := workspace.OpenLayer(workspace.LayerOptions{
-		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), History: historyOf(box), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
+		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), History: historyOf(box), Base: baseOf(box), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
@@ -153,6 +153,50 @@ func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspa
 	defer f.thaw()
 	o.Running = true
 	return r.Layer.Apply(ctx, o)
+}
+
+// Overlap is a path that another sandbox of the project changed too.
+type Overlap struct{ Sandbox, Path string }
+
+// Overlaps finds what applying would make a conflict, or a merge, in other sandboxes of the project.
+func (r *Review) Overlaps(ctx context.Context, paths []string) (list []Overlap, err error) {
+	if len(r.Others) == 0 {
+		return nil, nil
+	}
+	changes, err := r.Changes(ctx, workspace.ChangeOptions{Paths: paths})
+	if err != nil {
+		return nil, err
+	}
+	mine := map[string]bool{}
+	for i := range changes {
+		if c := &changes[i]; c.Refused == "" && !c.Summarised() && !c.Directory() {
+			mine[c.Path] = true
+		}
+	}
+	st := store.Store{Root: filepath.Dir(filepath.Dir(r.Box.Dir))}
+	for _, id := range r.Others {
+		theirs, e := changesOf(ctx, &st, id, paths)
+		err = errors.Join(err, e)
+		for _, c := range theirs {
+			if mine[c.Path] {
+				list = append(list, Overlap{id, c.Path})
+			}
+		}
+	}
+	return list, err
+}
+
+func changesOf(ctx context.Context, st *store.Store, id string, paths []string) ([]workspace.Change, error) {
+	box, err := st.Find(id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReview(box, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.Changes(ctx, workspace.ChangeOptions{Paths: paths})
 }
 
 // Hold keeps the sandbox from being started while changes are applied. If it runs, Apply will freeze it.

@@ -43,7 +43,8 @@ type Record struct {
 	Hide      []string          `json:"hide,omitempty"`     // the hide patterns in force
 	Aliases   map[string]string `json:"aliases,omitempty"`  // paths that the host executes although their names do not say so, with the reason
 	Cgroups   []string          `json:"cgroups,omitempty"`
-	Placed    map[string]string `json:"placed,omitempty"` // git indexes that we laid into the layer, by their path on the host, with their digests
+	Objects   string            `json:"objects,omitempty"` // git's object database, which the index kept beside the record speaks of
+	Placed    map[string]string `json:"placed,omitempty"`  // git indexes that we laid into the layer, by their path on the host, with their digests
 }
 
 // Sandbox is one sandbox's directory.

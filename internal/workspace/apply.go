@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"casemate.dev/internal/history"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ type ApplyOptions struct {
 	Consent   map[string]string // protected changes: the Digest that was shown, by path
 	Built     bool              // what the project's gitignore covers, too
 	Overwrite []string          // conflicts in which the layer's side wins: these and what lies beneath them
+	Ours      []string          // conflicts in which the host's side wins: the layer's leaves it, into the history
+	Both      []string          // conflicts in which the layer's side is put beside the host's, under another name
 	DryRun    bool              // decide, and do nothing
 	Running   bool              // the layer is mounted: what is applied stays in it for now (Settle)
 	Sandbox   string            // whose layer it is, for the history
@@ -26,6 +29,8 @@ type Status string
 
 const (
 	Applied Status = "applied"
+	Merged  Status = "merged"  // applied, together with what the host changed
+	Dropped Status = "dropped" // the host's side stays; the layer's is kept in the history
 	Planned Status = "planned" // a dry run would apply it
 	Held    Status = "held"    // it needs a word that was not given, or cannot cross at all
 	Failed  Status = "failed"  // it was tried, or would have been
@@ -62,7 +67,7 @@ func (l *Layer) Apply(ctx context.Context, o ApplyOptions) ([]Outcome, error) {
 	}
 	r, err := l.review(ctx, ChangeOptions{Paths: o.Paths, Built: o.Built, MaxFile: o.MaxFile})
 	if err == nil {
-		err = checkPaths(o.Overwrite)
+		err = checkPaths(slices.Concat(o.Overwrite, o.Ours, o.Both))
 	}
 	if err != nil {
 		return nil, err
@@ -98,11 +103,14 @@ type application struct {
 	outcomes []Outcome
 	at       map[string]int // outcome by path
 	steps    map[string]*history.Step
+	sides    decider
+	left     map[string]bool // conflicts of which the layer's side leaves it although the host has another
 }
 
 func newApplication(l *Layer, r *review, o ApplyOptions) *application {
-	a := &application{l: l, o: o, at: map[string]int{}, steps: map[string]*history.Step{}}
-	d := decider{o, newPathSet(o.Paths), newPathSet(o.Overwrite)}
+	a := &application{l: l, o: o, at: map[string]int{}, steps: map[string]*history.Step{}, left: map[string]bool{}}
+	d := newDecider(o)
+	a.sides = d
 	whys := make([]string, len(r.changes))
 	for i := range r.changes {
 		whys[i] = d.held(&r.changes[i])
@@ -147,6 +155,12 @@ type decider struct {
 	o         ApplyOptions
 	paths     pathSet
 	overwrite pathSet
+	ours      pathSet
+	both      pathSet
+}
+
+func newDecider(o ApplyOptions) decider {
+	return decider{o, newPathSet(o.Paths), newPathSet(o.Overwrite), newPathSet(o.Ours), newPathSet(o.Both)}
 }
 
 // held says what a change lacks, or "".
@@ -156,8 +170,12 @@ func (d decider) held(c *Change) string {
 		return c.Refused
 	case c.Built && !d.o.Built:
 		return "built files stay inside unless asked for"
-	case c.Conflict != "" && (len(d.o.Overwrite) == 0 || !d.overwrite.has(c.Path)):
+	case c.Conflict != "" && d.side(c) == "":
 		return "conflict: " + c.Conflict
+	case c.Conflict != "" && d.side(c) != theirs && (c.directory() || d.o.Running):
+		return "conflict: " + c.Conflict + ", and only files of a sandbox that does not run can be decided so"
+	case c.Merged != "" && d.o.Running && d.side(c) != theirs:
+		return "conflict: " + c.Merged + "; both changes fit together, and are merged when the run has ended"
 	case c.ByName != "" && !d.paths.names(c.Path):
 		return c.ByName + ": name it to apply it"
 	case c.Protected == "":
@@ -172,11 +190,36 @@ func (d decider) held(c *Change) string {
 	return ""
 }
 
+// Whose side wins in a conflict.
+const (
+	theirs = "theirs"
+	ours   = "ours"
+	both   = "both"
+)
+
+// side says what was decided about a conflict, or "".
+func (d decider) side(c *Change) string {
+	switch {
+	case len(d.o.Overwrite) > 0 && d.overwrite.has(c.Path):
+		return theirs
+	case c.Conflict == "":
+		return ""
+	case len(d.o.Ours) > 0 && d.ours.has(c.Path):
+		return ours
+	case len(d.o.Both) > 0 && d.both.has(c.Path):
+		return both
+	}
+	return ""
+}
+
 // run carries what is planned to the host.
 func (a *application) run(ctx context.Context) error {
+	if err := a.decideSides(); err != nil {
+		return err
+	}
 	var steps []*history.Step
 	for i := range a.outcomes {
-		if out := &a.outcomes[i]; out.Status == Planned {
+		if out := &a.outcomes[i]; out.Status == Planned && a.steps[out.Path] == nil {
 			a.steps[out.Path] = a.step(&out.Change)
 		}
 	}
@@ -199,7 +242,11 @@ func (a *application) run(ctx context.Context) error {
 	}
 	err = errors.Join(e.Carry(ctx, steps), e.End())
 	for i := range a.outcomes {
-		a.outcomes[i].went(a.steps[a.outcomes[i].Path])
+		out := &a.outcomes[i]
+		out.went(a.steps[out.Path])
+		if out.Status == Applied && out.Merged != "" && a.sides.side(&out.Change) != theirs {
+			out.Status = Merged
+		}
 	}
 	return err
 }

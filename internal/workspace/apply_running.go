@@ -125,7 +125,7 @@ func (l *Layer) Settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.settle(nil, r.same); err != nil {
+	if err := l.settle(nil, r.same, nil); err != nil {
 		return err
 	}
 	return l.forgetApplied()

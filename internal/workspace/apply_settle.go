@@ -16,14 +16,15 @@ func (a *application) settle(same []string) error {
 	}
 	var paths []string
 	for i := range a.outcomes {
-		if a.outcomes[i].Status == Applied {
+		if s := a.outcomes[i].Status; s == Applied || s == Merged || s == Dropped {
 			paths = append(paths, a.outcomes[i].Path)
 		}
 	}
-	return a.l.settle(paths, same)
+	return a.l.settle(paths, same, a.left)
 }
 
-func (l *Layer) settle(applied, same []string) error {
+// left are paths of which the layer's side leaves although the host has another.
+func (l *Layer) settle(applied, same []string, left map[string]bool) error {
 	if len(same) > 0 { // an Apply that was cut short may have put it there a moment ago
 		if err := unix.Syncfs(l.project.fd); err != nil {
 			return fmt.Errorf("write the changes to disk: %w", err)
@@ -36,7 +37,7 @@ func (l *Layer) settle(applied, same []string) error {
 	case l.Kind == CopyLayer:
 		return l.settleCopy(paths)
 	}
-	return l.settleOverlay(paths)
+	return l.settleOverlay(paths, left)
 }
 
 // settleCopy makes what the host and the copy have now the base of later comparisons.
@@ -74,8 +75,8 @@ func (l *Layer) settleEntry(rel string) error {
 }
 
 // settleOverlay removes entries from the upper directory, without changing what a later mount of it shows.
-func (l *Layer) settleOverlay(paths []string) error {
-	s := overlaySettler{l: l, open: map[string]bool{}}
+func (l *Layer) settleOverlay(paths []string, left map[string]bool) error {
+	s := overlaySettler{l: l, open: map[string]bool{}, left: left}
 	slices.Sort(paths)
 	var errs []error
 	dirs := map[string]bool{}
@@ -103,6 +104,7 @@ func (l *Layer) settleOverlay(paths []string) error {
 type overlaySettler struct {
 	l    *Layer
 	open map[string]bool // directories through which the host's entries show
+	left map[string]bool
 }
 
 // drop removes one entry that is no directory.
@@ -119,7 +121,7 @@ func (s *overlaySettler) drop(rel string) (isDir bool, err error) {
 		return false, err
 	}
 	gone := in.blank || in.Type == File && host.Type == Absent // a whiteout of either kind
-	if gone && host.Type != Absent || !gone && host.Type != in.Type {
+	if !s.left[rel] && (gone && host.Type != Absent || !gone && host.Type != in.Type) {
 		return false, nil // not what the host has after all
 	}
 	if err := s.show(parentOf(rel)); err != nil {

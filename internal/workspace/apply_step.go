@@ -22,6 +22,10 @@ func (a *application) step(c *Change) *history.Step {
 	case File:
 		s.Want.Size = c.New.Size
 		s.Fill = func(out *os.File) error { return a.fill(out, c) }
+		if c.Merged != "" && a.sides.side(c) != theirs {
+			s.Want.Size = int64(len(c.union))
+			s.Fill = func(out *os.File) error { _, err := out.Write(c.union); return err }
+		}
 	}
 	return s
 }

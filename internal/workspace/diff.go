@@ -99,6 +99,9 @@ func (l *Layer) contents(c *Change) (before, after *text, why string) {
 	if err != nil {
 		return nil, nil, err.Error()
 	}
+	if c.Merged != "" {
+		after = &text{data: c.union, size: int64(len(c.union))}
+	}
 	return before, after, ""
 }
 
@@ -180,7 +183,7 @@ func (p *patchWriter) remarks(c *Change) {
 		p.remark(c.Path+"/", string(c.Kind)+" directory")
 	}
 	for _, s := range []struct{ what, why string }{
-		{"would run on your machine: ", c.Protected}, {"conflict: ", c.Conflict}, {"applied only by name: ", c.ByName},
+		{"would run on your machine: ", c.Protected}, {"conflict: ", c.Conflict}, {"merged with your own change: ", c.Merged}, {"applied only by name: ", c.ByName},
 	} {
 		if s.why != "" {
 			p.remark(c.Path, s.what+s.why)

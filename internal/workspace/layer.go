@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/history"
+	"casemate.dev/internal/merge"
 )
 
 // LayerKind says how a layer holds what a sandbox changed.
@@ -21,7 +22,8 @@ type LayerOptions struct {
 	Dir     string // holds the layer; nobody but the user can write to it, and nothing inside reaches it but the directory mounted from it
 	Project string // the root of the project on the host
 	Kind    LayerKind
-	History string // the project's history (package history); empty: one of the layer's own, which goes with it
+	Base    merge.Base // of three-way merges; none if empty
+	History string     // the project's history (package history); empty: one of the layer's own, which goes with it
 
 	// Born is when the layer was created, before its first mount; Mounted is when each run with it began, before its mount, oldest first.
 	// They decide whether the sandbox can have seen what the host has now. Mounted may be empty; then Born stands for it.

@@ -34,6 +34,7 @@ type Change struct {
 	Built     bool     `json:"built,omitempty"`
 	Protected string   `json:"protected,omitempty"` // what would execute it
 	Conflict  string   `json:"conflict,omitempty"`  // what the host did
+	Merged    string   `json:"merged,omitempty"`    // what the host did, where both sides' changes fit together: Apply brings both
 	Refused   string   `json:"refused,omitempty"`   // why it cannot cross
 	ByName    string   `json:"by_name,omitempty"`   // why it crosses only when its own path is given
 	Marks     []string `json:"marks,omitempty"`     // what a build or a test run would execute
@@ -54,6 +55,7 @@ type Change struct {
 	in, host node
 	sum      *Change // the directory that stands for it, if one does
 	whole    bool    // it stands for a directory
+	union    []byte  // what a merge makes of both sides
 }
 
 // class derives Class from the reasons.

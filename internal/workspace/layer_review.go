@@ -70,7 +70,7 @@ func (l *Layer) review(ctx context.Context, o ChangeOptions) (*review, error) {
 		}
 	}
 	r.finish()
-	return r, nil
+	return r, l.mergeConflicts(ctx, r.changes)
 }
 
 func (r *review) directory(p *place) error {
