@@ -61,7 +61,7 @@ func (v *view) draw() {
 		s.Show()
 		return
 	}
-	v.bar(0, w, "casemate review: "+v.summary())
+	v.bar(0, w, v.title(w))
 	for y := range v.height {
 		if i := v.top + y; i < len(v.rows) {
 			v.drawRow(y+1, w, i)
@@ -71,6 +71,16 @@ func (v *view) draw() {
 	v.drawDiff(v.height+2, w)
 	v.drawLast(h-1, w)
 	s.Show()
+}
+
+// title is the program's name, where there is room for it, and what is held.
+func (v *view) title(w int) string {
+	const name = "casemate review: "
+	s := v.summary(w)
+	if columns(name+s) <= w {
+		return name + s
+	}
+	return s
 }
 
 // layout gives the list what it needs, up to two fifths of the screen, and keeps the cursor in it.

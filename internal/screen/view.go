@@ -106,8 +106,8 @@ func (v *view) countSome() bool {
 	return false
 }
 
-// summary is the exit line of a run, as far as it is known.
-func (v *view) summary() string {
+// summary is the exit line of a run, as far as it is known, or a shorter one where that does not fit.
+func (v *view) summary(width int) string {
 	if v.counted < len(v.items) {
 		return fmt.Sprintf("counting lines: %d of %d", v.counted, len(v.items))
 	}
@@ -115,7 +115,20 @@ func (v *view) summary() string {
 	for i := range v.items {
 		list[i] = v.items[i].Change
 	}
-	return workspace.Summarize(list).String()
+	s := workspace.Summarize(list)
+	if long := s.String(); columns(long) <= width {
+		return long
+	}
+	short := fmt.Sprintf("%s (+%d -%d)", count(s.Files, "file"), s.Insertions, s.Deletions)
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{s.Protected, "run on your machine"}, {s.Conflicts, "conflict"}, {s.Built, "built"}, {s.Refused, "refused"}} {
+		if part.n > 0 {
+			short += fmt.Sprintf(" · %d %s", part.n, part.what)
+		}
+	}
+	return short
 }
 
 // toggle chooses the change under the cursor, or leaves it again. What needs its own consent is chosen only once all of it was on the screen.
