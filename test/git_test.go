@@ -33,9 +33,16 @@ func (s *site) repository(t *testing.T, l layout) {
 	if err := os.WriteFile(filepath.Join(s.Home, ".gitconfig"), []byte(identity), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.hostly(t, s.Dir, "mkdir repo; cd repo; "+l.build)
-	s.Work = filepath.Join(s.Dir, "repo", "p")
-	s.giveAll(filepath.Join(s.Dir, "repo"))
+	dir, err := os.MkdirTemp(s.Dir, "repository") // a site may have several, one after the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.hostly(t, dir, l.build)
+	s.Work = filepath.Join(dir, "p")
+	s.giveAll(dir)
 	s.Accept()
 }
 
@@ -375,7 +382,6 @@ for h in post-checkout post-commit post-index-change reference-transaction; do c
 git replace HEAD HEAD~1
 mkdir -p .git/info .git/objects/info; echo "$(git rev-parse HEAD)" >.git/info/grafts; echo `+dir+` >.git/objects/info/alternates
 head=$(git rev-parse HEAD)
-mkdir -p `+dir+`; printf '#!/bin/sh\n' >`+mark+`
 `+strings.ReplaceAll(plant, "cp "+mark, "printf '#!/bin/sh\\ntouch "+pwned+"\\n' >")+`
 git config core.worktree /
 chmod 755 .git/hooks/*
@@ -428,6 +434,7 @@ loose() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }
 func TestHostileCommits(t *testing.T) {
 	needs(t, "git")
 	needs(t, "python3")
+	s := newSite(t, best())
 	for _, c := range []struct{ name, script, says string }{
 		{"a path into .git", `take $(tree "40000 .git $(tree "40000 hooks $(tree "100755 post-checkout $blob")")")`, "hasDotgit"},
 		{".git in capitals", `take $(tree "40000 .GIT $(tree "100644 config $blob")")`, "hasDotgit"},
@@ -467,7 +474,7 @@ func TestHostileCommits(t *testing.T) {
 		{"a name that speaks to the terminal", `printf x >"$(printf 'a\033[2Jb')"; git add .; git commit -qm "$(printf 'evil \033[2J')"`, "ok"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSite(t, best())
+			s.t = t
 			s.repository(t, layouts()[0])
 			before, objects := s.hostState(t), s.hostly(t, s.Work, "find .git -type f -not -name index | sort")
 			in := s.sh(inside + object + c.script + "\necho planted")
