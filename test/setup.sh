@@ -3,7 +3,7 @@
 set -euo pipefail
 
 user=casemate-test
-want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr)
+want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client)
 [ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git)
 
 missing=()
