@@ -14,6 +14,7 @@ const (
 	Limited  Kind = "limited"  // a limit stopped something; Subject is the limit
 	Weakened Kind = "weakened" // a guarantee is absent because the policy allowed a fallback; Subject is the guarantee
 	Warned   Kind = "warned"   // something the user should know about, such as a hidden file that git tracks
+	Conflict Kind = "conflict" // the sandbox and the host changed the same path; each keeps its own
 	Applied  Kind = "applied"  // a held change reached the host
 )
 

@@ -196,6 +196,10 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 		return false
 	}
 	r.Box = b
+	if log := workspace.MirrorLogOf(b.Dir); exists(log) && settleMirror(b, r.Project) != nil { // a crash left it
+		b.Unlock()
+		return false
+	}
 	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) { // a crash left it: there is nothing to go on with
 		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}
 		return true

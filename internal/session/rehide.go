@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rehiding hides what appears on the host during a run, in a goroutine of its own beside the sandbox. Its owner is the supervision, which
+// rehiding hides what appears on the host during a run, and mirrors the rest, in a goroutine of its own beside the sandbox. Its owner is the supervision, which
 // waits for it.
 type rehiding struct {
 	cancel context.CancelFunc
@@ -68,7 +69,23 @@ func (r *Run) hideNew(ctx context.Context, merged int, h *rehiding) error {
 		return errors.Join(err, r.masked.Fill(ctx))
 	}
 	defer w.Close()
+	defer r.mirror(w, merged, upper, h)()
+	defer func() { h.watched(r, w.Unwatched) }()
 	return w.Run(ctx, nil)
+}
+
+// watched says what was beyond the budget.
+func (h *rehiding) watched(r *Run, beyond int) {
+	if beyond > 0 {
+		h.events = append(h.events, r.mirrored(workspace.Mirrored{Why: fmt.Sprintf("%d directories of the project were not watched, so that your other programs keep their share (fs.inotify.max_user_watches): what the host changed in them may not be seen inside", beyond)}))
+	}
+}
+
+// settle leaves in the layer only what the sandbox did, once nobody has it mounted.
+func (h *rehiding) settle(r *Run) {
+	if err := settleMirror(r.Box, r.Project); err != nil {
+		r.emit(event.Event{Kind: event.Warned, Subject: "mirror", Detail: err.Error()})
+	}
 }
 
 // stop ends the watching and records what it hid.

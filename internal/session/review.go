@@ -42,8 +42,15 @@ func openReview(box *store.Sandbox, others []string) (*Review, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := settleEnded(box); err != nil {
+		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
+	}
+	mirrored, err := workspace.OpenMirrorLog(workspace.MirrorLogOf(box.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)
+	}
 	layer, err := workspace.OpenLayer(workspace.LayerOptions{
-		Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), History: historyOf(box), Base: baseOf(box), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
+		Mirrored: mirrored, Dir: box.Layer(), Project: rec.Project, Kind: workspace.LayerKind(rec.By), History: historyOf(box), Base: baseOf(box), Born: rec.Born, Mounted: rec.Mounted, Placed: placedIn(rec, rec.Project), Classifier: classify,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("changes of sandbox %s: %w", rec.ID, err)

@@ -192,6 +192,9 @@ func (s *supervision) close() {
 	for _, fd := range s.handles {
 		unix.Close(fd)
 	}
+	if s.hiding != nil {
+		s.hiding.settle(s.run)
+	}
 }
 
 func (s *supervision) start() error {

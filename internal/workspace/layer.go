@@ -30,6 +30,8 @@ type LayerOptions struct {
 	Born    time.Time
 	Mounted []time.Time
 
+	Mirrored *MirrorLog // what was mirrored from the host into the layer, which is no change; nil if nothing was
+
 	Placed map[string]string // what Casemate itself laid into the layer, by path, with its digest (PlaceIndex): no change while it is as it was
 
 	Classifier

@@ -102,7 +102,7 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 		}
 		found = append(found, q)
 	}
-	return found, nil
+	return l.mirrored(p, found), nil
 }
 
 func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts bool) (pair, error) {

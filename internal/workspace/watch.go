@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ type Watcher struct {
 	watch  walk             // for its patterns
 	l      *lister
 	secret map[uint64]bool // inodes that are hidden
+	mirror *Mirror         // nil if the host's changes are not mirrored
 
 	// Unwatched is how many directories are not watched because the budget is used up. It is final once Run has called ready.
 	Unwatched int
@@ -59,6 +61,15 @@ func NewWatcher(m *Mask, budget int, appear func(Appeared)) (*Watcher, error) {
 	return w, nil
 }
 
+// Mirror makes the watcher mirror what the host changes. Call it before Run.
+func (w *Watcher) Mirror(m *Mirror) {
+	w.mirror = m
+	m.hidden = func(rel string, n node) bool {
+		hidden, _ := w.watch.match(parentOf(rel), baseName(rel), n.Type == Dir)
+		return hidden || n.Type == Socket || n.Type == File && n.nlink > 1 && w.secret[n.ino]
+	}
+}
+
 // Close releases what the watcher holds. Call it after Run has returned.
 func (w *Watcher) Close() error { return w.events.Close() }
 
@@ -79,6 +90,9 @@ func watchBudget() int {
 func (w *Watcher) Run(ctx context.Context, ready func()) error {
 	stop := context.AfterFunc(ctx, func() { w.events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if w.mirror != nil {
+		w.mirror.learnRepos()
+	}
 	if err := w.watchAll(ctx); err != nil {
 		return err
 	}
@@ -89,8 +103,23 @@ func (w *Watcher) Run(ctx context.Context, ready func()) error {
 		if err := w.turn(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
+		w.mirrorDue(ctx)
 	}
 	return nil
+}
+
+// mirrorDue mirrors what waits once it is time, and sees to it that the next turn ends by then.
+func (w *Watcher) mirrorDue(ctx context.Context) {
+	if w.mirror == nil {
+		return
+	}
+	if due := w.mirror.due(); !due.IsZero() && !time.Now().Before(due) {
+		w.mirror.flush(ctx)
+	}
+	w.events.SetReadDeadline(w.mirror.due())
+	if ctx.Err() != nil { // it ended before the deadline was set: its own would be lost
+		w.events.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // turn handles the events that are there, or waits for some if nothing is left to mask.
@@ -123,11 +152,14 @@ func (w *Watcher) watchAll(ctx context.Context) error {
 	s := w.mask.Survey
 	var order []int32
 	for i := range s.dirs {
-		if d := &s.dirs[i]; !d.has(isHidden) && !exempt(d.path) {
+		if d := &s.dirs[i]; !d.has(isHidden) && (!exempt(d.path) || w.mirror != nil && !objectsDir(d.path)) {
 			order = append(order, int32(i))
 		}
 	}
 	s.byDepth(order)
+	if w.mirror != nil && len(order) > w.budget {
+		w.mirror.ignoredLast(s, order)
+	}
 	var known map[string]bool
 	for _, i := range order {
 		d := &s.dirs[i]
@@ -164,6 +196,9 @@ func (s *Survey) knownPaths() map[string]bool {
 	return known
 }
 
+// mirroredEvents are what mirroring needs beside the events for hiding.
+const mirroredEvents = unix.IN_CLOSE_WRITE | unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_DELETE
+
 const watchedEvents = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
 
 // add watches one directory. That something else may be found by the path (a parent was just replaced by a link) does no harm: an event only
@@ -173,10 +208,14 @@ func (w *Watcher) add(dir string) error {
 		w.Unwatched++
 		return nil
 	}
-	wd, err := unix.InotifyAddWatch(w.fd, join(w.mask.Survey.Root, dir), watchedEvents)
+	events := uint32(watchedEvents)
+	if w.mirror != nil {
+		events |= mirroredEvents
+	}
+	wd, err := unix.InotifyAddWatch(w.fd, join(w.mask.Survey.Root, dir), events)
 	switch {
 	case err == unix.ENOSPC: // the user's other programs use what the budget left them and more
-		w.budget = len(w.dirs)
+		w.giveBack()
 		w.Unwatched++
 	case absent(err) || err == unix.EACCES:
 	case err != nil:
@@ -185,6 +224,21 @@ func (w *Watcher) add(dir string) error {
 		w.dirs[int32(wd)] = dir
 	}
 	return nil
+}
+
+// giveBack leaves some watches to the user's other programs, once this one has met the limit: those added last matter least.
+func (w *Watcher) giveBack() {
+	w.budget = len(w.dirs) - len(w.dirs)/4
+	newest := make([]int32, 0, len(w.dirs))
+	for wd := range w.dirs {
+		newest = append(newest, wd)
+	}
+	slices.Sort(newest)
+	for _, wd := range newest[w.budget:] {
+		delete(w.dirs, wd)
+		w.Unwatched++
+		_, _ = unix.InotifyRmWatch(w.fd, uint32(wd))
+	}
 }
 
 // handle reads inotify events: struct inotify_event, then the name padded with NULs.
@@ -209,6 +263,9 @@ func (w *Watcher) event(wd int32, mask uint32, name string) error {
 	}
 	dir, ok := w.dirs[wd]
 	isDir := mask&unix.IN_ISDIR != 0
+	if ok && name != "" && w.mirror != nil {
+		w.mirror.changed(join(dir, name), mask)
+	}
 	switch {
 	case !ok:
 	case mask&unix.IN_IGNORED != 0:
@@ -291,7 +348,10 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 		w.appear(Appeared{Path: rel, Dir: isDir, Pattern: pattern})
 		return nil
 	}
-	if !isDir || exempt(rel) {
+	if w.mirror != nil {
+		w.mirror.touch(rel, touch{saved: true, made: true})
+	}
+	if !isDir || exempt(rel) && w.mirror == nil {
 		return nil
 	}
 	// Mask, then watch, then look: what comes in between is masked, or seen twice.

@@ -1,0 +1,247 @@
+package workspace
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"path"
+	"strings"
+)
+
+// mirrorRepo is what is known about one repository of the project.
+type mirrorRepo struct {
+	own   bool   // the sandbox has its own state: commits, a branch, something staged
+	index string // what the host's index said when the two were last the same (indexMeaning)
+	skip  []string
+}
+
+// gitPath reports whether rel lies in a git directory of the project.
+func gitPath(rel string) bool { return inGitDir(parentOf(rel)) }
+
+// splitGit returns the git directory that rel lies in, and its path in there.
+func splitGit(rel string) (dir, in string) {
+	i := strings.Index("/"+rel, "/.git/")
+	if i < 0 {
+		return "", ""
+	}
+	return rel[:i+len(".git")], rel[i+len(".git/"):]
+}
+
+// gitState reports whether rel says which commit a working tree is at: it is mirrored after the files, or not at all.
+func gitState(rel string) bool {
+	_, in := splitGit(rel)
+	switch top, _, _ := strings.Cut(in, "/"); top {
+	case "", "objects", "hooks", "info", "modules":
+		return false
+	case "worktrees", "logs", "lfs", "rr-cache":
+		return false
+	}
+	return true
+}
+
+// gitLock reports whether rel is one of git's locks or half-written objects.
+func gitLock(rel string) bool {
+	name := baseName(rel)
+	return gitPath(rel) && (strings.HasSuffix(name, ".lock") || strings.HasPrefix(name, "tmp_obj_") || strings.HasPrefix(name, "tmp_pack_") || strings.HasPrefix(name, "tmp_idx_"))
+}
+
+func gitIndex(rel string) bool { _, in := splitGit(rel); return in == "index" }
+
+// indexLast orders git's state so that what the index describes is there before it.
+func indexLast(a, b string) int {
+	rank := func(rel string) int {
+		if gitIndex(rel) {
+			return 1
+		}
+		return 0
+	}
+	if d := rank(a) - rank(b); d != 0 {
+		return d
+	}
+	return strings.Compare(a, b)
+}
+
+// learnRepos notes what the indexes say now, before either side goes on.
+func (m *Mirror) learnRepos() {
+	for _, g := range m.survey.GitDirs {
+		if !g.Inside || g.Dir != path.Join(m.root, g.Path) {
+			continue
+		}
+		r := &mirrorRepo{skip: m.survey.TrackedIn(g)}
+		r.index = m.meaning(m.project, join(g.Path, "index"))
+		m.repos[g.Path] = r
+	}
+}
+
+func (m *Mirror) meaning(tree *rooted, rel string) string {
+	b, n, err := readBeneath(tree, rel)
+	if err != nil || n.Type != File {
+		return ""
+	}
+	return indexMeaning(b)
+}
+
+// repoIsOwn reports whether rel belongs to a repository in which the sandbox has gone its own way. Then only objects come in.
+func (m *Mirror) repoIsOwn(rel string) bool {
+	dir, in := splitGit(rel)
+	if dir == "" || !gitState(rel) && !strings.HasPrefix(in, "logs/") {
+		return false
+	}
+	r := m.repos[dir]
+	if r == nil {
+		r = &mirrorRepo{index: m.meaning(m.project, join(dir, "index"))}
+		m.repos[dir] = r
+	}
+	if !r.own && m.ownState(dir, r) {
+		r.own = true
+		m.tell(dir, "the sandbox has commits, a branch or staged changes of its own, so what git on the host does is not mirrored, but for new objects")
+	}
+	return r.own
+}
+
+// ownState looks for state of git in the layer that is the sandbox's.
+func (m *Mirror) ownState(dir string, r *mirrorRepo) bool {
+	for _, name := range []string{"HEAD", "packed-refs", "index", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"} {
+		if m.ownFile(join(dir, name), r) {
+			return true
+		}
+	}
+	return m.ownBeneath(join(dir, "refs"), r, 0)
+}
+
+func (m *Mirror) ownFile(rel string, r *mirrorRepo) bool {
+	up, err := m.upper.stat(rel)
+	if err != nil || up.Type == Absent || m.log.mine(m.upper, rel, up) {
+		return false
+	}
+	host, err := m.project.stat(rel)
+	switch {
+	case err != nil:
+		return true
+	case up.blank && host.Type == Absent, m.equal(rel, host, up) && up.Type == File:
+		return false
+	case gitIndex(rel) && up.Type == File:
+		return r.index == "" || m.meaning(m.upper, rel) != r.index
+	}
+	return true
+}
+
+func (m *Mirror) ownBeneath(dir string, r *mirrorRepo, depth int) bool {
+	fd, err := m.upper.openDir(dir)
+	if err != nil || depth > 20 {
+		return !absent(err)
+	}
+	defer closeFd(fd)
+	names, err := namesIn(fd)
+	if err != nil {
+		return true
+	}
+	for _, name := range names {
+		rel := join(dir, name)
+		n, err := statAt(fd, name)
+		if err != nil || n.Type == Dir && m.ownBeneath(rel, r, depth+1) || n.Type != Dir && m.ownFile(rel, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameIndex reports whether the layer's index only repeats one of the host's: git status writes what it has learned about times, and
+// casemate lays one with other flags.
+func (m *Mirror) sameIndex(rel string, up node) bool {
+	if !gitIndex(rel) || up.Type != File || m.repoIsOwn(rel) {
+		return false
+	}
+	dir, _ := splitGit(rel)
+	r := m.repos[dir]
+	return r.index != "" && m.meaning(m.upper, rel) == r.index
+}
+
+// replaceOwnIndex puts the host's index in the place of one that says the same as the last.
+func (m *Mirror) replaceOwnIndex(rel string, host node) error {
+	if host.Type != File {
+		return nil
+	}
+	up, err := m.upper.stat(rel)
+	if err != nil || up.Type != File {
+		return err
+	}
+	sum, err := contentSum(m.upper, rel, up)
+	if err != nil {
+		return err
+	}
+	// From here on it is taken for the mirror's.
+	if err := m.log.put(mirrorRecord{Path: []byte(rel), Type: File, Mode: up.Mode, Size: up.Size, Sum: sum}); err != nil {
+		return err
+	}
+	if err := m.replace(rel, host); err != nil {
+		return err
+	}
+	m.carried(rel)
+	return nil
+}
+
+// carried notes what the index says once it is the same on both sides.
+func (m *Mirror) carried(rel string) {
+	if !gitIndex(rel) {
+		return
+	}
+	dir, _ := splitGit(rel)
+	if r := m.repos[dir]; r != nil && !r.own {
+		r.index = m.meaning(m.project, rel)
+	}
+}
+
+// editIndex gives the host's index the bits that keep git inside from taking hidden files for deleted ones.
+func (m *Mirror) editIndex(rel string, index []byte) []byte {
+	dir, _ := splitGit(rel)
+	r := m.repos[dir]
+	if r == nil || len(r.skip) == 0 {
+		return index
+	}
+	edited, set, err := skipWorktree(index, r.skip)
+	if err != nil || set == 0 {
+		return index
+	}
+	return edited
+}
+
+// indexMeaning is a digest of what a git index says: paths, modes, objects and stages, not the times and sizes by which git saves itself work. ""
+// if it cannot be read.
+func indexMeaning(index []byte) string {
+	for _, hash := range []int{20, 32} {
+		if digest, ok := indexMeaningOf(index, hash); ok {
+			return digest
+		}
+	}
+	return ""
+}
+
+func indexMeaningOf(index []byte, hash int) (string, bool) {
+	if len(index) < indexHeader+hash || string(index[:4]) != "DIRC" {
+		return "", false
+	}
+	version, count := binary.BigEndian.Uint32(index[4:]), binary.BigEndian.Uint32(index[8:])
+	if version < 2 || version > 4 {
+		return "", false
+	}
+	const modeAt, stages = 24, 0x30
+	r := indexReader{rest: index[indexHeader : len(index)-hash], hash: hash, packed: version == 4}
+	sum := sha256.New()
+	for range count {
+		head := r.rest
+		name, err := r.entry()
+		if err != nil {
+			return "", false
+		}
+		sum.Write(head[modeAt : modeAt+4])
+		sum.Write(head[indexStat : indexStat+hash])
+		sum.Write([]byte{head[indexStat+hash] & stages})
+		sum.Write(name)
+		sum.Write([]byte{0})
+	}
+	if base, err := r.sharedBase(); err != nil || base != "" { // a split index does not say all
+		return "", false
+	}
+	return hex.EncodeToString(sum.Sum(nil)), true
+}
