@@ -136,6 +136,7 @@ outside, by their authors, committed and signed by you, on a branch of their own
 			dry := fs.Bool("dry-run", false, "say what would be done, and do nothing")
 			asJSON := fs.Bool("json", false, "print JSON")
 			commit := fs.Bool("commit", false, "put the commits made inside on a branch")
+			patch := fs.Bool("patch", false, "choose hunk by hunk on the terminal, as git add -p does")
 			fs.Var(&theirs, "theirs", "let the sandbox's side win in a conflict at `PATH`; may be repeated")
 			fs.Var(&theirs, "overwrite", "the same as --theirs `PATH`")
 			fs.Var(&ours, "ours", "keep your side of a conflict at `PATH`; the sandbox's goes into the history")
@@ -157,6 +158,9 @@ outside, by their authors, committed and signed by you, on a branch of their own
 						if *side.to, err = sidePaths(r, side.typed); err != nil {
 							return err
 						}
+					}
+					if *patch {
+						return applyPatch(std, r, o)
 					}
 					if *protected {
 						consent, err := askConsent(std, r, paths, *yes || *dry)

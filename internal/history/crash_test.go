@@ -224,7 +224,10 @@ func fullDisk(t *testing.T, j childJob) {
 	p.age()
 	before := p.tree()
 	h := p.open()
-	resize := func(d, size string) { t.Helper(); must(t, unix.Mount("tmpfs", d, "tmpfs", unix.MS_REMOUNT, "size="+size)) }
+	resize := func(d, size string) {
+		t.Helper()
+		must(t, unix.Mount("tmpfs", d, "tmpfs", unix.MS_REMOUNT, "size="+size))
+	}
 
 	// The state's disk is full: what could not be kept was not changed.
 	resize(state, "200k")

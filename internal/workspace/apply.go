@@ -12,16 +12,17 @@ import (
 
 // ApplyOptions says what may reach the host.
 type ApplyOptions struct {
-	Paths     []string          // these and what lies beneath them; everything if empty
-	Consent   map[string]string // protected changes: the Digest that was shown, by path
-	Built     bool              // what the project's gitignore covers, too
-	Overwrite []string          // conflicts in which the layer's side wins: these and what lies beneath them
-	Ours      []string          // conflicts in which the host's side wins: the layer's leaves it, into the history
-	Both      []string          // conflicts in which the layer's side is put beside the host's, under another name
-	DryRun    bool              // decide, and do nothing
-	Running   bool              // the layer is mounted: what is applied stays in it for now (Settle)
-	Sandbox   string            // whose layer it is, for the history
-	MaxFile   int64             // as in ChangeOptions
+	Paths     []string           // these and what lies beneath them; everything if empty
+	Consent   map[string]string  // protected changes: the Digest that was shown, by path
+	Built     bool               // what the project's gitignore covers, too
+	Overwrite []string           // conflicts in which the layer's side wins: these and what lies beneath them
+	Ours      []string           // conflicts in which the host's side wins: the layer's leaves it, into the history
+	Both      []string           // conflicts in which the layer's side is put beside the host's, under another name
+	Partial   map[string]Partial // of these changes only a part; the layer keeps its version
+	DryRun    bool               // decide, and do nothing
+	Running   bool               // the layer is mounted: what is applied stays in it for now (Settle)
+	Sandbox   string             // whose layer it is, for the history
+	MaxFile   int64              // as in ChangeOptions
 }
 
 // Status is what became of a change.
@@ -181,6 +182,9 @@ func (d decider) held(c *Change) string {
 	case c.Protected == "":
 		return ""
 	}
+	if d.o.Partial[c.Path].Consent {
+		return ""
+	}
 	switch shown, ok := d.o.Consent[c.Path]; {
 	case !ok:
 		return "it would run on your machine: " + c.Protected
@@ -244,6 +248,9 @@ func (a *application) run(ctx context.Context) error {
 	for i := range a.outcomes {
 		out := &a.outcomes[i]
 		out.went(a.steps[out.Path])
+		if p, partial := a.partial(&out.Change); partial && out.Status == Applied {
+			out.Why = p.What
+		}
 		if out.Status == Applied && out.Merged != "" && a.sides.side(&out.Change) != theirs {
 			out.Status = Merged
 		}

@@ -11,11 +11,17 @@ import (
 
 // settle takes out of the layer what the project has now: what was applied, which is durable on the host, and what the layer only repeats.
 func (a *application) settle(same []string) error {
+	if err := a.notePartial(); err != nil {
+		return err
+	}
 	if a.o.Running && a.l.Kind == OverlayLayer {
 		return a.noteApplied()
 	}
 	var paths []string
 	for i := range a.outcomes {
+		if _, partial := a.partial(&a.outcomes[i].Change); partial {
+			continue
+		}
 		if s := a.outcomes[i].Status; s == Applied || s == Merged || s == Dropped {
 			paths = append(paths, a.outcomes[i].Path)
 		}

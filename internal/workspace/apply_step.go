@@ -26,6 +26,9 @@ func (a *application) step(c *Change) *history.Step {
 			s.Want.Size = int64(len(c.union))
 			s.Fill = func(out *os.File) error { _, err := out.Write(c.union); return err }
 		}
+		if p, ok := a.partial(c); ok {
+			a.partialStep(s, c, p)
+		}
 	}
 	return s
 }
