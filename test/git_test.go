@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -504,6 +505,81 @@ func TestHostileCommits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestApplyCommitElsewhere takes commits out of repositories that are not as most are.
+func TestApplyCommitElsewhere(t *testing.T) {
+	needs(t, "git")
+	const commit = inside + `echo x >new; git add new; git commit -qm inside`
+	for _, c := range []struct {
+		name, build, script string
+		want                string // the history of the branch
+	}{
+		{"without a commit", `git init -q -b main p`, commit, "inside\n"},
+		{"shallow", `git init -q -b main m; cd m; for i in 1 2 3; do git commit -q --allow-empty -m $i; done; cd ..; git -c protocol.file.allow=always clone -q --depth 1 "file://$PWD/m" p`, commit, "inside\n3\n"},
+		{"with borrowed objects", `git init -q -b main m; git -C m commit -q --allow-empty -m 1; git clone -q --shared m p`, commit, "inside\n1\n"},
+		{"a detached HEAD", `git init -q -b main p; cd p; git commit -q --allow-empty -m 1; git checkout -q --detach`, commit, "inside\n1\n"},
+		{"a new branch inside", `git init -q -b main p; cd p; git commit -q --allow-empty -m 1`, "git checkout -qb origin/main; " + commit, "inside\n1\n"},
+		{"packed refs and objects inside", `git init -q -b main p; cd p; git commit -q --allow-empty -m 1`, commit + "; git pack-refs --all --prune; git gc -q --prune=now", "inside\n1\n"},
+		{"a rewritten history", `git init -q -b main p; cd p; for i in 1 2 3; do git commit -q --allow-empty -m $i; done`, "git reset -q --hard HEAD~1; " + commit, "inside\n2\n1\n"},
+		{"bare", `git init -q -b main m; git -C m commit -q --allow-empty -m 1; git clone -q --bare m p`, inside + `git update-ref refs/heads/main $(git commit-tree -p HEAD -m inside HEAD^{tree})`, "inside\n1\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				s.repository(t, layout{build: c.build})
+				if c.name == "with borrowed objects" { // which are not visible inside unless somebody says so
+					s.mode.flags = append(s.mode.flags, "--read", filepath.Join(filepath.Dir(s.Work), "m"))
+				}
+				if out := s.sh(c.script); out.exit != 0 {
+					t.Fatal(out)
+				}
+				got, out := s.applyCommit(t, "out/b")
+				if out.exit != 0 {
+					t.Fatal(out)
+				}
+				if history := s.git(t, "log", "--format=%s", got.Branch); history != c.want {
+					t.Errorf("history %q, want %q", history, c.want)
+				}
+				s.git(t, "fsck", "--strict", "--no-dangling")
+			})
+		})
+	}
+}
+
+// TestApplyCommitOfARunningSandbox takes what is committed so far.
+func TestApplyCommitOfARunningSandbox(t *testing.T) {
+	needs(t, "git")
+	namespaced(t, func(t *testing.T, s *site) {
+		s.repository(t, layouts()[0])
+		cmd := s.command("run", "--", "sh", "-c", inside+`echo x >>a; git commit -qam one; echo committed; read line; echo y >>a; git commit -qam two`)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line := make([]byte, len("committed\n"))
+		if _, err := io.ReadFull(out, line); err != nil {
+			t.Error(err)
+		}
+		if got, out := s.applyCommit(t); len(got.Commits) != 1 {
+			t.Errorf("while it runs: %v", out)
+		}
+		fmt.Fprintln(in)
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		got, _ := s.applyCommit(t)
+		if history := s.git(t, "log", "--format=%s", got.Branch); history != "two\none\nsecond\nfirst\n" {
+			t.Errorf("history %q", history)
+		}
+	})
 }
 
 // TestCommitsNeedConsent takes protected changes after a word, and asks again only for what is new.

@@ -41,6 +41,16 @@ func (r *Run) keepTracked(user plan.User, layer string, copied bool) {
 	rec.Placed = placed
 }
 
+// warnOfLiveGit says that nothing of this is done in a live workspace, whose index is the host's own and in use there.
+func (r *Run) warnOfLiveGit() {
+	for _, h := range r.surveyed.Hidden {
+		if h.Tracked {
+			r.notice("in a live workspace git inside takes hidden files that it tracks for changed or deleted, and commits go to your repository: name what to commit, or use --workspace held")
+			return
+		}
+	}
+}
+
 // placedIn is what was laid into the layer over dir, relative to it.
 func placedIn(rec store.Record, dir string) map[string]string {
 	in := map[string]string{}

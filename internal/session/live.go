@@ -29,6 +29,7 @@ func (r *Run) live(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
+	r.warnOfLiveGit()
 	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool {
 		_, ok := workspace.ProtectedPath(rel, protect)
 		return ok || aliased(survey.Aliases, rel)

@@ -251,12 +251,26 @@ func (c *objectCopy) file(dir, name string) error {
 	return err
 }
 
-// FindGitDir finds the git directory of the working tree that a project is.
+// isBare reports whether git takes a directory itself for a repository.
+func isBare(dir string) bool {
+	for _, name := range []string{"HEAD", "objects", "refs"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// FindGitDir finds the git directory of the working tree, or the bare repository, that a project is.
 func FindGitDir(project string) (GitDir, error) {
 	s := &Survey{Root: realPath(project), Aliases: map[string]string{}}
 	file := filepath.Join(s.Root, ".git")
 	var st unix.Stat_t
-	if err := unix.Lstat(file, &st); err != nil {
+	err := unix.Lstat(file, &st)
+	if errors.Is(err, unix.ENOENT) && isBare(s.Root) {
+		return GitDir{Dir: s.Root, Common: s.Root, Inside: true, Verified: true}, nil
+	}
+	if err != nil {
 		return GitDir{}, fmt.Errorf("%q is no git working tree: %w", project, err)
 	}
 	n, common, err := note{typ: direntType(uint16(st.Mode))}, map[string]string{}, error(nil)

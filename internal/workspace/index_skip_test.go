@@ -60,7 +60,7 @@ func (r indexRepository) edit(paths ...string) string {
 func TestSkipWorktreeIsWhatGitDoes(t *testing.T) {
 	for _, format := range []string{"sha1", "sha256"} {
 		for _, version := range []string{"2", "3", "4"} {
-			for _, settings := range [][]string{nil, {"index.skipHash", "true"}, {"index.threads", "4"}, {"core.untrackedCache", "true"}, {"feature.manyFiles", "true"}} {
+			for _, settings := range [][]string{nil, {"index.skipHash", "true"}, {"index.threads", "4"}, {"core.untrackedCache", "true"}, {"feature.manyFiles", "true"}, {"core.fsmonitor", `printf "token\000/\000"; :`}} {
 				t.Run(strings.Join(append([]string{format, version}, settings...), " "), func(t *testing.T) {
 					r := newIndexRepository(t, nil, "--object-format="+format)
 					if settings != nil {
@@ -80,6 +80,11 @@ func TestSkipWorktreeIsWhatGitDoes(t *testing.T) {
 					r.git("update-index", "--skip-worktree", names[7])
 					r.git("status", "--porcelain")
 					before := r.index()
+					for setting, extension := range map[string]string{"core.fsmonitor": "FSMN", "core.untrackedCache": "UNTR", "index.threads": "EOIE"} {
+						if settings != nil && settings[0] == setting && !bytes.Contains(before, []byte(extension)) {
+							t.Fatalf("git wrote no %s", extension)
+						}
+					}
 					var chosen []string
 					for _, n := range names {
 						if rng.IntN(3) == 0 {
@@ -117,6 +122,23 @@ func TestSkipWorktreeOfDirectories(t *testing.T) {
 	must(t, err)
 	if set != 0 || !bytes.Equal(again, r.index()) {
 		t.Errorf("a second time: %d set", set)
+	}
+}
+
+// In a sparse index a directory may be one entry; what is hidden and lies in one is not in the working tree anyway.
+func TestSkipWorktreeOfSparseIndexes(t *testing.T) {
+	r := newIndexRepository(t, []string{".env", "in/.env", "in/x", "out/.env", "out/deep/x"})
+	r.git("add", ".")
+	r.git("commit", "-qm", "one")
+	r.git("sparse-checkout", "set", "--cone", "--sparse-index", "in")
+	r.edit(".env", "in/.env", "out/.env")
+	must(t, os.Remove(filepath.Join(r.dir, ".env")))
+	must(t, os.Remove(filepath.Join(r.dir, "in/.env")))
+	if got, want := r.git("ls-files", "--sparse", "-v"), "S .env\nS in/.env\nH in/x\nS out/\n"; got != want {
+		t.Errorf("flags\n%s\nwant\n%s", got, want)
+	}
+	if got := r.git("status", "--porcelain"); got != "" {
+		t.Errorf("status: %q", got)
 	}
 }
 
