@@ -17,6 +17,9 @@ import (
 // number is returned.
 func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, ended unix.Signal, err error) {
 	d.Action = review.Keep
+	signals := make(chan os.Signal, 8)
+	listen(signals)
+	defer signal.Stop(signals) // only once the terminal is as it was: a second signal would end us before
 	// Nothing is asked of the terminal: its answers could be typed by what it shows, and some terminals never answer.
 	s, err := tcell.NewScreen(tcell.OptNegotiation(false), tcell.OptKeyboardProtocol(tcell.LegacyKeyboard))
 	if err == nil {
@@ -27,9 +30,7 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 	}
 	defer s.Fini() // also on the way out of a panic
 	v := newView(s, l, changes)
-	v.signals = make(chan os.Signal, 8)
-	v.listen()
-	defer signal.Stop(v.signals)
+	v.signals = signals
 	for v.decided == nil && v.ended == 0 {
 		v.draw()
 		v.next()
@@ -40,8 +41,8 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 	return d, v.ended, nil
 }
 
-func (v *view) listen() {
-	signal.Notify(v.signals, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGCONT)
+func listen(signals chan os.Signal) {
+	signal.Notify(signals, unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP, unix.SIGCONT)
 }
 
 // next waits for an event and acts on it. While nobody presses anything, lines are counted.
@@ -117,7 +118,7 @@ func (v *view) suspend() {
 	case <-time.After(300 * time.Millisecond): // nobody can continue us (an orphaned group), so the kernel did not stop us
 	}
 	signal.Stop(continued)
-	v.listen()
+	listen(v.signals)
 	if err := v.screen.Resume(); err != nil {
 		v.ended = unix.SIGHUP
 		return
