@@ -41,6 +41,7 @@ else the command's own status`,
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
 			var t then
 			fs.Var(&t, "then", "what to do with the changes, `WHAT`: keep, review, apply (if the command succeeds) or discard; default: ask on a terminal, else keep")
+			fs.BoolVar(&o.AskAgain, "ask", false, "ask again how an agent shall see the project, held or live")
 			noTTY := fs.Bool("no-terminal", false, "do not give the command a terminal, even on one")
 			return func(std *IO, args []string) error {
 				if len(args) == 0 {
@@ -48,6 +49,11 @@ else the command's own status`,
 				}
 				o.Command = args
 				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
+				if o.Attended = !*quiet && !*asJSON && isTerminal(std.In) && mayAsk(std); o.Attended {
+					o.Ask = func() (policy.Workspace, bool) { return askWorkspace(std) }
+				} else if o.AskAgain {
+					return usageError(errors.New("--ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
+				}
 				return runOnce(std, o, t, *asJSON, *quiet)
 			}
 		},
@@ -58,6 +64,9 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	person, err := session.Self()
 	if err != nil {
 		return err
+	}
+	if !quiet && isTerminal(std.Err) {
+		o.Progress = func(what string) { fmt.Fprintln(std.Err, "casemate:", what) }
 	}
 	r, err := session.Prepare(person, o)
 	if err != nil {
@@ -73,6 +82,9 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return refused(std, err, asJSON)
 	}
 	if !asJSON {
+		if res.Live != nil && !quiet {
+			sayLive(std, r, res)
+		}
 		if res.Detail != "" {
 			fmt.Fprintln(std.Err, "casemate:", res.Detail)
 		}

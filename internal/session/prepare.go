@@ -11,6 +11,7 @@ import (
 
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/guest"
+	"casemate.dev/internal/history"
 	"casemate.dev/internal/host"
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
@@ -28,6 +29,11 @@ type Options struct {
 	Terminal bool // the command gets a terminal
 	Copy     bool // hold changes in a copy of the project, not in an overlay
 	DryRun   bool // only the plan is wanted: nothing is created
+	Attended bool // a person sits at the terminal
+	AskAgain bool // whatever was answered before
+
+	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
+	Progress func(string)                    // says what takes long; may be nil
 }
 
 // Run is one run, prepared: everything is decided and nothing has happened yet.
@@ -52,6 +58,9 @@ type Run struct {
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
+
+	undoable *undoable // of a live workspace
+	unkept   []history.Unkept
 
 	protected func(rel string) bool // of a live workspace: what must not appear in it
 	roots     []string              // where it is watched for
@@ -78,7 +87,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+	if err = r.merge(tiers); err != nil {
 		return nil, err
 	}
 	if errs := policy.NotInThisVersion(r.Policy); len(errs) > 0 {

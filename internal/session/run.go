@@ -31,6 +31,7 @@ type Result struct {
 	CPU     time.Duration `json:"cpu_ns"`
 
 	Changes *workspace.Summary `json:"changes,omitempty"` // what is held; nil when nothing is
+	Live    *LiveChanges       `json:"live,omitempty"`    // what was changed in place
 	Taken   []string           `json:"taken,omitempty"`   // what appeared in a live project, would run on the host, and was moved aside
 	Aside   string             `json:"aside,omitempty"`   // where to
 }
@@ -39,6 +40,8 @@ type Result struct {
 func (r *Run) Do(host [3]int) (Result, error) {
 	s := &supervision{run: r, host: host, started: time.Now()}
 	err := s.supervise()
+	live, unsettled := r.settle()
+	s.result.Live = live
 	s.result.Sandbox = r.Box.Record.ID
 	s.result.Elapsed = time.Since(s.started)
 	if err == nil {
@@ -47,7 +50,7 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	if s.result.Taken = r.Taken; len(r.Taken) > 0 {
 		s.result.Aside = filepath.Join(r.Box.Dir, "taken")
 	}
-	return s.result, errors.Join(err, r.finish(s.result, err))
+	return s.result, errors.Join(err, unsettled, r.finish(s.result, err))
 }
 
 // supervision is one run while it runs. Everything happens in the goroutine of its loop.
@@ -78,6 +81,9 @@ type supervision struct {
 func (s *supervision) supervise() (err error) {
 	r := s.run
 	if err := mountPoints(r.Plan); err != nil {
+		return err
+	}
+	if err := r.keep(); err != nil {
 		return err
 	}
 	if err := s.connect(); err != nil {
