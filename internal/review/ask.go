@@ -22,11 +22,7 @@ type Asker struct {
 
 // Ask writes a question and returns the answer without blanks around it. ok is false if there is none: Ctrl-C, Ctrl-D or a terminal that is gone.
 func (a *Asker) Ask(question string) (answer string, ok bool) {
-	io.WriteString(a.Out, question)
-	if a.over || a.stopped {
-		return "", false
-	}
-	line, ok := a.line()
+	line, ok := a.line(question)
 	if !ok {
 		fmt.Fprintln(a.Out)
 	}
@@ -66,17 +62,21 @@ func (a *Asker) Key(question, keys, help string) byte {
 // Interrupted reports whether the person has pressed Ctrl-C, or has gone.
 func (a *Asker) Interrupted() bool { return a.stopped || a.over }
 
-// line reads one line. Signals come by way of the loop, because Ctrl-C is an answer too: it must not end a program that has its own status to give.
-func (a *Asker) line() (string, bool) {
-	if line, ok := a.cut(); ok {
-		return line, true
-	}
+// line asks and reads one line. Signals come by way of the loop, because Ctrl-C is an answer too: it must not end a program that has its own status to give.
+func (a *Asker) line(question string) (string, bool) {
 	var loop relay.Loop
 	signals, err := loop.Signals(func(unix.Signal) { a.stopped = true; loop.Stop() }, unix.SIGINT)
 	if err != nil {
 		return "", false
 	}
 	defer signals.Close()
+	io.WriteString(a.Out, question) // from here on somebody may press Ctrl-C
+	if a.over || a.stopped {
+		return "", false
+	}
+	if line, ok := a.cut(); ok {
+		return line, true
+	}
 	watch := loop.Watch(int(a.In.Fd()), unix.POLLIN, func(int16) {
 		buf := make([]byte, 4096)
 		n, err := unix.Read(int(a.In.Fd()), buf)

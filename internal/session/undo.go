@@ -14,5 +14,8 @@ func OpenHistory(p Person) (*history.Log, error) {
 		return nil, err
 	}
 	project := p.FindProject()
+	if err := SettleUnfinished(st, project); err != nil {
+		return nil, err
+	}
 	return history.Open(filepath.Join(st.Project(project), "history"), project)
 }
