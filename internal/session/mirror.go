@@ -1,6 +1,8 @@
 package session
 
 import (
+	"os"
+	"path/filepath"
 	"time"
 
 	"casemate.dev/internal/event"
@@ -39,6 +41,10 @@ const maxMirrorEvents = 1000
 
 // settleMirror leaves in the layer only what the sandbox did. Nothing may have it mounted.
 func settleMirror(box *store.Sandbox, project string) error {
+	if isEmpty(filepath.Join(box.Layer(), "upper")) {
+		os.Remove(workspace.MirrorLogOf(box.Dir)) // of what is not there any more
+		return nil
+	}
 	return workspace.SettleMirror(box.Layer(), project, workspace.MirrorLogOf(box.Dir))
 }
 

@@ -17,8 +17,8 @@ import (
 // be mounted. It may be done again after a kill at any point.
 func SettleMirror(layer, project, log string) error {
 	g, err := OpenMirrorLog(log)
-	if err != nil || len(g.at) == 0 {
-		return errors.Join(err, ignoreNoFile(os.Remove(log)))
+	if err != nil {
+		return err
 	}
 	top, err := openRooted(layer)
 	if err != nil {
@@ -78,6 +78,10 @@ func (s *mirrorSettler) all() error {
 	}
 	slices.Sort(paths)
 	slices.Reverse(paths) // what lies in a directory before it
+	if _, known := s.log.at[rootIndex]; !known {
+		paths = append(paths, rootIndex)
+		markAbove(dirs, rootIndex)
+	}
 	for _, rel := range paths {
 		if err := s.path(rel); err != nil {
 			return fmt.Errorf("%s: %w", Quote(rel), err)
@@ -96,7 +100,13 @@ func (s *mirrorSettler) all() error {
 
 // path settles one record.
 func (s *mirrorSettler) path(rel string) error {
-	r := s.log.at[rel]
+	r, known := s.log.at[rel]
+	if gitIndex(rel) && s.sameIndex(rel) {
+		return s.unlink(rel)
+	}
+	if !known {
+		return nil
+	}
 	if r.Temp != "" {
 		if err := s.leftover(rel, r); err != nil {
 			return err
@@ -126,6 +136,23 @@ func (s *mirrorSettler) path(rel string) error {
 	return nil
 }
 
+const rootIndex = ".git/index"
+
+// sameIndex reports whether the layer's git index says what the host's does: git status has only noted there what saves it work. Left in the layer, it
+// would contradict what the host commits before the next run.
+func (s *mirrorSettler) sameIndex(rel string) bool {
+	own, n, err := readBeneath(s.upper, rel)
+	if err != nil || n.Type != File {
+		return false
+	}
+	host, _, err := readBeneath(s.project, rel)
+	if err != nil {
+		return false
+	}
+	meaning := indexMeaning(own)
+	return meaning != "" && meaning == indexMeaning(host)
+}
+
 // leftover deals with what a kill left under a temporary name: what the mirror was about to show, or what it had just replaced. If that is the
 // sandbox's own, it gets its name back.
 func (s *mirrorSettler) leftover(rel string, r mirrorRecord) error {
@@ -138,7 +165,7 @@ func (s *mirrorSettler) leftover(rel string, r mirrorRecord) error {
 	if err != nil {
 		return err
 	}
-	if mirrored := r.holds(s.upper, rel, up) || up.Type == Absent || up.blank; mirrored && !s.theirs(temp, n, r) {
+	if mirrored := r.holds(s.upper, rel, up) || r.Type == Absent && up.Type == Absent; mirrored && !s.theirs(temp, n, r) {
 		return s.unlink(temp)
 	} else if !mirrored {
 		return s.unlink(temp) // the exchange never came: this is the host's, which the host has

@@ -3,12 +3,14 @@ package workspace
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -338,4 +340,299 @@ func TestMirrorNeverShowsWhatIsHidden(t *testing.T) {
 			t.Errorf("in the layer: %s", path)
 		}
 	}
+}
+
+// TestMirrorWritesNothingOutside lets the sandbox plant links, directories and fifos in the place of what is being mirrored, all the time. The control is
+// somebody who writes by path.
+func TestMirrorWritesNothingOutside(t *testing.T) {
+	f := newMaskFixture(t, nil, "a/x", "a/y", "a/z")
+	victim := filepath.Join(f.dir, "victim")
+	must(t, os.Mkdir(victim, 0o755))
+	before := func() {
+		for _, name := range []string{"x", "y"} {
+			must(t, os.WriteFile(filepath.Join(victim, name), []byte("the host's"), 0o644))
+		}
+	}
+	before()
+	harmed := func() (what []string) {
+		all, err := os.ReadDir(victim)
+		must(t, err)
+		for _, e := range all {
+			if b, _ := os.ReadFile(filepath.Join(victim, e.Name())); string(b) != "the host's" {
+				what = append(what, e.Name())
+			}
+		}
+		if len(all) != 2 {
+			what = append(what, fmt.Sprint(len(all), " entries"))
+		}
+		return what
+	}
+	const dirs = 120
+	for i := range dirs {
+		f.put(fmt.Sprintf("d%d/x", i), "project")
+	}
+	x := f.mirror()
+	in := func(p string) string { return filepath.Join(x.s.root, p) }
+	var saved atomic.Int64
+	stop, swapped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(swapped)
+		for i, next := 0, 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if int64(next) < saved.Load() { // each directory once, somewhere in the time that mirroring takes
+				time.Sleep(time.Duration(next%12) * time.Millisecond)
+				os.RemoveAll(in(fmt.Sprint("d", next)))
+				os.Symlink(victim, in(fmt.Sprint("d", next)))
+				next++
+			}
+			switch i % 5 {
+			case 0:
+				os.Remove(in("a/x"))
+				os.Symlink(victim+"/x", in("a/x"))
+			case 1:
+				os.Remove(in("a/y"))
+				unix.Mkfifo(in("a/y"), 0o666)
+			case 2:
+				os.Remove(in("a/x"))
+				os.Mkdir(in("a/x"), 0o755)
+			case 3:
+				os.Remove(in("a/x"))
+				os.Remove(in("a/y"))
+				os.Link(in("a/z"), in("a/y"))
+			}
+		}
+	}()
+	for i := range dirs {
+		for _, name := range []string{"a/x", "a/y", fmt.Sprintf("d%d/x", i), fmt.Sprintf("d%d/y", i)} {
+			if i%2 == 0 {
+				f.put(name, fmt.Sprint("mirrored ", i))
+			} else {
+				must(t, os.WriteFile(f.project+"/t", fmt.Append(nil, "mirrored ", i), 0o644))
+				must(t, os.Rename(f.project+"/t", f.project+"/"+name))
+			}
+		}
+		saved.Add(1)
+		time.Sleep(6 * time.Millisecond) // a person saves no faster
+	}
+	if what := harmed(); len(what) > 0 {
+		t.Errorf("outside: %q", what)
+	}
+	naive := false
+	for i := 0; i < 50_000 && !naive; i++ {
+		if fd, err := unix.Open(in("a/x"), unix.O_WRONLY|unix.O_TRUNC|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
+			unix.Write(fd, []byte("naive"))
+			unix.Close(fd)
+			naive = len(harmed()) > 0
+		}
+	}
+	close(stop)
+	<-swapped
+	if !naive {
+		t.Error("control: writing by path harmed nothing outside either")
+	}
+	x.shell("echo alive >a/alive")
+	x.until("cat a/alive", "alive")
+}
+
+// TestMirrorUnderTwoHands edits on both sides at once, thousands of times, and then accounts for every file: what the host wrote last is on the host; what
+// the sandbox wrote last is inside and in the layer, unless the host has the same; and what the sandbox did not touch is the same on both sides.
+func TestMirrorUnderTwoHands(t *testing.T) {
+	const files, steps = 24, 4000
+	var all []string
+	for i := range files {
+		all = append(all, fmt.Sprintf("d%d/f%d", i%4, i))
+	}
+	f := newMaskFixture(t, []string{".env"}, all...)
+	x := f.mirror()
+	type hand struct {
+		root string
+		last map[string]string // "" is deleted
+	}
+	host, sandbox := hand{f.project, map[string]string{}}, hand{x.s.root, map[string]string{}}
+	edit := func(h *hand, who string, rnd *rand.Rand, some []string) {
+		name := some[rnd.IntN(len(some))]
+		path := filepath.Join(h.root, name)
+		content := fmt.Sprintf("%s %d %s", who, rnd.Uint64(), strings.Repeat("x", rnd.IntN(300)))
+		switch rnd.IntN(6) {
+		case 0:
+			if os.Remove(path) == nil {
+				h.last[name] = ""
+			}
+		case 1, 2:
+			temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d.tmp", who, rnd.IntN(1000)))
+			must(t, os.WriteFile(temp, []byte(content), 0o644))
+			must(t, os.Rename(temp, path))
+			h.last[name] = content
+		case 3:
+			os.ReadFile(path)
+			os.Stat(path)
+		default:
+			must(t, os.WriteFile(path, []byte(content), 0o644))
+			h.last[name] = content
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for i := range steps {
+			edit(&host, "host", rnd, all)
+			if i%8 == 0 {
+				time.Sleep(time.Millisecond) // so that batches end
+			}
+		}
+	})
+	both.Go(func() {
+		rnd := rand.New(rand.NewPCG(3, 4))
+		for i := range steps {
+			if i < steps/2 || i%50 == 0 {
+				edit(&sandbox, "sandbox", rnd, all[:files/2])
+			} else { // it reads everywhere
+				os.ReadFile(filepath.Join(x.s.root, all[rnd.IntN(files)]))
+			}
+			if i%8 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+	both.Wait()
+	x.shell("echo over >over")
+	x.until("cat over", "over")
+	read := func(root, name string) string { b, _ := os.ReadFile(filepath.Join(root, name)); return string(b) }
+	same := func() (wrong []string) {
+		for _, name := range all {
+			h, in := read(host.root, name), read(sandbox.root, name)
+			if want, edited := host.last[name]; edited && h != want {
+				wrong = append(wrong, fmt.Sprintf("%s on the host: %.40q, want %.40q", name, h, want))
+			}
+			if mine, touched := sandbox.last[name]; touched && in != mine && h != mine && in != h {
+				wrong = append(wrong, fmt.Sprintf("%s inside: %.40q, want %.40q", name, in, mine))
+			} else if !touched && in != h {
+				wrong = append(wrong, fmt.Sprintf("%s, which the sandbox did not touch: %.40q, want %.40q", name, in, h))
+			}
+		}
+		return wrong
+	}
+	for end := time.Now().Add(10 * time.Second); len(same()) > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	}
+	for _, wrong := range same() {
+		t.Error(wrong)
+	}
+	x.settle()
+	lost := 0
+	for name, mine := range sandbox.last {
+		layer, h := read(x.s.upper, name), read(host.root, name)
+		if mine != "" && layer != mine && h != mine {
+			lost++
+			t.Errorf("%s: the sandbox's last content is gone: layer %.40q, host %.40q, want %.40q", name, layer, h, mine)
+		}
+	}
+	t.Logf("%d steps on each side, %d files changed inside, %d conflicts told, %d lost", steps, len(sandbox.last), len(x.conflicts()), lost)
+	for _, name := range names(t, x.s.upper+"/d0") {
+		if isMirrorTemp(name) {
+			t.Errorf("left in the layer: %s", name)
+		}
+	}
+}
+
+// TestMirrorSettlesAfterAKill makes the states in which a kill can leave the layer.
+func TestMirrorSettlesAfterAKill(t *testing.T) {
+	type state struct {
+		x     *mirroring
+		put   func(name, content string) // into the layer
+		log   *MirrorLog
+		entry func(content string) mirrorRecord
+	}
+	for _, c := range []struct {
+		name string
+		make func(s state)
+		want []string
+	}{
+		{"announced, nothing done", func(s state) { must(t, s.log.put(s.entry("host"))) }, nil},
+		{"prepared", func(s state) {
+			r := s.entry("host")
+			r.Temp = ".casemate-mirror.1.1~"
+			must(t, s.log.put(r))
+			s.put("a/.casemate-mirror.1.1~", "ho")
+		}, nil},
+		{"exchanged, the old one not removed", func(s state) {
+			must(t, s.log.put(s.entry("before")))
+			r := s.entry("host")
+			r.Temp = ".casemate-mirror.1.1~"
+			_, err := s.log.intend(r)
+			must(t, err)
+			s.put("a/x", "host")
+			s.put("a/.casemate-mirror.1.1~", "before")
+		}, nil},
+		{"exchanged with what the sandbox had just written", func(s state) {
+			must(t, s.log.put(s.entry("before")))
+			r := s.entry("host")
+			r.Temp = ".casemate-mirror.1.1~"
+			_, err := s.log.intend(r)
+			must(t, err)
+			s.put("a/x", "host")
+			s.put("a/.casemate-mirror.1.1~", "the sandbox's")
+		}, []string{"modified a/x"}},
+		{"half written in place", func(s state) {
+			must(t, s.log.put(s.entry("before")))
+			r := s.entry("host")
+			r.Open = true
+			_, err := s.log.intend(r)
+			must(t, err)
+			s.put("a/x", "hofore")
+		}, []string{"modified a/x conflict"}},
+		{"written in place, not noted", func(s state) {
+			r := s.entry("host")
+			r.Open = true
+			must(t, s.log.put(r))
+			s.put("a/x", "host")
+		}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newMaskFixture(t, nil, "a/x").mirror()
+			x.stop()
+			x.s.end()
+			must(t, os.MkdirAll(x.s.upper+"/a", 0o755))
+			log, err := OpenMirrorLog(x.log)
+			must(t, err)
+			host, err := openRooted(x.project)
+			must(t, err)
+			defer host.close()
+			c.make(state{x, func(name, content string) {
+				must(t, os.WriteFile(filepath.Join(x.s.upper, name), []byte(content), 0o644))
+			}, log, func(content string) mirrorRecord {
+				n, err := host.stat("a/x")
+				must(t, err)
+				return mirrorRecord{Path: []byte("a/x"), Type: File, Mode: 0o644, Size: int64(len(content)), Sum: sumBytes([]byte(content)), Host: stampOfHost(n)}
+			}})
+			must(t, log.Close())
+			layer := filepath.Dir(x.s.upper)
+			must(t, SettleMirror(layer, x.project, x.log))
+			wantPaths(t, "changes", x.changed(), c.want...)
+			must(t, SettleMirror(layer, x.project, x.log))
+			wantPaths(t, "changes", x.changed(), c.want...)
+			if left := names(t, x.s.upper); len(c.want) == 0 && len(left) > 0 {
+				t.Errorf("left in the layer: %q", left)
+			}
+		})
+	}
+}
+
+// FuzzMirrorLog reads what a crash, or somebody, left of a log.
+func FuzzMirrorLog(f *testing.F) {
+	f.Add([]byte(`{"p":"YQ==","t":"file","m":420,"s":4,"d":"00"}` + "\n" + `{"p":"YQ==","v":true}` + "\n{"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "log")
+		must(t, os.WriteFile(path, data, 0o600))
+		g, err := OpenMirrorLog(path)
+		must(t, err)
+		for rel := range g.at {
+			g.shown(rel)
+			g.torn(rel)
+			g.made(rel)
+		}
+	})
 }
