@@ -93,7 +93,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		}
 	}
 	if err := finished(std, res, t, asJSON, quiet); err != nil {
-		return refused(std, err, asJSON)
+		return err
 	}
 	if res.Exit != 0 {
 		return exitStatus(res.Exit)

@@ -80,13 +80,18 @@ func finished(std *IO, res session.Result, t then, asJSON, quiet bool) error {
 	} else {
 		stayed = 0
 	}
-	if asJSON && err == nil {
-		line, e := json.Marshal(afterwards{res, t, stayed != 0})
-		if e != nil {
-			return e
-		}
-		fmt.Fprintf(std.Err, "%s\n", line)
+	if !asJSON {
+		return err
 	}
+	if err != nil {
+		report(std.Err, err)
+		err = exitStatus(exitRefused)
+	}
+	line, e := json.Marshal(afterwards{res, t, stayed != 0})
+	if e != nil {
+		return e
+	}
+	fmt.Fprintf(std.Err, "%s\n", line)
 	return err
 }
 
