@@ -123,15 +123,21 @@ func newID() string {
 // New makes a sandbox directory and locks it. Where an earlier run of the project has left a spare one, that is taken: to make and remove
 // five directories takes longer than the sandbox does.
 func (s *Store) New(project string) (*Sandbox, error) {
-	id := newID()
-	b := &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
+	b := s.named(newID())
 	if project != "" && unix.Rename(s.spare(project), b.Dir) == nil {
-		return b, b.Lock()
+		if b.Lock() == nil {
+			return b, nil
+		}
+		b = s.named(newID()) // who put it aside has not let go of it yet; what is left there is removed once it is old
 	}
 	if err := MakeDir(b.Dir); err != nil {
 		return nil, fmt.Errorf("sandbox directory: %w", err)
 	}
 	return b, b.Lock()
+}
+
+func (s *Store) named(id string) *Sandbox {
+	return &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
 }
 
 func (s *Store) spare(project string) string { return filepath.Join(s.Project(project), "spare") }
@@ -143,8 +149,11 @@ func (s *Store) Spare(b *Sandbox, project string) bool {
 		return false
 	}
 	unix.Unlink(b.record())
-	b.Unlock() // who takes it locks it again
-	return unix.Rename(b.Dir, s.spare(project)) == nil
+	if unix.Rename(b.Dir, s.spare(project)) != nil {
+		return false
+	}
+	b.Unlock() // not before: another run would take it for the kept layer of a crash, and lose it by the rename
+	return true
 }
 
 // ErrRunning says that another process runs the sandbox.
@@ -218,7 +227,7 @@ func (s *Store) List() ([]*Sandbox, error) {
 }
 
 func (s *Store) read(id string) *Sandbox {
-	b := &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
+	b := s.named(id)
 	if data, err := Read(b.record(), 1<<20); err == nil {
 		var r Record
 		if json.Unmarshal(data, &r) == nil && r.ID == id {
@@ -344,13 +353,13 @@ func (s *Store) Record(lines []byte) error {
 	return nil
 }
 
-// Age is how long ago the directory was last changed.
+// Age is how long ago the directory was last changed, or moved to where it is: a spare one that is just being taken may be old.
 func (b *Sandbox) Age() time.Duration {
-	st, err := os.Lstat(b.Dir)
-	if err != nil {
+	var st unix.Stat_t
+	if unix.Lstat(b.Dir, &st) != nil {
 		return 0
 	}
-	return time.Since(st.ModTime())
+	return min(time.Since(time.Unix(st.Mtim.Unix())), time.Since(time.Unix(st.Ctim.Unix())))
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.
