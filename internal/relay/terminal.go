@@ -131,14 +131,14 @@ func (t *Terminal) Start(l *Loop, signals *Signals) {
 }
 
 // Signal acts on the signals that concern the terminal, and reports whether sig was one. The others are for the caller to
-// pass on, with Send for example.
+// pass on, with Send for example; so is SIGTSTP before Adopt.
 func (t *Terminal) Signal(sig unix.Signal) bool {
-	switch sig {
-	case unix.SIGWINCH:
+	switch {
+	case sig == unix.SIGWINCH:
 		t.Resize()
-	case unix.SIGCONT:
+	case sig == unix.SIGCONT:
 		t.Continue()
-	case unix.SIGTSTP:
+	case sig == unix.SIGTSTP && t.master >= 0:
 		t.Send(sig) // it is for the command to stop; we do when it has
 	default:
 		return false
@@ -146,7 +146,8 @@ func (t *Terminal) Signal(sig unix.Signal) bool {
 	return true
 }
 
-// Send sends a signal to the foreground of the terminal inside, as the terminal itself does for Ctrl-C.
+// Send sends a signal to the foreground of the terminal inside, as the terminal itself does for Ctrl-C. Before the command
+// is that, it is the process which made the terminal: it must pass on what it gets.
 func (t *Terminal) Send(sig unix.Signal) {
 	// Only a process of the session that has the terminal can make a group its foreground, so this is one of the sandbox's.
 	if group, err := unix.IoctlGetInt(t.master, unix.TIOCGPGRP); err == nil && group > 1 {

@@ -240,12 +240,14 @@ func (s *supervision) signal(sig unix.Signal) {
 	if s.term != nil && s.term.Signal(sig) {
 		return
 	}
-	switch sig {
-	case unix.SIGWINCH:
-	case unix.SIGTSTP: // the command is in a session of its own, where the kernel discards TSTP; once it has stopped, so do we
+	switch {
+	case sig == unix.SIGWINCH:
+	case sig == unix.SIGTSTP && s.term != nil: // it came before the terminal inside did
+		s.box.Send(inside.Signal, sig)
+	case sig == unix.SIGTSTP: // the command is in a session of its own, where the kernel discards TSTP; once it has stopped, so do we
 		s.suspending = true
 		s.box.Send(inside.Signal, unix.SIGSTOP)
-	case unix.SIGCONT:
+	case sig == unix.SIGCONT:
 		s.suspending = false
 		s.signals.Resumed()
 		s.box.Send(inside.Signal, unix.SIGCONT)

@@ -77,6 +77,11 @@ type supervision struct {
 
 func (s *supervision) supervise() (err error) {
 	r := s.run
+	// From here on no signal ends us: what comes early is kept until the sandbox can be told, which it ends then.
+	if s.signals, err = s.loop.Signals(s.signal, relay.Caught[:]...); err != nil {
+		return err
+	}
+	defer s.signals.Close()
 	if err := mountPoints(r.Plan); err != nil {
 		return err
 	}
@@ -91,10 +96,6 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
-	if s.signals, err = s.loop.Signals(s.signal, relay.Caught[:]...); err != nil {
-		return err
-	}
-	defer s.signals.Close()
 	if err := s.start(); err != nil {
 		return r.explain(err)
 	}

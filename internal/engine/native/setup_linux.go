@@ -424,9 +424,13 @@ func dropCapabilities(p *program, at *Attach) {
 	p.prctl(unix.PR_SET_NO_NEW_PRIVS, 1)
 }
 
-// signalDescriptor lets pid 1 wait for children and for its supervisor at once. All signals stay blocked in pid 1.
+// signalDescriptor lets pid 1 wait for children and for its supervisor at once. All signals stay blocked in pid 1. Those that the terminal
+// makes of keys reach it instead of the command while that is not the terminal's foreground yet, so it passes them on.
 func signalDescriptor(p *program) inside.Slot {
-	mask := uint64(1) << (uint(unix.SIGCHLD) - 1)
+	mask := uint64(0)
+	for _, sig := range [...]unix.Signal{unix.SIGCHLD, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP} {
+		mask |= 1 << (uint(sig) - 1)
+	}
 	return p.Get(unix.SYS_SIGNALFD4, inside.Int(^uintptr(0)), bytesOf(p, mask), inside.Int(8), inside.Int(unix.O_CLOEXEC|unix.O_NONBLOCK))
 }
 

@@ -23,6 +23,7 @@ const (
 	opScrub           // give the pages from a[0] of length a[1] back to the kernel, but not those of the running stack
 	opRefused         // a system call that must fail with exactly the errno in ignore
 	opFork            // clone the command: the child goes on with the next operation, pid 1 enters its loop
+	opOnlyIf          // leave out the next a[3] operations unless memory at a[0] equals memory at a[1], a[2] bytes
 	opRetry           // a system call repeated until it succeeds or says ENOENT, a[5] times at most, 10 ms apart
 	opFail            // fails always: fault injection
 )
@@ -209,6 +210,14 @@ func (p *Program) Equal(a, b Arg, n int) { p.add(opEqual, 0, noSlot, 0, a, b, In
 // Differ fails the step (ESTALE) if n bytes at a and b are the same.
 func (p *Program) Differ(a, b Arg, n int) { p.add(opDiffer, 0, noSlot, 0, a, b, Int(n)) }
 
+// OnlyIf leaves out the operations that then adds unless n bytes at a and b are the same. It is for cleaning up: no set-up goes on with less.
+func (p *Program) OnlyIf(a, b Arg, n int, then func()) {
+	i := len(p.ops)
+	p.add(opOnlyIf, 0, noSlot, 0, a, b, Int(n))
+	then()
+	p.ops[i].a[3] = uintptr(len(p.ops) - i - 1)
+}
+
 // Contains fails the step (ESTALE) unless the first length bytes at a contain want.
 func (p *Program) Contains(a, length Arg, want string) {
 	p.add(opContains, 0, noSlot, 0, a, length, p.Bytes([]byte(want)), Int(len(want)))
@@ -227,7 +236,7 @@ func (p *Program) Refused(want unix.Errno, nr uintptr, args ...Arg) {
 	p.add(opRefused, nr, noSlot, want, args...)
 }
 
-// Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd for SIGCHLD), and stays in
+// Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd), and stays in
 // its loop; the child goes on.
 //
 // Without a pid namespace there is no kernel that ends what the command leaves behind: then hunt makes the loop, which must be a child
