@@ -82,12 +82,7 @@ type Program struct {
 }
 
 // Step starts a named step: the operations that follow are reported under this name when they fail.
-func (p *Program) Step(format string, args ...any) {
-	if len(args) > 0 {
-		format = fmt.Sprintf(format, args...)
-	}
-	p.steps = append(p.steps, format)
-}
+func (p *Program) Step(name string) { p.steps = append(p.steps, name) }
 
 // Steps lists the names of the steps, in order.
 func (p *Program) Steps() []string { return p.steps }
@@ -180,13 +175,6 @@ func (p *Program) Try(ignore unix.Errno, nr uintptr, args ...Arg) {
 func (p *Program) Get(nr uintptr, args ...Arg) Slot {
 	s := p.newSlot()
 	p.add(opCall, nr, s, 0, args...)
-	return s
-}
-
-// TryGet is Get of a call that may fail with the one errno; the slot then holds -1, which is no descriptor.
-func (p *Program) TryGet(ignore unix.Errno, nr uintptr, args ...Arg) Slot {
-	s := p.newSlot()
-	p.add(opCall, nr, s, ignore, args...)
 	return s
 }
 
