@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -445,12 +446,10 @@ func TestTerminalAfterKill(t *testing.T) {
 					}
 					p.sees("out> ")
 					eventually(t, patience, "nothing of the sandbox left", func() bool { return len(named(forever)) == 0 })
-					for _, want := range []string{"\x1b[?1049l", "\x1b[?25h", "\x1b[?1000l"} {
-						eventually(t, time.Second, fmt.Sprintf("%q is shown", want), func() bool {
-							p.types("\r", "out> ")
-							return strings.Contains(p.shown.String()[from:], want)
-						})
-					}
+					eventually(t, patience, "the modes of the terminal ended", func() bool {
+						p.types("\r", "out> ") // so that what is shown is read
+						return modesEnded(p.shown.String()[from:])
+					})
 					if now := p.attributes(); now != before {
 						t.Errorf("the terminal's attributes are %q, they were %q", now, before)
 					}
@@ -460,6 +459,79 @@ func TestTerminalAfterKill(t *testing.T) {
 			})
 		})
 	}
+}
+
+// modesEnded says whether what a terminal was shown ends what a full-screen program has begun.
+func modesEnded(shown string) bool {
+	for _, want := range []string{"\x1b[?1049l", "\x1b[?25h", "\x1b[?1000l"} {
+		if !strings.Contains(shown, want) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestOthersTerminalAfterKill: when a supervisor is killed that does not have the terminal, nothing is done to the terminal. The control is the
+// same kill of one that has it.
+func TestOthersTerminalAfterKill(t *testing.T) {
+	const alternate = "\x1b[?1049l"
+	for _, c := range []struct {
+		name, after, end string
+		leave            func(p *person, supervisor int)
+		reset            bool
+	}{
+		{"control", "", "", func(*person, int) {}, true},
+		{"in the background", " &", "", func(p *person, _ int) { p.types("\r", "out> ") }, false},
+		{"stopped by Ctrl-Z", "", "", func(p *person, _ int) { p.types("\x1a", "Stopped"); p.sees("out> ") }, false},
+		{"another program has it", "", "\x04", func(p *person, supervisor int) {
+			_ = unix.Kill(supervisor, unix.SIGSTOP) // without giving the terminal back
+			p.sees("Stopped")
+			p.sees("out> ")
+			p.types(`sh -c 'echo other pro""gram; exec cat'`+"\r", "other program")
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t, best())
+			p := sitDown(t)
+			sh := p.shell(s)
+			forever := lasting(t)
+			p.types(`$run -- sh -c 'echo REA""DY; sleep `+forever+`; :'`+c.after+"\r", "READY")
+			eventually(t, patience, "the command runs", func() bool { return len(named(forever)) == 1 })
+			supervisor, _ := supervisorOf(t, named(forever)[0])
+			started := children(supervisor)
+			c.leave(p, supervisor)
+			from := p.shown.Len()
+			_ = unix.Kill(supervisor, unix.SIGKILL)
+			eventually(t, patience, "the supervisor and all that it started gone", func() bool {
+				return len(named(forever)) == 0 && !slices.ContainsFunc(started, lives)
+			})
+			p.send(c.end)
+			p.types("echo e''nd\r", "end")
+			if got := strings.Contains(p.shown.String()[from:], alternate); got != c.reset {
+				t.Errorf("the terminal was reset: %v, want %v; it showed %q", got, c.reset, p.shown.String()[from:])
+			}
+			_ = sh.Process.Kill()
+			p.ends(sh)
+		})
+	}
+}
+
+// children lists a process's children.
+func children(pid int) (list []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if child, err := strconv.Atoi(filepath.Base(dir)); err == nil && parentOf(child) == pid {
+			list = append(list, child)
+		}
+	}
+	return list
+}
+
+// lives says whether there is a process that has not ended.
+func lives(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(rest, "Z")
 }
 
 // TestPaste pastes 64 KiB at once, as bytes to a program that reads them raw and as lines to one that does not. The control is the same

@@ -30,6 +30,7 @@ type Terminal struct {
 	raw     unix.Termios
 	given   unix.Termios // what the terminal inside was given last
 	entered bool         // the terminal is in raw mode because of us
+	mark    []byte       // the same, for the process that outlives us
 
 	master int // the terminal inside; -1 before Adopt, and once it has been hung up
 	slave  int // keeps the terminal inside from ending while the command has it closed for a moment
@@ -58,6 +59,9 @@ func OpenTerminal(in, out int) (*Terminal, error) {
 		return nil, fmt.Errorf("read the attributes of the terminal: %w", err)
 	}
 	t.before, t.raw = *before, rawAttributes(*before)
+	if t.mark, err = unix.Mmap(-1, 0, 1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS); err != nil {
+		return nil, fmt.Errorf("memory to share: %w", err)
+	}
 	var a, b unix.Stat_t
 	same := unix.Fstat(in, &a) == nil && unix.Fstat(out, &b) == nil && a.Rdev == b.Rdev
 	if fd, err := openTerminal(in, unix.O_RDWR|unix.O_NONBLOCK); err == nil {
@@ -81,10 +85,10 @@ func OpenTerminal(in, out int) (*Terminal, error) {
 
 // Saved is what a process that outlives us needs. It must inherit FD.
 func (t *Terminal) Saved() SavedTerminal {
-	parent, _ := unix.Getpgid(unix.Getppid())
 	return SavedTerminal{
 		FD:      t.host,
-		Groups:  [2]int32{int32(unix.Getpgrp()), int32(parent)},
+		Groups:  [2]int32{int32(unix.Getpgrp()), int32(shellGroup())},
+		Entered: t.mark,
 		Termios: attributeBytes(&t.before),
 		Raw:     attributeBytes(&t.raw),
 		Reset:   []byte(Reset),
@@ -169,7 +173,19 @@ func (t *Terminal) enter() {
 		t.before = *now
 		t.giveAttributes()
 	}
-	t.entered = setAttributes(t.host, &t.raw) == nil
+	t.set(true) // before it is so: what may be raw must be restored
+	if setAttributes(t.host, &t.raw) != nil {
+		t.set(false)
+	}
+}
+
+// set keeps account of whose the terminal is.
+func (t *Terminal) set(entered bool) {
+	t.entered = entered
+	t.mark[0] = 0
+	if entered {
+		t.mark[0] = 1
+	}
 }
 
 // giveAttributes passes on what the user's shell has changed, unless the command has set its own: a job started in the
@@ -210,7 +226,7 @@ func (t *Terminal) leave(discard bool) {
 		}
 		setAttributes(t.host, &t.before)
 	}
-	t.entered = false
+	t.set(false)
 }
 
 // update says to the loop what is of interest now.
@@ -340,7 +356,8 @@ func (t *Terminal) hangUp() {
 	t.hostIn.Close()
 	t.hostOut.Close()
 	t.shown, t.typed = nil, nil
-	t.hungUp, t.entered = true, false // there is nothing left to restore
+	t.hungUp = true
+	t.set(false) // there is nothing left to restore
 	if t.HungUp != nil {
 		t.HungUp()
 	}

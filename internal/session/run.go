@@ -163,7 +163,7 @@ func (s *supervision) limit() (err error) {
 	var term *native.Terminal
 	if s.term != nil {
 		saved := s.term.Saved()
-		term = &native.Terminal{FD: saved.FD, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
+		term = &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
 	}
 	if term != nil || len(s.group.Dirs()) > 0 {
 		s.cleaner, err = native.StartCleaner(s.group.Dirs(), term)
