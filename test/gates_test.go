@@ -23,7 +23,7 @@ const (
 	maxCalls     = 960     // rootless; measured: 692 to 828, by the depth of the project and what lies in it
 	maxCallsRoot = 1120    // with control groups; measured: 990
 	maxInits     = 47      // package inits of `casemate --version`; measured: 44
-	maxPSS       = 8 << 10 // KiB around a command; measured: 6.8 MiB; the design's goal: 6
+	maxPSS       = 4 << 10 // KiB around a command that has run for a second; measured: 3.1 MiB, with a cleaner 3.5; the first goal is 6, the second 3
 )
 
 // TestStartCost gates the system calls of a whole start, and that nothing but the command is executed for it: a second program, or casemate
@@ -127,21 +127,29 @@ func TestMemoryAround(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Signal(unix.SIGTERM)
 	around := waitForSleep(t, cmd.Process.Pid)
-	total, unread := 0, 0
-	for _, pid := range around {
+	total, unread := sumPSS(t, around)
+	t.Logf("%d KiB in %d processes at the start, %d more not readable", total, len(around)-unread, unread)
+	for end := time.Now().Add(5 * time.Second); total > maxPSS && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		total, _ = sumPSS(t, around) // after a second the supervisor gives back what only the start needed
+	}
+	t.Logf("%d KiB later", total)
+	if total > maxPSS {
+		t.Errorf("%d KiB around a command, more than %d", total, maxPSS)
+	}
+}
+
+func sumPSS(t *testing.T, processes []int) (total, unread int) {
+	t.Helper()
+	for _, pid := range processes {
 		kib, err := pss(pid)
 		if errors.Is(err, fs.ErrPermission) {
 			unread++
-			continue
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		total += kib
 	}
-	t.Logf("%d KiB in %d processes, %d more not readable", total, len(around)-unread, unread)
-	if total > maxPSS {
-		t.Errorf("%d KiB around a command, more than %d", total, maxPSS)
-	}
+	return total, unread
 }
 
 // waitForSleep lists the processes of a run other than its command, once that runs.

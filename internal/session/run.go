@@ -107,6 +107,10 @@ func (s *supervision) supervise() (err error) {
 		r.sweep()
 	}
 	r.begin(s.box.PID)
+	s.loop.At(time.Now().Add(time.Second), func(time.Time) time.Time { // a short command does not pay for it
+		native.GiveBack()
+		return time.Time{}
+	})
 	if r.Plan.Mode == plan.Landlock {
 		s.watchFallback()
 	}
