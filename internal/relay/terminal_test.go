@@ -21,7 +21,8 @@ type console struct {
 	t      *testing.T
 	master *os.File
 	slave  *os.File
-	seen   []byte // shown and not yet expected
+	before unix.Termios // its attributes before anything ran in it
+	seen   []byte       // shown and not yet expected
 	cmd    *exec.Cmd
 }
 
@@ -34,6 +35,7 @@ func newConsole(t *testing.T, name string, args ...string) *console {
 	}
 	c := &console{t: t, master: ptmx, slave: openSlave(ptmx)}
 	c.resize(24, 80)
+	c.before = c.attributes()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -394,7 +396,7 @@ func TestAttributesAreRestored(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newScript(t, tt.command)
-			before := c.attributes()
+			before := c.before
 			c.expect(`screen`)
 			if c.attributes() == before {
 				t.Error("the terminal was not raw while the command ran")
