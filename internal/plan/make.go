@@ -44,6 +44,7 @@ type Request struct {
 	Layer   string // the change layer
 	Copy    string // a copy of the project where no overlay can be had
 	Tmp     string // a temporary directory, for the mode without namespaces
+	Told    bool   // the supervisor can be told of system calls, which the mode without namespaces asks for
 	Set     limits.Set
 	Limits  []limits.Enforced
 	Git     []Mount // overlays of git directories outside of the project that a working tree in it belongs to

@@ -13,6 +13,7 @@ import (
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -210,24 +211,28 @@ func (s *supervision) take(bits uint32, fds []int) {
 		s.handles = append(s.handles, fd)
 		return fd
 	}
-	terminal, proc, workspace, renames := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleRenames)
+	terminal, proc, workspace, calls := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleCalls)
 	tmp, shm := next(native.HandleTmp), next(native.HandleShm)
 	if terminal >= 0 && s.term != nil {
-		s.handles = s.handles[1:] // the relay's from now on
+		s.handles = slices.DeleteFunc(s.handles, func(fd int) bool { return fd == terminal }) // the relay's from now on
 		if err := s.term.Adopt(terminal); err != nil {
 			s.ended(0, err)
 			return
 		}
 		s.term.Start(&s.loop, s.signals)
 	}
+	if r.Plan.Mode == plan.Landlock {
+		s.answerMetadata(calls)
+		return
+	}
 	s.watchLimits(proc, []int{tmp, shm})
 	s.watchProject(workspace)
-	if renames >= 0 {
+	if calls >= 0 {
 		s.renames = &native.Renames{
-			FD: renames, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
+			FD: calls, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
 			FSUID: r.Plan.User.UID, FSGID: r.Plan.User.GID,
 		}
-		s.loop.Watch(renames, unix.POLLIN, func(revents int16) {
+		s.loop.Watch(calls, unix.POLLIN, func(revents int16) {
 			if revents&unix.POLLIN != 0 {
 				s.renames.Answer()
 			}

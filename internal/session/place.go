@@ -278,5 +278,8 @@ func (r *Run) home(req *plan.Request) error {
 		}
 	}
 	req.Home = filepath.Join(key, r.homeName(req.User))
+	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only
+		req.Home = filepath.Join(key, "home-fallback")
+	}
 	return r.ownDirectory(req.Home, req.User)
 }

@@ -123,6 +123,12 @@ func Prepare(p Person, o Options) (*Run, error) {
 		r.Abandon()
 		return nil, err
 	}
+	if mode == plan.Landlock && !o.DryRun {
+		if err := r.mirror(&req); err != nil {
+			r.Abandon()
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -261,11 +267,7 @@ func duration(d time.Duration) time.Duration {
 // pin records what every source is now; the engine refuses to mount anything else in its place.
 func pin(p *plan.Plan, dry bool) error {
 	if p.Mode == plan.Landlock {
-		p.Landlock.Allow = slices.DeleteFunc(p.Landlock.Allow, func(r plan.Rule) bool { return !exists(r.Path) })
-		for i, r := range p.Landlock.Allow {
-			st, err := os.Stat(r.Path)
-			p.Landlock.Allow[i].File = err == nil && !st.IsDir()
-		}
+		pinRules(p)
 	}
 	files := map[string]bool{}
 	for i := range p.Mounts {

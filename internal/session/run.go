@@ -66,6 +66,9 @@ type supervision struct {
 	result  Result
 	failure error
 	renames *native.Renames
+
+	metadata *native.Metadata
+
 	handles []int // to close
 	watcher *limits.Watcher
 	hiding  *rehiding
@@ -185,6 +188,9 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
+	if s.metadata != nil {
+		s.metadata.Close()
+	}
 	if s.watcher != nil {
 		s.watcher.Close()
 	}
@@ -235,7 +241,7 @@ func (s *supervision) start() error {
 func (r *Run) filter() ([]unix.SockFilter, error) {
 	_, affinity := limits.Affinity(r.Offers, r.Set)
 	return syscalls.Compile(syscalls.Options{
-		Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename, Affinity: affinity, Watched: r.Set.Disk > 0,
+		Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename, MetadataHook: r.Plan.Syscalls.Metadata, Affinity: affinity, Watched: r.Set.Disk > 0,
 	})
 }
 

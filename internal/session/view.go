@@ -1,12 +1,14 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/plan"
@@ -42,7 +44,7 @@ func (r *Run) view(req *plan.Request) error {
 			req.Tools = append(req.Tools, tree(p, "found through PATH: "+t.Name))
 		}
 	}
-	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}}
+	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{cmp.Or(req.Copy, r.Project)}}
 	if r.Policy.Git.Identity.V == policy.IdentityNone {
 		git.Home, git.ConfigHome = "", ""
 	}
@@ -52,10 +54,15 @@ func (r *Run) view(req *plan.Request) error {
 		return err
 	}
 	req.Etc = r.etc.Path
-	req.Env = guest.Env(guest.EnvOptions{
+	options := guest.EnvOptions{
 		Host: r.Person.Environ, Pass: values(r.Policy.Env.Pass), Set: variables(r.Policy.Env.Set), View: v,
 		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: true,
-	})
+	}
+	if req.Mode == plan.Landlock {
+		options.Tmp, options.GitConfig = req.Tmp, filepath.Join(r.etc.Path, "gitconfig")
+		req.Told = native.Announced()
+	}
+	req.Env = guest.Env(options)
 	return nil
 }
 

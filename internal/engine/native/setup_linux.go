@@ -48,7 +48,7 @@ const (
 	HandleTerminal  = 1 << iota // the master of the command's terminal
 	HandleProc                  // the sandbox's /proc
 	HandleWorkspace             // the merged workspace
-	HandleRenames               // the filter's notifications of directory renames
+	HandleCalls                 // the filter's notifications of system calls
 	HandleTmp                   // the sandbox's /tmp
 	HandleShm                   // the sandbox's /dev/shm
 )
@@ -443,7 +443,7 @@ func filter(p *program, pl *plan.Plan, at *Attach) []handle {
 	binary.NativeEndian.PutUint16(length, uint16(len(at.Filter)))
 	prog := p.Bytes(append(length, make([]byte, 8)...))
 	p.Pointer(prog, 8, code)
-	if !pl.Syscalls.Rename {
+	if !pl.Syscalls.Rename && !pl.Syscalls.Metadata {
 		p.Call(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), zero, prog)
 		return nil
 	}
@@ -452,7 +452,7 @@ func filter(p *program, pl *plan.Plan, at *Attach) []handle {
 		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	}
 	fd := p.Get(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), inside.Int(flags), prog)
-	return []handle{{HandleRenames, fd}}
+	return []handle{{HandleCalls, fd}}
 }
 
 // verify reads back what the kernel made of the set-up. A mismatch is a failed start: nothing runs.
