@@ -53,9 +53,8 @@ type Run struct {
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
-	protected func(rel string) bool // of a live workspace: what must not appear in it
-	roots     []string              // where it is watched for
-	before    map[string]string     // of a live workspace: protected paths that exist
+	guarded *cover   // of what is written directly: what must not appear in it
+	roots   []string // where it is watched for
 }
 
 // Refusal is an error that names what is missing and the way out.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -95,13 +94,12 @@ func classifier(rec store.Record) (workspace.Classifier, error) {
 	return workspace.Classifier{
 		Hidden: workspace.HiddenBy(hide, rec.Hidden),
 		Protected: func(rel string) (string, bool) {
-			for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
-				if why, alias := rec.Aliases[dir]; alias {
-					return why, true
-				}
+			if why, alias := workspace.Aliased(rec.Aliases, rel); alias {
+				return why, true
 			}
 			return workspace.ProtectedPath(rel, protect)
 		},
+		Leads:  func(rel string) (string, bool) { return workspace.LeadsToProtected(rel, protect, rec.Aliases) },
 		Marked: workspace.MarkedPath,
 	}, nil
 }

@@ -23,7 +23,7 @@ type takeBack struct {
 	project      string
 	root         int    // the project
 	to           string // where it is moved
-	protected    func(rel string) bool
+	guarded      func(rel string, link bool) bool
 	taken        func(rel, where string)
 	events       *os.File
 	dirs         map[int32]string
@@ -37,7 +37,7 @@ const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.
 
 func (s *supervision) watchLive() {
 	r := s.run
-	if r.protected == nil {
+	if r.guarded == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -59,7 +59,7 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 	if err != nil {
 		return fmt.Errorf("watch the project: %w", err)
 	}
-	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), guarded: r.guarded.guarded, before: r.guarded.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
 	defer t.events.Close()
 	t.taken = func(rel, where string) {
 		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
@@ -100,7 +100,7 @@ func (t *takeBack) watch(rel string, isNew bool) {
 		if err != nil {
 			return nil
 		}
-		if isNew && name != "." && (t.protected(name) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
+		if isNew && name != "." && (t.guarded(name, d.Type()&fs.ModeSymlink != 0) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
 			t.take(name)
 			return skip(d)
 		}
@@ -146,7 +146,7 @@ func (t *takeBack) handle(events []byte) {
 		}
 		rel := filepath.Join(dir, name)
 		switch {
-		case t.protected(rel) && !(mask&unix.IN_ISDIR != 0 && name == ".git"):
+		case t.guarded(rel, mask&unix.IN_ISDIR == 0 && t.isLink(rel)) && !(mask&unix.IN_ISDIR != 0 && name == ".git"):
 			t.take(rel)
 		case mask&unix.IN_ISDIR != 0:
 			t.watch(rel, true)
@@ -156,6 +156,11 @@ func (t *takeBack) handle(events []byte) {
 			t.take(dir)
 		}
 	}
+}
+
+func (t *takeBack) isLink(rel string) bool {
+	_, err := os.Readlink(filepath.Join(t.project, rel))
+	return err == nil
 }
 
 // bare says whether a directory is a git repository laid in plain files, whose settings git would heed in it. Its name tells nothing.

@@ -151,14 +151,11 @@ func (r *Run) mask(req *plan.Request) error {
 		return err
 	}
 	r.hide = hide
-	dir := r.Store.Project(r.Project)
-	m, err := workspace.PrepareMask(r.Project, hide, workspace.MaskOptions{
-		ScanOptions: workspace.ScanOptions{
-			UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root,
-			GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(r.Person.Home, ".config", "git", "config")},
-		},
-		Dir: dir,
-	})
+	o, err := r.scanOptions(req)
+	if err != nil {
+		return err
+	}
+	m, err := workspace.PrepareMask(r.Project, hide, workspace.MaskOptions{ScanOptions: o, Dir: r.Store.Project(r.Project)})
 	if err != nil {
 		return err
 	}
