@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -35,8 +36,9 @@ type Result struct {
 	Aside   string             `json:"aside,omitempty"`   // where to
 }
 
-// Do runs the prepared run to its end. The calling goroutine must be locked to the main thread.
+// Do runs the prepared run to its end. The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG), so the goroutine keeps its thread.
 func (r *Run) Do(host [3]int) (Result, error) {
+	runtime.LockOSThread()
 	s := &supervision{run: r, host: host, started: time.Now()}
 	err := s.supervise()
 	s.result.Sandbox = r.Box.Record.ID
