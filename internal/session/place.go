@@ -281,5 +281,12 @@ func (r *Run) home(req *plan.Request) error {
 	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only
 		req.Home = filepath.Join(key, "home-fallback")
 	}
-	return r.ownDirectory(req.Home, req.User)
+	if err := r.ownDirectory(req.Home, req.User); err != nil || req.Mode != plan.Landlock {
+		return err
+	}
+	fd, err := openOwn(unix.AT_FDCWD, req.Home) // the others open it for the places to mount on
+	if err != nil {
+		return fmt.Errorf("home of the sandbox: %w", err)
+	}
+	return unix.Close(fd)
 }
