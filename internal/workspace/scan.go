@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"casemate.dev/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // ScanOptions says for whom a project is scanned.
@@ -190,11 +192,25 @@ func realPath(name string) string {
 	}
 	rest := ""
 	for dir := name; ; dir = filepath.Dir(dir) {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
+		if real, err := whereabouts(dir); err == nil {
 			return filepath.Join(real, rest)
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)
 	}
+}
+
+// whereabouts asks the kernel where a path leads, with three calls at any depth. What has no place in the tree, such as a pipe, is left to the slow way.
+func whereabouts(name string) (string, error) {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || !filepath.IsAbs(real) {
+		return filepath.EvalSymlinks(name)
+	}
+	return real, nil
 }
 
 // Refused returns an error that names every finding with which a held workspace cannot be had, or nil.
