@@ -199,29 +199,53 @@ func (t *ownTree) open(rel string, nofollow bool) (fd int, err error) {
 	return fd, err
 }
 
-// leaves finds where a path leaves the tree: the absolute path that it goes on with, once the link there has been followed or "..", by which
-// it left, been taken away.
+// leaves finds where a path leaves the tree, and the absolute path that it goes on with, once the link there has been followed or the ".." by
+// which it left been taken away.
 func (t *ownTree) leaves(rel string, nofollow bool) (name string, ok bool) {
 	parts := strings.Split(rel, "/")
 	for i := range parts {
-		last := i == len(parts)-1
-		if last && nofollow {
+		if nofollow && i == len(parts)-1 {
 			break
 		}
-		fd, err := t.open(strings.Join(parts[:i+1], "/"), true)
+		dir, rest := strings.Join(parts[:i], "/"), parts[i+1:]
+		target, leads, err := t.link(strings.Join(parts[:i+1], "/"))
 		if err != nil {
 			break
 		}
-		buf := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(fd, "", buf)
-		unix.Close(fd)
-		if err != nil || n == 0 || n == len(buf) || buf[0] != '/' {
+		if !leads {
 			continue
 		}
-		return squeeze(strings.Join(append([]string{string(buf[:n])}, parts[i+1:]...), "/")), true
+		if !path.IsAbs(target) {
+			target = t.names[0] + "/" + dir + "/" + target
+		}
+		return squeeze(strings.Join(append([]string{target}, rest...), "/")), true
 	}
 	clean := path.Clean(t.names[0] + "/" + rel)
-	return clean, !strings.HasPrefix(clean+"/", t.names[0]+"/")
+	return clean, !within(clean, t.names[0])
+}
+
+// link reads a link that leads out of the tree.
+func (t *ownTree) link(rel string) (target string, leads bool, err error) {
+	fd, err := t.open(rel, true)
+	if err != nil {
+		return "", false, err
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil || n == 0 || n == len(buf) {
+		return "", false, nil // no link
+	}
+	through, err := t.open(rel, false)
+	if err == nil {
+		unix.Close(through)
+	}
+	return string(buf[:n]), err == unix.EXDEV, nil
+}
+
+// within says whether inner is outer or below it. Both must be clean.
+func within(inner, outer string) bool {
+	return inner == outer || strings.HasPrefix(inner, outer+"/")
 }
 
 // listens tries to get a listener, on a thread of its own that ends with it.
