@@ -34,7 +34,7 @@ func memory(b *bench) ([]row, error) {
 	}
 	m := median(ours)
 	rows := []row{{
-		What: "MiB PSS around the command", Ours: fmt.Sprintf("%.2f", m), Peer: fmt.Sprintf("%.2f", median(peer)), Value: m, Goal: 6, Then: 3, Count: true, Rounds: times,
+		What: "MiB PSS around a command", Ours: fmt.Sprintf("%.2f", m), Peer: fmt.Sprintf("%.2f", median(peer)), Value: m, Goal: 6, Then: 3, Count: true, Rounds: times,
 		Note: "Supervisor, the sandbox's first process and (as root) the cleaner, while sleep runs, from smaps_rollup, 1.5 seconds after the start: after one second casemate " +
 			"gives back the pages of its own program that it no longer uses, 3.5 MiB, so that short commands do not pay for that." + unreadable,
 	}}
@@ -139,7 +139,7 @@ func pipe(b *bench) ([]row, error) {
 		if n != 1<<30 {
 			return 0, fmt.Errorf("%d bytes came through", n)
 		}
-		return float64(n) / wall / 1e6, nil
+		return float64(n) / wall / 1e9, nil
 	}
 	var a, p []float64
 	for range times {
@@ -155,7 +155,7 @@ func pipe(b *bench) ([]row, error) {
 	}
 	r := ratios(a, p)
 	return []row{{
-		What: "1 GiB out of a pipe / bare", Ours: fmt.Sprintf("%.0fMB/s", median(a)), Peer: fmt.Sprintf("%.0fMB/s", median(p)), Value: median(r), P90: quantile(r, 0.9),
+		What: "1 GiB by a pipe / bare", Ours: fmt.Sprintf("%.2fGB/s", median(a)), Peer: fmt.Sprintf("%.2fGB/s", median(p)), Value: median(r), P90: quantile(r, 0.9),
 		More: true, Rounds: times, Note: fmt.Sprintf("%d rounds, the start included.", times),
 	}}, nil
 }
