@@ -83,6 +83,8 @@ func supervisor(args []string) (status int) {
 
 	master, _, err := RecvFD(pair[0], make([]byte, 16))
 	must(err)
+	attributes := t.Attributes()
+	must(setAttributes(master, &attributes))
 	must(t.Adopt(master))
 	t.Resume = func() { unix.Write(pair[0], []byte("continue")) }
 	t.Start(&l, signals)

@@ -95,17 +95,17 @@ func (t *Terminal) Saved() SavedTerminal {
 	}
 }
 
-// Adopt takes the master of the terminal inside, and gives that terminal the attributes and the size of the user's. It must
-// come before the command is executed. master is ours from then on.
+// Attributes are those of the terminal as it was found. The terminal inside must have them before the command is executed:
+// we cannot give them to it, because by the time that we have it the command may have set its own.
+func (t *Terminal) Attributes() unix.Termios { return t.before }
+
+// Adopt takes the master of the terminal inside, and gives that terminal the size of the user's. master is ours from then on.
 func (t *Terminal) Adopt(master int) error {
 	if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err != nil {
 		return fmt.Errorf("take the terminal inside: not the master of a pseudoterminal: %w", err)
 	}
 	if err := nonblocking(master); err != nil {
 		return fmt.Errorf("take the terminal inside: %w", err)
-	}
-	if err := setAttributes(master, &t.before); err != nil {
-		return fmt.Errorf("set the attributes of the terminal inside: %w", err)
 	}
 	t.given = t.before
 	t.master = master

@@ -630,3 +630,37 @@ func openFDs(t *testing.T) int {
 	}
 	return len(dir)
 }
+
+// The command may run, and have set attributes, before its terminal has come to us.
+func TestAdoptLeavesAttributesAlone(t *testing.T) {
+	open := func() (master, slave *os.File) {
+		ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slave = openSlave(ptmx)
+		t.Cleanup(func() { ptmx.Close(); slave.Close() })
+		return ptmx, slave
+	}
+	_, outside := open()
+	master, inside := open()
+	term, err := OpenTerminal(int(outside.Fd()), int(outside.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer term.Close(false)
+	want := rawAttributes(term.Attributes())
+	if err := setAttributes(int(inside.Fd()), &want); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(master.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := term.Adopt(fd); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := getAttributes(int(inside.Fd())); err != nil || *got != want {
+		t.Errorf("the command had set %+v; now there is %+v, %v", want, got, err)
+	}
+}

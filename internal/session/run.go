@@ -219,10 +219,7 @@ func (s *supervision) start() error {
 		FailStep: os.Getenv("CASEMATE_TEST_FAIL_STEP"), Watch: r.Plan.Mode != plan.Landlock,
 	}
 	if s.term != nil {
-		at.Terminal = true
-		if attributes, err := unix.IoctlGetTermios(s.host[0], unix.TCGETS2); err == nil {
-			at.Termios = *attributes
-		}
+		at.Terminal, at.Termios = true, s.term.Attributes()
 		if size, err := unix.IoctlGetWinsize(s.host[1], unix.TIOCGWINSZ); err == nil {
 			at.Winsize = *size
 		}
