@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,12 +131,8 @@ func isEmpty(dir string) bool {
 
 func (r *Run) writeEvents() error {
 	var lines []byte
-	for _, e := range r.events {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("bug: event: %v", err)
-		}
-		lines = append(append(lines, line...), '\n')
+	for i := range r.events {
+		lines = r.events[i].Line(lines)
 	}
 	r.events = nil
 	return r.Store.Record(lines)

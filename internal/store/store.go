@@ -198,7 +198,7 @@ func MakeDir(dir string) error {
 
 // Save writes the record: whole or not at all, also when casemate is killed; with sync also when the machine stops.
 func (b *Sandbox) Save(sync bool) error {
-	data, err := json.MarshalIndent(b.Record, "", "\t")
+	data, err := json.Marshal(b.Record)
 	if err != nil {
 		return fmt.Errorf("bug: sandbox record: %v", err)
 	}
