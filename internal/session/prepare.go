@@ -251,6 +251,9 @@ func (r *Run) limit(req *plan.Request) error {
 			if l.Strength == limits.Watched && l.Name == "memory" || l.Name == "idle" && l.Value != "none" {
 				req.Limits[i].Strength, req.Limits[i].By = limits.Unheld, "needs a pid namespace or a cgroup"
 			}
+			if l.Name == "pids" && strings.HasPrefix(l.By, "RLIMIT_NPROC") {
+				req.Limits[i].By = "RLIMIT_NPROC, which counts the user's other processes too: as many more than there are at the start"
+			}
 		}
 	}
 	return nil

@@ -227,7 +227,11 @@ func (s *supervision) start() error {
 	if cpus, needed := limits.Affinity(r.Offers, r.Set); needed {
 		at.CPUs = &cpus
 	}
-	for _, l := range limits.Rlimits(r.Set, r.Offers) {
+	rlimits := limits.Rlimits(r.Set, r.Offers)
+	if r.Plan.Mode == plan.Landlock {
+		rlimits = limits.OnTop(rlimits, r.Plan.User.UID)
+	}
+	for _, l := range rlimits {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
 	r.mounted = time.Now().UTC()
