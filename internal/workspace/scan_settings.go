@@ -33,8 +33,8 @@ func (c *settings) user(files []string) {
 }
 
 func (c *settings) file(name string, depth int) {
-	real := realPath(name)
-	if depth > maxIncludes || len(c.seen) >= maxSettings || slices.Contains(c.seen, real) || !c.may(real) {
+	real, err := whereabouts(name)
+	if err != nil || depth > maxIncludes || len(c.seen) >= maxSettings || slices.Contains(c.seen, real) || !c.may(real) {
 		return
 	}
 	c.seen = append(c.seen, real)
