@@ -39,7 +39,8 @@ func attributeBytes(t *unix.Termios) []byte {
 // SavedTerminal is what a process needs to put the user's terminal right when the supervisor was killed and could not do
 // it. It does these system calls, and nothing unless the terminal was ours until then and nobody else has it by now:
 //
-//	ioctl(FD, TIOCGPGRP, &group)      group must be one of Groups: ours, or that of the shell which started us
+//	ioctl(FD, TIOCGPGRP, &group)      group must be one of Groups: ours, or that of the shell which started us (0: none did);
+//	                                  where we led the session there is none any more, and now must equal Raw
 //	ioctl(FD, TCGETS2, &now)
 //	write(FD, Reset, len(Reset))      a short write is nothing to act upon
 //	ioctl(FD, TCFLSH, TCIFLUSH)       this and the next only if now equals Raw: a shell that was quicker has set what it likes,

@@ -103,18 +103,21 @@ func restore(p *program, term *Terminal) {
 	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TIOCGPGRP), group)
 	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCGETS2), now)
 	p.Step("restore the terminal")
+	reset := func() {
+		p.Retry(20, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
+	}
+	attributes := func() {
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
+	}
+	raw := func(then func()) { p.OnlyIf(now, p.Bytes(term.Raw), len(term.Raw), then) }
 	p.OnlyIf(inside.Int(uintptr(unsafe.Pointer(&term.Entered[0]))), p.Bytes([]byte{1}), 1, func() {
 		for _, g := range term.Groups {
-			if g == 0 {
-				continue // started by no shell; 0 is also what a terminal says that is gone
+			if g != 0 {
+				p.OnlyIf(group, bytesOf(p, g), 4, func() { reset(); raw(attributes) })
 			}
-			p.OnlyIf(group, bytesOf(p, g), 4, func() {
-				p.Retry(20, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
-				p.OnlyIf(now, p.Bytes(term.Raw), len(term.Raw), func() {
-					p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
-					p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
-				})
-			})
 		}
+		// With its session's leader, which a supervisor started by no shell is, a terminal loses its foreground (ENOTTY).
+		p.OnlyIf(group, p.Buffer(4), 4, func() { raw(func() { reset(); attributes() }) })
 	})
 }
