@@ -150,8 +150,11 @@ func (r *Review) Discard() error {
 	return discard(r.Box)
 }
 
-// discard removes a sandbox that this process has locked.
+// discard removes a sandbox that this process has locked. If we are killed meanwhile, the next run must not go on with half of a copy.
 func discard(box *store.Sandbox) error {
+	if err := box.Forget(); err != nil {
+		return err
+	}
 	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git"), filepath.Join(box.Dir, "taken")} {
 		if err := workspace.Discard(context.Background(), dir); err != nil {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)

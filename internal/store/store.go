@@ -207,6 +207,14 @@ func (b *Sandbox) Save(sync bool) error {
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }
 
+// Forget removes the record: from then on the rest is a leftover, and no run goes on with what is still there of it.
+func (b *Sandbox) Forget() error {
+	if err := os.Remove(b.record()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sandbox %s: %w", b.Record.ID, err)
+	}
+	return nil
+}
+
 // Layer returns the directory of the change layer.
 func (b *Sandbox) Layer() string { return filepath.Join(b.Dir, "layer") }
 
