@@ -3,10 +3,14 @@ package test
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // kept returns the id of the one sandbox that is kept.
@@ -90,6 +94,141 @@ func TestMountPointInTheWay(t *testing.T) {
 				}
 				if st, err := os.Stat("/etc"); err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 {
 					t.Errorf("/etc: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestForceKillsNoStranger: a record whose process number has become another's, as after a crash and a new start, must not end that process.
+func TestForceKillsNoStranger(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		if out := s.sh("echo x >f"); out.exit != 0 {
+			t.Fatal(out)
+		}
+		id := s.kept(t)
+		dir := filepath.Join(s.State, "casemate", "sandboxes", id)
+		stranger := exec.Command("sleep", lasting(t))
+		if err := stranger.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer stranger.Wait()
+		defer stranger.Process.Kill()
+		var record map[string]any
+		if err := json.Unmarshal([]byte(read(t, filepath.Join(dir, "sandbox.json"))), &record); err != nil {
+			t.Fatal(err)
+		}
+		record["pid"] = stranger.Process.Pid
+		record["pid_start"] = 1
+		b, _ := json.Marshal(record)
+		if err := os.WriteFile(filepath.Join(dir, "sandbox.json"), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		if out := s.do("rm", "--force", id); out.exit != 125 {
+			t.Errorf("rm --force: %v", out)
+		}
+		if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
+			t.Errorf("the stranger: %v", err)
+		}
+		lock.Close()
+		if out := s.do("rm", id); out.exit != 0 {
+			t.Errorf("rm: %v", out)
+		}
+		// Control: a supervisor is ended.
+		k := s.talk()
+		k.ask("echo ready")
+		running := ""
+		eventually(t, 5*time.Second, "recorded", func() bool {
+			var rows []struct{ ID string }
+			_ = json.Unmarshal([]byte(s.do("ps", "--json").stdout), &rows)
+			if len(rows) == 1 {
+				running = rows[0].ID
+			}
+			return running != ""
+		})
+		if out := s.do("rm", "--force", running); out.exit != 0 {
+			t.Errorf("control: rm --force: %v", out)
+		}
+	})
+}
+
+// TestKilledBeforeItStarts: what a start leaves that was killed is gone with the next ps or start, and what another one is making is not.
+func TestKilledBeforeItStarts(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		s.run("--", "true")
+		boxes := filepath.Join(s.State, "casemate", "sandboxes")
+		for _, next := range [][]string{{"ps", "-a"}, {"run", "--", "true"}} {
+			dead := filepath.Join(boxes, "deadbeef")
+			if err := os.MkdirAll(filepath.Join(dead, "layer", "upper", "x"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if os.Getuid() == 0 && s.mode.owner != 0 {
+				s.give(filepath.Join(dead, "layer", "upper"))
+			}
+			being := filepath.Join(boxes, "beingmad")
+			if err := os.MkdirAll(being, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			lock, err := os.OpenFile(filepath.Join(being, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+			if err == nil {
+				err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := s.do(next...)
+			if exists(dead) {
+				t.Errorf("%v left it: %v", next, out)
+			}
+			if !exists(being) {
+				t.Errorf("%v removed what another process is making: %v", next, out)
+			}
+			lock.Close()
+			if out := s.do("ps", "-a"); exists(being) {
+				t.Errorf("dead now: %v", out)
+			}
+		}
+	})
+}
+
+// TestAnyBytesInThePath: a project whose path is no UTF-8, or steers terminals, works like any other, and is printed so that it steers nothing.
+func TestAnyBytesInThePath(t *testing.T) {
+	for name, base := range map[string]string{"bytes": "p\xff\xfe", "escapes": "p\x1b[31m\x1b]0;x\a\nq", "quotes": `p "'\,:=q`, "override": "p\u202eq"} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				dir := filepath.Join(s.Work, base)
+				s.put(filepath.Join(base, "sub", "secret.key"), "hush", 0o600)
+				s.put(filepath.Join(base, "casemate.yaml"), "version: 1\n", 0o644)
+				s.give(dir)
+				in := func(args ...string) output {
+					cmd := s.command(args...)
+					cmd.Dir = dir
+					return s.finish(cmd)
+				}
+				if out := in("run", "--json", "--hide", "secret.key", "--", "sh", "-c", "cat sub/secret.key; echo 1 >f"); out.exit != 0 || strings.Contains(out.stdout, "hush") {
+					t.Errorf("run: %v", out)
+				}
+				if out := in("run", "--json", "--", "cat", "f"); out.stdout != "1\n" {
+					t.Errorf("the kept layer is not found again: %v", out)
+				}
+				for _, args := range [][]string{{"diff"}, {"ps", "-a"}, {"plan", "--", "true"}, {"apply", "--dry-run"}} {
+					out := in(args...)
+					if out.exit > 1 {
+						t.Errorf("%q: %v", args, out)
+					}
+					if strings.ContainsAny(out.stdout+out.stderr, "\x1b\a") || strings.Contains(out.stdout+out.stderr, "\u202e") {
+						t.Errorf("%q prints the path as it is: %q", args, out.stdout+out.stderr)
+					}
+				}
+				if out := in("apply"); out.exit != 0 || !exists(filepath.Join(dir, "f")) {
+					t.Errorf("apply: %v", out)
 				}
 			})
 		})

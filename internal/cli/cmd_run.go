@@ -10,6 +10,7 @@ import (
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func runCommand() command {
@@ -62,7 +63,7 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 	}
 	if !quiet {
 		for _, n := range r.Notices {
-			fmt.Fprintln(std.Err, "casemate:", n)
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
 		}
 	}
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
@@ -77,10 +78,10 @@ func runOnce(std *IO, o session.Options, asJSON, quiet bool) error {
 		fmt.Fprintf(std.Err, "%s\n", line)
 	} else {
 		if res.Detail != "" {
-			fmt.Fprintln(std.Err, "casemate:", res.Detail)
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 		}
 		for _, t := range res.Taken {
-			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(t), res.Aside)
+			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(t), workspace.Visible(res.Aside))
 		}
 		if res.Changes != nil && !quiet && res.Changes.String() != "no changes" {
 			fmt.Fprintf(std.Err, "casemate: held: %s (casemate diff, then apply or discard)\n", res.Changes)

@@ -14,6 +14,7 @@ import (
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ func (r *Run) begin(pid int) {
 	rec.UID = r.Plan.User.UID
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
+	rec.PIDStart, _ = store.ProcessStart(rec.PID)
 	rec.Mounted = append(rec.Mounted, r.mounted)
 	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
 	if r.surveyed != nil {

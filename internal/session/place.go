@@ -151,9 +151,21 @@ func (r *Run) homeKey() string {
 	return r.Project
 }
 
-// abandoned is how old the directory of a sandbox without a record must be to be taken for what a crash has left, and not for one that
-// another process is about to make.
-const abandoned = time.Minute
+// Clean removes what runs left that were killed before their command started.
+func Clean(st *store.Store) error {
+	list, err := st.List()
+	if err == nil {
+		discardDead(st, list)
+	}
+	return err
+}
+
+func discardDead(st *store.Store, list []*store.Sandbox) {
+	for _, b := range st.Dead(list) {
+		discard(b)
+		b.Unlock()
+	}
+}
 
 // sandbox goes on with the project's kept layer, or makes a new sandbox. A layer that another run has is left to it.
 func (r *Run) sandbox(user plan.User) error {
@@ -161,12 +173,7 @@ func (r *Run) sandbox(user plan.User) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range list {
-		if b.Record.Started.IsZero() && !b.Running && b.Age() > abandoned && b.Lock() == nil {
-			discard(b)
-			b.Unlock()
-		}
-	}
+	discardDead(r.Store, list)
 	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
 		for _, b := range list {
 			if r.goOn(b, user) {

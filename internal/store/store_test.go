@@ -159,25 +159,6 @@ func TestSpareIsTakenByOne(t *testing.T) {
 	}
 }
 
-func TestAgeOfATakenSpare(t *testing.T) {
-	s := open(t)
-	b, err := s.New("/p")
-	if err == nil {
-		err = MakeDir(s.Project("/p"))
-	}
-	if err != nil || !s.Spare(b, "/p") {
-		t.Fatal("not put aside", err)
-	}
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(filepath.Join(s.Project("/p"), "spare"), old, old); err != nil {
-		t.Fatal(err)
-	}
-	taken, err := s.New("/p")
-	if err != nil || taken.Age() > time.Minute {
-		t.Errorf("a sandbox just taken looks %v old, so another run would remove it: %v", taken.Age(), err)
-	}
-}
-
 func TestReadTakesOnlyFiles(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Read(dir, 10); err == nil {
