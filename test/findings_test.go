@@ -234,3 +234,41 @@ func TestAnyBytesInThePath(t *testing.T) {
 		})
 	}
 }
+
+// TestPlacesOfProjects: what is no project, or cannot be shown as one, is refused with the way out; any other place works.
+func TestPlacesOfProjects(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		for _, dir := range []string{"/", "/home", "/etc", "/usr", "/tmp", "/var/tmp", "/run", "/dev", "/dev/shm", "/proc/self", "/sys/kernel", s.Home, filepath.Dir(s.Home)} {
+			cmd := s.command("run", "--json", "--", "true")
+			cmd.Dir = dir
+			if out := s.finish(cmd); out.exit != 125 || !strings.Contains(out.stderr, "--workspace none") {
+				t.Errorf("%s: %v", dir, out)
+			}
+		}
+		for _, parent := range []string{"/dev/shm", "/tmp", "/var/tmp", "/usr/src", "/run"} {
+			dir, err := os.MkdirTemp(parent, "casemate-place")
+			if err != nil {
+				continue // of root only
+			}
+			t.Cleanup(func() { removeAll(t, dir) })
+			s.give(dir)
+			cmd := s.command("run", "--json", "--", "sh", "-c", "echo x >f")
+			cmd.Dir = dir
+			out := s.finish(cmd)
+			if parent == "/dev/shm" {
+				if out.exit != 125 || !strings.Contains(out.stderr, "move the project") {
+					t.Errorf("%s: %v", dir, out)
+				}
+				continue
+			}
+			if out.exit != 0 || exists(filepath.Join(dir, "f")) {
+				t.Errorf("%s: %v", dir, out)
+			}
+			cmd = s.command("apply")
+			cmd.Dir = dir
+			if out := s.finish(cmd); out.exit != 0 || !exists(filepath.Join(dir, "f")) {
+				t.Errorf("%s: apply: %v", dir, out)
+			}
+		}
+	})
+}

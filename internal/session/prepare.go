@@ -187,6 +187,11 @@ func (r *Run) weaken(cause string) error {
 	return nil
 }
 
+const elsewhereHint = "cd into a project, or run without one: casemate run --workspace none -- ..."
+
+// shared are directories that hold what belongs to many: to show one whole is to show other people's files, keys and sockets.
+var shared = []string{"/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/root", "/run", "/run/user", "/sbin", "/tmp", "/usr", "/var", "/var/tmp", "/var/run"}
+
 // checkProject refuses what must never be a project.
 func (r *Run) checkProject() error {
 	state := filepath.Dir(r.Person.Config)
@@ -195,9 +200,13 @@ func (r *Run) checkProject() error {
 	}
 	switch {
 	case r.Project == r.Person.Home:
-		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), elsewhereHint}
 	case r.Project == "/" || within(r.Person.Home, r.Project):
-		return &Refusal{fmt.Errorf("the project %q contains your home directory", r.Project), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+		return &Refusal{fmt.Errorf("the project %q contains your home directory", r.Project), elsewhereHint}
+	case within(r.Project, "/dev") || within(r.Project, "/proc") || within(r.Project, "/sys"):
+		return &Refusal{fmt.Errorf("the project %q lies in a place of which the sandbox has one of its own", r.Project), "move the project, such as to /tmp or your home directory; or run without one: casemate run --workspace none -- ..."}
+	case slices.Contains(shared, r.Project) || filepath.Dir(r.Project) == "/run/user":
+		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
 	case within(r.Store.Root, r.Project) || within(r.Project, r.Store.Root):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}
