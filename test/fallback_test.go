@@ -23,7 +23,7 @@ func TestFallbackOwnFiles(t *testing.T) {
 	s.unchanged(t)
 }
 
-// TestFallbackWork does what of TestFiles and TestPython needs neither sockets, watches nor memory that is shared by name.
+// TestFallbackWork does what of TestFiles and TestPython needs neither sockets nor memory that is shared by name.
 func TestFallbackWork(t *testing.T) {
 	needs(t, "python3")
 	if os.Getuid() == 0 {
@@ -34,7 +34,7 @@ func TestFallbackWork(t *testing.T) {
 	s.script("python.py")
 	s.hostly(t, s.Work, `python3 -c 'import sqlite3; d = sqlite3.connect("host.db"); d.execute("CREATE TABLE t (who TEXT, i INTEGER)"); d.executemany("INSERT INTO t VALUES (?, ?)", [("host", i) for i in range(3)]); d.commit()'`)
 	s.Accept()
-	for _, name := range []string{"locks", "maps", "links", "symlinks", "sparse", "fifos", "metadata", "replace", "copies"} {
+	for _, name := range []string{"locks", "maps", "events", "links", "symlinks", "sparse", "fifos", "metadata", "replace", "copies"} {
 		t.Run(name, func(t *testing.T) { s.works(t, nil, "python3", "work/files.py", name) })
 	}
 	for _, name := range []string{"threads", "processes", "sqlite_of_the_host", "sqlite_new"} {

@@ -76,8 +76,7 @@ var whole = []struct {
 	{expected{plain: EAFNOSUPPORT, fallback: EPERM}, "socket"},
 	{inFallback(EPERM), "connect setpriority ioprio_set"},
 	{inFallback(ENOSYS), "shmget shmat shmctl msgget msgsnd msgrcv msgctl semget semop semtimedop semctl mq_open mq_unlink"},
-	{inStrict(EPERM), "chown fchown lchown fchownat utime utimes utimensat futimesat"},
-	{inFallback(EPERM), "inotify_add_watch"},
+	{inStrict(EPERM), "chown fchown lchown fchownat utime utimes utimensat futimesat inotify_add_watch"},
 	{inFallback(EOPNOTSUPP), "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"},
 	{allowed, "uprobe"},
 }

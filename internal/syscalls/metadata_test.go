@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// announcedCalls are all that change a mode, an owner or a time.
-const announcedCalls = "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat"
+// announcedCalls are all that change a mode, an owner or a time, and the one that watches.
+const announcedCalls = "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat inotify_add_watch"
 
 // metadataSupervised is a role: it makes each of the calls, with arguments that no kernel would take, while another thread answers all with one
 // errno that none of them gives by itself.

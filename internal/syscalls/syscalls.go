@@ -28,7 +28,7 @@ type Options struct {
 	// While nobody listens renames wait; when the listener is closed they fail with ENOSYS.
 	RenameHook bool
 
-	// MetadataHook lets every change of a mode, an owner or a time wait for the supervisor, which makes it itself or refuses it. The filter must be
+	// MetadataHook lets every change of a mode, an owner or a time, and every watch, wait for the supervisor, which makes it itself or refuses it. The filter must be
 	// installed as for RenameHook. Without it Fallback refuses these calls, and git, npm and many others do not work.
 	MetadataHook bool
 }

@@ -122,7 +122,7 @@ var table = [...]Row{
 		Source: "measured; landlock(7), Current limitations",
 	},
 	{
-		Calls: "inotify_add_watch", Answer: EPERM, With: withFallback,
+		Calls: "inotify_add_watch", Answer: EPERM, With: withoutHook,
 		Reason: "names every file that is touched in any directory the user may read; also refuses the file watchers of build tools",
 		Source: "measured; Landlock has no hook there",
 	},
@@ -457,5 +457,10 @@ var table = [...]Row{
 		Reason: "they need to own a file, not to be granted it. The supervisor looks which file is meant and changes it itself if it lies in a tree of the " +
 			"sandbox's own; the call never goes on",
 		Source: "measured; landlock(7), Current limitations; seccomp_unotify(2)",
+	},
+	{
+		Calls: "inotify_add_watch", Answer: Notify, With: withMetadata,
+		Reason: "names every file that is touched in any directory the user may read. The supervisor adds the watch itself if it is of a tree of the sandbox's own",
+		Source: "measured; Landlock has no hook there",
 	},
 }

@@ -107,8 +107,7 @@ func fileCases() []Case {
 			if err != nil {
 				return held("%v", err)
 			}
-			_, err = unix.InotifyAddWatch(fd, filepath.Dir(e.Canary), unix.IN_ALL_EVENTS)
-			return unless(err, "inotify_add_watch")
+			return unless(watchOutside(fd, scratchDir(e), filepath.Dir(e.Canary)), "inotify_add_watch")
 		}),
 		canary("X.shared-tmp", "find the host's files in /tmp, /var/tmp, /dev/shm and /run", func(e *Env) Outcome {
 			for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run"} {

@@ -197,6 +197,25 @@ func throughLinks(dir string, targets ...string) error {
 	return either(tries...)
 }
 
+// watchOutside watches a directory outside by its own name and by others.
+func watchOutside(fd int, dir, outside string) error {
+	add := func(path string) func() error {
+		return func() error {
+			_, err := unix.InotifyAddWatch(fd, path, unix.IN_ALL_EVENTS)
+			return err
+		}
+	}
+	link := filepath.Join(dir, "watched")
+	_ = os.Symlink(outside, link) // a project that may only be read has none
+	defer os.Remove(link)
+	tries := []func() error{add(outside), add(link), add("/proc/self/root" + outside), add(filepath.Join(link, "."))}
+	if d, err := unix.Open(outside, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
+		defer unix.Close(d)
+		tries = append(tries, add(fmt.Sprintf("/proc/self/fd/%d", d)), add(fmt.Sprintf("/dev/fd/%d", d)))
+	}
+	return either(tries...)
+}
+
 // either tries one thing after the other, until one goes through.
 func either(tries ...func() error) (err error) {
 	for _, try := range tries {

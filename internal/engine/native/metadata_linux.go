@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Metadata changes modes and times of files for a sandbox without namespaces. Landlock has no rule for these calls: who owns a file may change
-// it wherever it lies. So the filter announces them (seccomp_unotify(2)), and the supervisor makes the change itself, on a descriptor of a file
+// Metadata changes modes and times of files for a sandbox without namespaces, and watches directories for it. Landlock has no rule for these
+// calls: who owns a file may change it wherever it lies, and who may list a directory sees what others do in it. So the filter announces them (seccomp_unotify(2)), and the supervisor makes the change itself, on a descriptor of a file
 // that lies in one of the sandbox's own trees. No call ever continues: whatever the caller does to its memory, its links or its descriptors
 // meanwhile, the change is made to the file that was looked at, or not at all.
 //
@@ -54,7 +54,7 @@ type announced struct {
 	change   change
 	dir      int8 // the descriptor that a path is relative to, or that is meant
 	path     int8
-	value    int8 // the mode, the owner (the group follows), or where the times are
+	value    int8 // the mode, the owner (the group follows), where the times are, or what to watch for
 	flags    int8
 	nofollow bool
 	layout   layout // of the times
@@ -66,6 +66,7 @@ const (
 	mode change = iota
 	owner
 	times
+	watch
 )
 
 type layout uint8
@@ -84,6 +85,7 @@ var announcedCalls = [...]announced{
 	{nr: unix.SYS_FCHOWN, change: owner, dir: 0, path: -1, value: 1, flags: -1},
 	{nr: unix.SYS_FCHOWNAT, change: owner, dir: 0, path: 1, value: 2, flags: 4},
 	{nr: unix.SYS_UTIMENSAT, change: times, dir: 0, path: 1, value: 2, flags: 3},
+	{nr: unix.SYS_INOTIFY_ADD_WATCH, change: watch, dir: -1, path: 1, value: 2, flags: -1},
 }
 
 func announcedCall(nr int32) *announced {
@@ -103,30 +105,39 @@ func (m *Metadata) Answer() {
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(m.FD), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); e != 0 {
 		return // the caller is gone
 	}
-	resp := seccompNotifResp{id: n.id, err: -int32(m.perform(&n))}
+	value, e := m.perform(&n)
+	resp := seccompNotifResp{id: n.id, val: value, err: -int32(e)}
 	unix.Syscall(unix.SYS_IOCTL, uintptr(m.FD), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&resp)))
 }
 
-// perform does what one call asks for and returns its errno.
-func (m *Metadata) perform(n *seccompNotif) unix.Errno {
+// perform does what one call asks for.
+func (m *Metadata) perform(n *seccompNotif) (value int64, e unix.Errno) {
 	c := announcedCall(n.data.nr)
 	if c == nil {
-		return unix.ENOSYS
+		return 0, unix.ENOSYS
 	}
 	r, e := c.read(n)
 	if e != 0 {
-		return e
+		return 0, e
 	}
-	// Only now is it certain that what was read was the caller's: its number could have become another process's.
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(m.FD), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&n.id))); e != 0 {
-		return unix.EPERM
+	if !m.waits(n) {
+		return 0, unix.EPERM
 	}
 	fd, e := m.find(int(n.pid), r)
 	if e != 0 {
-		return e
+		return 0, e
 	}
 	defer unix.Close(fd)
-	return r.apply(fd)
+	if r.change == watch {
+		return m.watch(n, r, fd)
+	}
+	return 0, r.apply(fd)
+}
+
+// waits says whether the caller is still in its call. Only then is it certain that what was taken from a process of its number was its own.
+func (m *Metadata) waits(n *seccompNotif) bool {
+	_, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(m.FD), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&n.id)))
+	return e == 0
 }
 
 // request is one call, read from the caller.
@@ -139,6 +150,8 @@ type request struct {
 	mode     uint32
 	uid, gid uint32
 	times    [2]unix.Timespec
+	inotify  int32
+	mask     uint32 // of events
 }
 
 func (c *announced) read(n *seccompNotif) (r request, e unix.Errno) {
@@ -173,6 +186,9 @@ func (c *announced) read(n *seccompNotif) (r request, e unix.Errno) {
 		r.uid, r.gid = uint32(value), uint32(n.data.args[c.value+1])
 	case times:
 		return r, r.readTimes(int(n.pid), uintptr(value), c.layout)
+	case watch:
+		r.inotify, r.mask = int32(n.data.args[0]), uint32(value)
+		r.nofollow = r.mask&unix.IN_DONT_FOLLOW != 0
 	}
 	return r, 0
 }
