@@ -96,7 +96,11 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 	}
 	if p.Mode == plan.Landlock {
 		for _, r := range p.Landlock.Allow {
-			fmt.Fprintf(w, "  %-9s %s\n", access(plan.Mount{Writable: r.Write}), workspace.Visible(r.Path))
+			how := access(plan.Mount{Writable: r.Write})
+			if r.List {
+				how = "list"
+			}
+			fmt.Fprintf(w, "  %-9s %s\n", how, workspace.Visible(r.Path))
 		}
 	}
 	fmt.Fprintln(w, "\nLimits")

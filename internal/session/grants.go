@@ -71,18 +71,22 @@ func beside(dir string, shut []string) (rules []plan.Rule) {
 	return rules
 }
 
+// ownTrees lists the directories that the command of the mode without namespaces may write in.
+func ownTrees(p *plan.Plan) (dirs []string) {
+	for _, r := range p.Landlock.Allow {
+		if r.Write && !r.File && !within(r.Path, "/dev") {
+			dirs = append(dirs, r.Path)
+		}
+	}
+	return dirs
+}
+
 // answerMetadata makes the changes of modes and times that the filter announces, where the command may write.
 func (s *supervision) answerMetadata(calls int) {
 	if calls < 0 {
 		return
 	}
-	var trees []string
-	for _, r := range s.run.Plan.Landlock.Allow {
-		if r.Write && !r.File && !within(r.Path, "/dev") {
-			trees = append(trees, r.Path)
-		}
-	}
-	m, err := native.NewMetadata(calls, trees)
+	m, err := native.NewMetadata(calls, ownTrees(s.run.Plan))
 	if err != nil {
 		s.failure = err
 		s.stop("")

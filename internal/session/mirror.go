@@ -32,8 +32,8 @@ func (r *Run) mirror(req *plan.Request) error {
 		if !below || last != "" && within(rel, last) {
 			continue
 		}
-		if err := linkBeneath(root, rel, p, req.User); err != nil {
-			return fmt.Errorf("link to %s in the home of the sandbox: %w", p, err)
+		if err := linkBeneath(root, rel, p, req.User); err != nil { // what an earlier run left is in the way
+			r.notice("no link to %s in the home of the sandbox: %v", p, err)
 		}
 		last = rel
 	}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -44,7 +43,7 @@ func (r *Run) view(req *plan.Request) error {
 			req.Tools = append(req.Tools, tree(p, "found through PATH: "+t.Name))
 		}
 	}
-	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{cmp.Or(req.Copy, r.Project)}}
+	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}}
 	if r.Policy.Git.Identity.V == policy.IdentityNone {
 		git.Home, git.ConfigHome = "", ""
 	}
