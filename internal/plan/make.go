@@ -262,16 +262,6 @@ func (p *Plan) openings(r Request) {
 			add(v.Origin.String(), "read %s", Expand(v.V, r.Host))
 		}
 	}
-	if p.Mode == Landlock {
-		for _, t := range r.Tools {
-			if !t.Link && t.Why != "" {
-				add(t.Why, "read %s", t.Source)
-			}
-		}
-		for _, v := range r.Policy.Files.Read {
-			add(v.Origin.String(), "read %s", Expand(v.V, r.Host))
-		}
-	}
 	if p.Workspace.Kind == string(policy.Live) {
 		add(r.Policy.Files.Workspace.Origin.String(), "write in the project at once")
 	}
