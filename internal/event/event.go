@@ -1,10 +1,7 @@
 // Package event says what happened in a sandbox: one record type that the user, the agent and the audit log all see.
 package event
 
-import (
-	"time"
-	"unicode/utf8"
-)
+import "time"
 
 // Kind is what sort of thing happened.
 type Kind string
@@ -56,7 +53,7 @@ func quote(b []byte, s string) []byte {
 			b = append(b, `\u00`...)
 			b = append(b, "0123456789abcdef"[r>>4], "0123456789abcdef"[r&15])
 		default:
-			b = utf8.AppendRune(b, r)
+			b = append(b, string(r)...)
 		}
 	}
 	return append(b, '"')
