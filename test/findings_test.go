@@ -272,3 +272,77 @@ func TestPlacesOfProjects(t *testing.T) {
 		}
 	})
 }
+
+// TestPolicyIsNoLink: a project cannot make casemate quote a file of the person's by calling it its policy. The control is a policy with the same mistake.
+func TestPolicyIsNoLink(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		path := filepath.Join(s.Work, "casemate.yaml")
+		s.put("casemate.yaml", "hush: 1\n", 0o644)
+		if out := s.run("--", "true"); out.exit != 125 || !strings.Contains(out.stderr, "hush") {
+			t.Errorf("control: %v", out)
+		}
+		if err := os.Rename(path, filepath.Join(s.Home, "secret")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(s.Home, "secret"), path); err != nil {
+			t.Fatal(err)
+		}
+		s.give(path)
+		for _, args := range [][]string{{"run", "--", "true"}, {"plan", "--", "true"}, {"trust"}, {"policy", "check"}} {
+			if out := s.do(args...); out.exit == 0 || strings.Contains(out.stdout+out.stderr, "hush") || !strings.Contains(out.stderr, "symbolic link") {
+				t.Errorf("%q: %v", args, out)
+			}
+		}
+	})
+}
+
+// TestLiveLinks: in a project that is written directly, nothing that a link makes executable stays, however the link is laid; what the host had stays.
+func TestLiveLinks(t *testing.T) {
+	for name, c := range map[string]struct{ host, inside, bad string }{
+		"a directory's place":   {"", "mkdir w; mkdir w/workflows; echo evil >w/workflows/ci.yml; ln -s w .github", ".github/workflows/ci.yml"},
+		"moved there":           {"", "mkdir -p d/w/workflows; echo evil >d/w/workflows/ci.yml; ln -s w d/.github2; mv d/.github2 d/.github", "d/.github/workflows/ci.yml"},
+		"in a new directory":    {"", "mkdir -p n/w; echo evil >n/w/settings.json; ln -s w n/.vscode; mv n m", "m/.vscode/settings.json"},
+		"an end of a chain":     {"mkdir end; echo good >end/tasks.json; ln -s end mid; ln -s mid .vscode", "mv end e2; mkdir end; echo evil >end/tasks.json", ".vscode/tasks.json"},
+		"the middle of a chain": {"mkdir end; echo good >end/tasks.json; ln -s end mid; ln -s mid .vscode", "mkdir e2; echo evil >e2/tasks.json; rm mid; ln -s e2 mid", ".vscode/tasks.json"},
+		"above the end":         {"mkdir -p up/end; echo good >up/end/tasks.json; ln -s up/end .vscode", "mv up u2; mkdir -p up/end; echo evil >up/end/tasks.json", ".vscode/tasks.json"},
+		"hooks that git names":  {"git init -q . ; git config core.hooksPath 'a b/hooks'", "mkdir -p z/hooks; echo evil >z/hooks/pre-commit; ln -s z 'a b'", "a b/hooks/pre-commit"},
+		"an included file":      {"git init -q . ; git config include.path ../one; printf '[include]\\npath = two\\n' >one; echo >two", "echo '[core] fsmonitor = evil' >two; rm -f two; echo '[core] fsmonitor = evil' >two", "two"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			needs(t, "git")
+			namespaced(t, func(t *testing.T, s *site) {
+				dir := filepath.Join(s.Work, "live")
+				control := filepath.Join(s.Work, "control")
+				for _, d := range []string{dir, control} {
+					if err := os.MkdirAll(d, 0o755); err != nil {
+						t.Fatal(err)
+					}
+					host := exec.Command("sh", "-c", c.host)
+					host.Dir = d
+					if out, err := host.CombinedOutput(); err != nil {
+						t.Fatalf("%v %s", err, out)
+					}
+				}
+				s.put("live/casemate.yaml", "version: 1\n", 0o644)
+				if os.Getuid() == 0 { // not before: git heeds no repository of another user's
+					_ = filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error { s.give(p); return err })
+				}
+				attack := exec.Command("sh", "-c", c.inside)
+				attack.Dir = control
+				_ = attack.Run()
+				if b, _ := os.ReadFile(filepath.Join(control, c.bad)); !strings.Contains(string(b), "evil") {
+					t.Errorf("control: the attack makes %q: %q", c.bad, b)
+				}
+				cmd := s.command("run", "--json", "--workspace", "live", "--", "sh", "-c", c.inside+"; :")
+				cmd.Dir = dir
+				out := s.finish(cmd)
+				if b, _ := os.ReadFile(filepath.Join(dir, c.bad)); strings.Contains(string(b), "evil") {
+					t.Errorf("%s is on the host: %v", c.bad, out)
+				}
+				if st, err := os.Stat(filepath.Join(dir, "casemate.yaml")); err != nil || st.Size() != 11 {
+					t.Errorf("the project's own is gone: %v", err)
+				}
+			})
+		})
+	}
+}

@@ -258,6 +258,9 @@ func (s *Survey) summarise(w *walk) {
 			s.note(join(d.path, n.name), n, w)
 		}
 	}
+	if w.tangled {
+		s.find("symlink", "", Reported, "links lead to hidden names in more ways than are followed: what lies behind the others can be read under its own name")
+	}
 	if s.foreign > 0 {
 		s.find("owner", "", Handled, "%d files belong to another user or group than %d:%d and are copied for the sandbox (%d bytes)", s.foreign, w.o.UID, w.o.GID, s.bulk)
 	}

@@ -40,8 +40,11 @@ func (n *note) leads() bool {
 	return n.kind == noteThrough || n.kind == noteHidden && n.typ == unix.DT_LNK && n.pattern >= 0
 }
 
-// maxThrough bounds the entries that are looked at behind links.
-const maxThrough = 100_000
+// Links in circles give everything names without end. So many entries are looked at, behind so many links in a row.
+const (
+	maxThrough     = 50_000
+	maxThroughDeep = 4
+)
 
 // through is one look behind links.
 type through struct {
@@ -49,6 +52,7 @@ type through struct {
 	s    Survey // for its root
 	also map[string]bool
 	left int
+	deep int
 	seen map[string]bool
 }
 
@@ -63,6 +67,7 @@ func (w *walk) through() map[string]bool {
 			}
 		}
 	}
+	w.tangled = t.left < 0
 	return t.also
 }
 
@@ -80,7 +85,10 @@ func (t *through) link(rel, dir, target string) {
 	if end == "." {
 		end = ""
 	}
-	t.directory(rel, end)
+	if t.deep++; t.deep <= maxThroughDeep {
+		t.directory(rel, end)
+	}
+	t.deep--
 }
 
 // hide hides a path unless a pattern excepts it, or the link lies in it: a link to its own parent would hide the project.
@@ -107,6 +115,9 @@ func (t *through) directory(as, rel string) {
 	for _, name := range names {
 		if t.left--; t.left < 0 {
 			return
+		}
+		if hidden, _ := t.w.match(as, name, true); !hidden && !t.w.mayLeadOn(as, name) {
+			continue
 		}
 		st, err := statAt(r.fd, name)
 		if err != nil {

@@ -91,14 +91,15 @@ func (n *note) secret() bool { return (n.kind == noteHidden || n.kind == noteIno
 
 // walk reads directories with at most two goroutines: more only wait for the same disk and the same directory locks.
 type walk struct {
-	top  *rooted
-	hide *policy.Paths
-	o    ScanOptions
-	now  int64
-	root string
-	also map[string]bool // hidden because a link gives it a hidden name
-	deep []below         // the hide patterns that name paths
-	asUs bool            // what this process may read is what the sandbox may; not so when root scans for somebody else
+	top     *rooted
+	hide    *policy.Paths
+	o       ScanOptions
+	now     int64
+	root    string
+	also    map[string]bool // hidden because a link gives it a hidden name
+	deep    []below         // the hide patterns that name paths
+	tangled bool            // more lies behind links than is looked at
+	asUs    bool            // what this process may read is what the sandbox may; not so when root scans for somebody else
 
 	mu       sync.Mutex
 	more     sync.Cond
