@@ -346,3 +346,66 @@ func TestLiveLinks(t *testing.T) {
 		})
 	}
 }
+
+// TestHiddenBehindLinks: in whatever way the project is shown, what has a hidden name through a link is read under neither name.
+func TestHiddenBehindLinks(t *testing.T) {
+	for name, flags := range map[string][]string{"held": nil, "live": {"--workspace", "live"}, "readonly": {"--workspace", "readonly"}, "through": {"--write", "out"}} {
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				s.put("out/raws/credentials", "hush-1", 0o644)
+				s.put("out/local", "hush-2", 0o644)
+				for link, target := range map[string]string{".aws": "mid", "mid": "out/raws", "out/.env": "local"} {
+					if err := os.Symlink(target, filepath.Join(s.Work, link)); err != nil {
+						t.Fatal(err)
+					}
+					s.give(filepath.Join(s.Work, link))
+				}
+				read := `cat .aws/credentials mid/credentials out/raws/credentials out/.env out/local; mv out/raws r2; mv out/local l2; cat r2/* l2; grep -Rs hush- out; true`
+				control := exec.Command("sh", "-c", read)
+				control.Dir = s.Work
+				if name == "held" { // the shell moves things, which the other ways show in the project itself
+					control.Dir = filepath.Join(s.Work, "..", "control")
+					if b, err := exec.Command("cp", "-a", s.Work, control.Dir).CombinedOutput(); err != nil {
+						t.Fatalf("%v %s", err, b)
+					}
+					b, _ := control.CombinedOutput()
+					for _, secret := range []string{"hush-1", "hush-2"} {
+						has(t, "control outside", string(b), secret)
+					}
+				}
+				out := s.run(append(append([]string{"--hide", ".aws/credentials", "--hide", ".env"}, flags...), "--", "sh", "-c", read)...)
+				if strings.Contains(out.stdout, "hush-") {
+					t.Errorf("read inside: %v", out)
+				}
+				if !exists(filepath.Join(s.Work, "out/raws/credentials")) && name != "through" && name != "live" {
+					t.Errorf("the host's own is gone: %v", out)
+				}
+			})
+		})
+	}
+}
+
+// TestApplyWhileRunning: nothing is applied from under a sandbox that still runs and could swap what is applied; afterwards it is.
+func TestApplyWhileRunning(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		k := s.talk()
+		k.ask("mkdir d; echo x >d/f; echo done")
+		var out output
+		eventually(t, 5*time.Second, "a record of the run", func() bool {
+			out = s.do("apply")
+			return strings.Contains(out.stderr, "running")
+		})
+		if out.exit != 125 || exists(filepath.Join(s.Work, "d")) {
+			t.Errorf("apply: %v", out)
+		}
+		for _, args := range [][]string{{"discard", "--yes"}, {"apply", "--overwrite", "d/f"}} {
+			if out := s.do(args...); out.exit == 0 {
+				t.Errorf("%q: %v", args, out)
+			}
+		}
+		k.end()
+		if out := s.do("apply"); out.exit != 0 || !exists(filepath.Join(s.Work, "d", "f")) {
+			t.Errorf("control: apply afterwards: %v", out)
+		}
+	})
+}
