@@ -43,6 +43,40 @@ func TestFallbackWork(t *testing.T) {
 	s.unchanged(t)
 }
 
+// listening runs a program below a filter that has a listener, as some containers do. The kernel gives one to a process and its children.
+const listening = `import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+prog = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 1, ctypes.addressof(allow)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+fd = libc.syscall({"x86_64": 317, "aarch64": 277}[os.uname().machine], 1, 8, prog)
+assert fd >= 0, os.strerror(ctypes.get_errno())
+os.set_inheritable(fd, True)
+os.execvp(sys.argv[1], sys.argv[1:])`
+
+// TestFallbackUntold: where another listener has the calls, modes and times are refused, the plan says so, and the rest works.
+func TestFallbackUntold(t *testing.T) {
+	needs(t, "python3")
+	if os.Getuid() == 0 {
+		t.Skip("the fallback is for ordinary users")
+	}
+	s := newSite(t, fallback())
+	below := func(args ...string) output {
+		inner := s.command(args...)
+		cmd := exec.Command("python3", append([]string{"-c", listening}, inner.Args...)...)
+		cmd.Dir, cmd.Env = inner.Dir, inner.Env
+		return s.finish(cmd)
+	}
+	line := "echo x >new && ! chmod 600 new && ! touch -d 1970-01-01 new && cat new"
+	if out := below("run", "--", "sh", "-c", line); out.exit != 0 || out.stdout != "x\n" || strings.Count(out.stderr, "not permitted") != 2 || !strings.Contains(out.stderr, "listens to our system calls") {
+		t.Errorf("%v", out)
+	}
+	has(t, "the plan", below("plan", "--", "true").stdout, "modes and times of files cannot be changed inside")
+	if out := s.run("--", "sh", "-c", strings.ReplaceAll(line, "!", "")); out.exit != 0 { // the control
+		t.Errorf("without another listener: %v", out)
+	}
+}
+
 // TestFallbackProcesses: without a user namespace the kernel counts what the user runs outside, which must not use up the limit.
 func TestFallbackProcesses(t *testing.T) {
 	if os.Getuid() == 0 {

@@ -59,9 +59,6 @@ func word(name string) string {
 // withoutNamespaces lays out the fallback: the command sees the host's tree, and Landlock lets it open only what is listed.
 func (p *Plan) withoutNamespaces(r Request) error {
 	p.Syscalls.Fallback, p.Syscalls.Metadata = true, r.Told
-	if !r.Told {
-		p.Notes = append(p.Notes, "modes and times of files cannot be changed inside, as a container or a debugger listens to our system calls already: git, npm and others will fail")
-	}
 	p.Namespaces = []string{}
 	for _, t := range append(r.System, r.Tools...) {
 		if !t.Link {

@@ -59,7 +59,9 @@ func (r *Run) view(req *plan.Request) error {
 	}
 	if req.Mode == plan.Landlock {
 		options.Tmp, options.GitConfig = req.Tmp, filepath.Join(r.etc.Path, "gitconfig")
-		req.Told = native.Announced()
+		if req.Told = native.Announced(); !req.Told {
+			r.notice("modes and times of files cannot be changed inside, and nothing watched, as somebody listens to our system calls already, such as a container: git, npm and others will fail")
+		}
 	}
 	req.Env = guest.Env(options)
 	return nil
