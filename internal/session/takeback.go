@@ -94,7 +94,7 @@ func (t *takeBack) watch(rel string, isNew bool) {
 			return nil
 		}
 		if isNew && d.IsDir() && !readable(d) {
-			os.Chmod(p, 0o700) // what the owner may not look into cannot be watched
+			t.unlock(p) // what the owner may not look into cannot be watched
 		}
 		name, err := filepath.Rel(t.project, p)
 		if err != nil {
@@ -115,6 +115,21 @@ func (t *takeBack) watch(rel string, isNew bool) {
 		}
 		return nil
 	})
+}
+
+// unlock gives the owner the rights to a directory of the project. The sandbox may put a link in its place at any moment, so it goes by descriptor
+// and follows none: a mode changed through a link would be that of something of the person's.
+func (t *takeBack) unlock(p string) {
+	rel, err := filepath.Rel(t.project, p)
+	if err != nil {
+		return
+	}
+	fd, err := unix.Openat2(t.root, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
 }
 
 // look goes through the whole project once more.
