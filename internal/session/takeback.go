@@ -247,35 +247,68 @@ func (t *takeBack) existed(rel string) bool {
 
 // carry moves an entry to another file system. What is no file, directory or link is only removed.
 func (t *takeBack) carry(parent int, name, where string) error {
-	from := fmt.Sprintf("/proc/self/fd/%d/%s", parent, name)
-	st, err := os.Lstat(from)
+	if err := copyOut(parent, name, where, 0); err != nil {
+		return err
+	}
+	return os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
+}
+
+// maxCarried is how deep a tree may be that is carried: each level holds a descriptor.
+const maxCarried = 200
+
+// copyOut copies an entry by descriptor, while the sandbox may swap what it copies: no link is followed, and nothing waits for a fifo.
+func copyOut(parent int, name, where string, deep int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return copyDirectory(parent, name, where, deep)
+	case unix.S_IFREG:
+		return copyFile(parent, name, where)
+	case unix.S_IFLNK:
+		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
+		if err != nil {
+			return err
+		}
+		return os.Symlink(target, where)
+	}
+	return nil
+}
+
+func copyDirectory(parent int, name, where string, deep int) error {
+	if deep > maxCarried {
+		return fmt.Errorf("more than %d directories deep", maxCarried)
+	}
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	switch {
-	case st.IsDir():
-		err = os.CopyFS(where, os.DirFS(from))
-	case st.Mode().IsRegular():
-		err = copyFile(parent, name, where)
-	case st.Mode()&fs.ModeSymlink != 0:
-		var target string
-		if target, err = os.Readlink(from); err == nil {
-			err = os.Symlink(target, where)
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	if err := os.Mkdir(where, 0o700); err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	for _, n := range names {
+		if err == nil {
+			err = copyOut(fd, n, filepath.Join(where, n), deep+1)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(from)
+	return err
 }
 
 func copyFile(parent int, name, where string) error {
-	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	in := os.NewFile(uintptr(fd), name)
 	defer in.Close()
+	if st, err := in.Stat(); err != nil || !st.Mode().IsRegular() {
+		return errors.Join(err, fmt.Errorf("%q was replaced", name))
+	}
 	out, err := os.OpenFile(where, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

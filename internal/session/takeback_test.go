@@ -48,3 +48,50 @@ func TestUnlockFollowsNothing(t *testing.T) {
 		t.Error("control: a chmod by name does not reach it", err)
 	}
 }
+
+// TestCarry copies a tree to another file system: files and links as they are, fifos not at all, and a fifo or a link that has come in the place of
+// a file neither makes it wait nor leads it out.
+func TestCarry(t *testing.T) {
+	top := t.TempDir()
+	from := filepath.Join(top, "project", ".vscode")
+	if err := os.MkdirAll(filepath.Join(from, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(top, "secret")
+	for _, err := range []error{
+		os.WriteFile(secret, []byte("hush"), 0o600), os.WriteFile(filepath.Join(from, "sub", "f"), []byte("evil"), 0o644),
+		os.Symlink(secret, filepath.Join(from, "l")), unix.Mkfifo(filepath.Join(from, "p"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	parent, err := unix.Open(filepath.Dir(from), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(parent)
+	inner, err := unix.Open(from, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inner)
+	for _, swapped := range []string{"l", "p"} {
+		if err := copyFile(inner, swapped, filepath.Join(top, "x"+swapped)); err == nil {
+			t.Errorf("%s was copied as a file", swapped)
+		}
+	}
+	to := filepath.Join(top, "taken")
+	if err := new(takeBack).carry(parent, ".vscode", to); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(to, "sub", "f")); string(b) != "evil" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if link, err := os.Readlink(filepath.Join(to, "l")); link != secret {
+		t.Errorf("the link is %q: %v", link, err)
+	}
+	if exists(filepath.Join(to, "p")) || exists(from) {
+		t.Error("a fifo came along, or the original stays")
+	}
+}
