@@ -123,7 +123,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if mode == plan.Landlock && !o.DryRun {
-		if err := r.mirror(&req); err != nil {
+		if err := r.linkHome(&req); err != nil {
 			r.Abandon()
 			return nil, err
 		}

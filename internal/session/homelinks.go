@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mirror lays links in the home of a sandbox without mounts, to what of the person's home it may read: programs look for their caches and tool
+// linkHome lays links in the home of a sandbox without mounts, to what of the person's home it may read: programs look for their caches and tool
 // chains below $HOME. A link opens nothing, only the rules do.
-func (r *Run) mirror(req *plan.Request) error {
+func (r *Run) linkHome(req *plan.Request) error {
 	var shown []string
 	for _, t := range req.Tools {
 		shown = append(shown, t.Target)
