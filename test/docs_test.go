@@ -287,7 +287,7 @@ func promised(t *testing.T, mode plan.Mode, kind policy.Workspace) map[string]pl
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := plan.Make(plan.Request{Policy: merged, Mode: mode, ABI: 7, Project: "/p", Dir: "/p", Argv: []string{"true"}, Path: "/usr/bin/true", Home: "/h", Mask: "/m", Layer: "/l", Tmp: "/t", Etc: "/e"})
+	p, err := plan.Make(plan.Request{Policy: merged, Mode: mode, ABI: 7, Told: true, Project: "/p", Dir: "/p", Argv: []string{"true"}, Path: "/usr/bin/true", Home: "/h", Mask: "/m", Layer: "/l", Tmp: "/t", Etc: "/e"})
 	if err != nil {
 		t.Fatal(err)
 	}

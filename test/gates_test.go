@@ -20,16 +20,29 @@ import (
 // What a start may cost at most, in counts: those do not depend on the machine's mood. Lower them when a start becomes cheaper.
 // The first goal of the design is 600 calls, the second 250.
 const (
-	maxCalls     = 960     // rootless; measured: 692 to 828, by the depth of the project and what lies in it
-	maxCallsRoot = 1120    // with control groups; measured: 990
-	maxInits     = 47      // package inits of `casemate --version`; measured: 44
-	maxPSS       = 8 << 10 // KiB around a command; measured: 6.8 MiB; the design's goal: 6
+	maxCalls           = 800     // rootless; measured: 728 to 745, of which a thread more or less makes 9
+	maxCallsAtRest     = 730     // measured: 672
+	maxCallsRoot       = 1010    // with control groups; measured: 937
+	maxCallsRootAtRest = 950     // measured: 887
+	maxInits           = 45      // package inits of `casemate --version`; measured: 42
+	maxPSS             = 4 << 10 // KiB around a command that has run for a second; measured: 3.1 MiB, with a cleaner 3.5; the first goal is 6, the second 3
 )
 
 // TestStartCost gates the system calls of a whole start, and that nothing but the command is executed for it: a second program, or casemate
 // started again, would cost a millisecond each.
 func TestStartCost(t *testing.T) {
 	project, env := smallProject(t)
+	most, atRest := maxCalls, maxCallsAtRest
+	if os.Getuid() == 0 {
+		most, atRest = maxCallsRoot, maxCallsRootAtRest
+	}
+	gateCalls(t, "in a project that has just changed", project, env, most)
+	time.Sleep(2 * time.Second) // until casemate believes the times of the project's directories: not a wait for anything
+	gateCalls(t, "in a project at rest", project, env, atRest)
+}
+
+func gateCalls(t *testing.T, where, project string, env []string, most int) {
+	t.Helper()
 	least := count.Calls{Made: 1 << 30}
 	for range 5 { // the first ones prepare /etc and indexes, and do not believe what changed within the clock's last tick
 		c, err := count.UntilExec([]string{casemate, "run", "--", "true"}, env, project, nil, "true")
@@ -44,13 +57,9 @@ func TestStartCost(t *testing.T) {
 		}
 		time.Sleep(30 * time.Millisecond) // a tick of the file system's clock, see guest's stamps: not a wait for anything
 	}
-	t.Logf("%d system calls until the command, and %d of waiting threads; %d threads and processes", least.Made, least.Waiting, least.Threads)
-	most := maxCalls
-	if os.Getuid() == 0 {
-		most = maxCallsRoot
-	}
+	t.Logf("%s: %d system calls until the command, and %d of waiting threads; %d threads and processes", where, least.Made, least.Waiting, least.Threads)
 	if least.Made > most {
-		t.Errorf("a start takes %d system calls until the command, more than %d: by number %v", least.Made, most, least.By)
+		t.Errorf("%s, a start takes %d system calls until the command, more than %d: by number %v", where, least.Made, most, least.By)
 	}
 }
 
@@ -127,21 +136,29 @@ func TestMemoryAround(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Signal(unix.SIGTERM)
 	around := waitForSleep(t, cmd.Process.Pid)
-	total, unread := 0, 0
-	for _, pid := range around {
+	total, unread := sumPSS(t, around)
+	t.Logf("%d KiB in %d processes at the start, %d more not readable", total, len(around)-unread, unread)
+	for end := time.Now().Add(5 * time.Second); total > maxPSS && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		total, _ = sumPSS(t, around) // after a second the supervisor gives back what only the start needed
+	}
+	t.Logf("%d KiB later", total)
+	if total > maxPSS {
+		t.Errorf("%d KiB around a command, more than %d", total, maxPSS)
+	}
+}
+
+func sumPSS(t *testing.T, processes []int) (total, unread int) {
+	t.Helper()
+	for _, pid := range processes {
 		kib, err := pss(pid)
 		if errors.Is(err, fs.ErrPermission) {
 			unread++
-			continue
 		} else if err != nil {
 			t.Fatal(err)
 		}
 		total += kib
 	}
-	t.Logf("%d KiB in %d processes, %d more not readable", total, len(around)-unread, unread)
-	if total > maxPSS {
-		t.Errorf("%d KiB around a command, more than %d", total, maxPSS)
-	}
+	return total, unread
 }
 
 // waitForSleep lists the processes of a run other than its command, once that runs.

@@ -156,11 +156,11 @@ func TestGoModule(t *testing.T) {
 	s.hostly(t, s.Work, "go mod tidy && go mod download all", offline...)
 	s.giveAll(s.Work)
 	s.Accept()
-	out := s.works(t, []string{"--read", cache}, "sh", "-c", `! touch `+cache+`/x 2>/dev/null && go test ./... && go build -o toy . && ./toy && case $(go env GOCACHE) in $HOME/*) echo work-done; esac`)
+	out := s.works(t, []string{"--read", cache}, "sh", "-c", `! touch `+cache+`/x 2>/dev/null && go test -vet=off ./... && go build -o toy . && ./toy && case $(go env GOCACHE) in $HOME/*) echo work-done; esac`)
 	has(t, "the tests", out.stdout, "ok  \texample.test/app/inner")
 	has(t, "the program", out.stdout, "dep says hello")
 	start := time.Now()
-	out = s.works(t, []string{"--read", cache}, "sh", "-c", "go test ./... && echo work-done") // GOCACHE was kept with the project's home
+	out = s.works(t, []string{"--read", cache}, "sh", "-c", "go test -vet=off ./... && echo work-done") // GOCACHE was kept with the project's home
 	has(t, "the tests of the next run", out.stdout, "(cached)")
 	t.Logf("the second run took %v", time.Since(start))
 	s.unchanged(t)
@@ -244,7 +244,11 @@ func TestPython(t *testing.T) {
 		s.hostly(t, s.Work, `python3 -c 'import sqlite3; d = sqlite3.connect("host.db"); d.execute("CREATE TABLE t (who TEXT, i INTEGER)"); d.executemany("INSERT INTO t VALUES (?, ?)", [("host", i) for i in range(3)]); d.commit()'`)
 		s.give(filepath.Join(s.Work, "host.db"))
 		s.Accept()
-		for _, name := range []string{"pool", "spawned", "queue", "shared", "threads", "processes", "sqlite_of_the_host", "sqlite_new", "venv"} {
+		names := []string{"pool", "spawned", "queue", "shared", "threads", "processes", "sqlite_of_the_host", "sqlite_new"}
+		if s.mode.name == best().name { // it takes long, and once is enough
+			names = append(names, "venv")
+		}
+		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				if name == "venv" && exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() != nil {
 					t.Skip("missing: python3-venv (ensurepip)")
@@ -313,7 +317,7 @@ func TestServerInside(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 10*time.Second, "control: the server outside is reached", reached)
+		eventually(t, patience, "control: the server outside is reached", reached)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
@@ -332,7 +336,7 @@ func TestMake(t *testing.T) {
 	})
 }
 
-// TestBigTree works in a project of 100,000 files, in bounded time.
+// TestBigTree works in a project of 100,000 files, in bounded time. The bounds are those of a busy machine.
 func TestBigTree(t *testing.T) {
 	needs(t, "git")
 	needs(t, "python3")
@@ -350,14 +354,14 @@ git -c user.name=a -c user.email=a@example.test commit -qm tree; git checkout -q
 		}
 	}
 	unchanged()
-	first := s.timed(t, 20*time.Second, "echo", "work-done")
-	second := s.timed(t, 5*time.Second, "echo", "work-done")
+	first := s.timed(t, time.Minute, "echo", "work-done")
+	second := s.timed(t, 30*time.Second, "echo", "work-done")
 	t.Logf("the first start took %v, the second %v", first, second)
-	s.timed(t, 2*time.Minute, "bash", "work/tree.sh")
+	s.timed(t, 150*time.Second, "bash", "work/tree.sh")
 	unchanged()
 	start := time.Now()
 	names := s.do("diff", "--name-only")
-	if took := time.Since(start); took > 30*time.Second {
+	if took := time.Since(start); took > 2*time.Minute {
 		t.Errorf("diff took %v", took)
 	}
 	for _, want := range []string{"tree/d000/f00\n", "trunk/d500/f50\n", "beside/f00\n", "whole/d900/f99\n"} {

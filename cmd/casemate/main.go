@@ -3,14 +3,8 @@ package main
 
 import (
 	"os"
-	"runtime"
 
 	"casemate.dev/internal/cli"
 )
-
-func init() {
-	// The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG), so the main goroutine keeps the main thread.
-	runtime.LockOSThread()
-}
 
 func main() { os.Exit(cli.Main(os.Args[1:])) }

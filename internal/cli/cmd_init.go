@@ -9,6 +9,7 @@ import (
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func initCommand() command {
@@ -46,7 +47,7 @@ that editors complete and check the file. An existing file is left alone.`,
 					err = e
 				}
 				if err == nil {
-					fmt.Fprintf(std.Out, "wrote %s\n", path)
+					fmt.Fprintf(std.Out, "wrote %s\n", workspace.Visible(path))
 				}
 				return err
 			}

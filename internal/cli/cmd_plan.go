@@ -10,6 +10,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func planCommand() command {
@@ -85,17 +86,21 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 	}
 	p := r.Plan
 	fmt.Fprintf(w, "mode       %s, level %s\n", p.Mode, p.Level)
-	fmt.Fprintf(w, "command    %s\n", strings.Join(p.Command.Argv, " "))
-	fmt.Fprintf(w, "           %s as %s (%d:%d) in %s\n", orNone(p.Command.Path, "not found"), p.User.Name, p.User.UID, p.User.GID, p.Command.Dir)
+	fmt.Fprintf(w, "command    %s\n", workspace.Visible(strings.Join(p.Command.Argv, " ")))
+	fmt.Fprintf(w, "           %s as %s (%d:%d) in %s\n", workspace.Visible(orNone(p.Command.Path, "not found")), p.User.Name, p.User.UID, p.User.GID, workspace.Visible(p.Command.Dir))
 	fmt.Fprintf(w, "workspace  %s by %s\n", p.Workspace.Kind, p.Workspace.By)
 	fmt.Fprintf(w, "network    %s\n", p.Network)
 	fmt.Fprintln(w, "\nSeen inside")
 	for _, m := range p.Mounts {
-		fmt.Fprintf(w, "  %-9s %s\n", access(m), mountText(m))
+		fmt.Fprintf(w, "  %-9s %s\n", access(m), workspace.Visible(mountText(m)))
 	}
 	if p.Mode == plan.Landlock {
 		for _, r := range p.Landlock.Allow {
-			fmt.Fprintf(w, "  %-9s %s\n", access(plan.Mount{Writable: r.Write}), r.Path)
+			how := access(plan.Mount{Writable: r.Write})
+			if r.List {
+				how = "list"
+			}
+			fmt.Fprintf(w, "  %-9s %s\n", how, workspace.Visible(r.Path))
 		}
 	}
 	fmt.Fprintln(w, "\nLimits")
@@ -111,15 +116,15 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 		fmt.Fprintln(w, "  none")
 	}
 	for _, o := range p.Openings {
-		fmt.Fprintf(w, "  %s\n      %s\n", o.What, o.Origin)
+		fmt.Fprintf(w, "  %s\n      %s\n", workspace.Visible(o.What), workspace.Visible(o.Origin))
 	}
 	for _, n := range append(p.Notes, r.Notices...) {
-		fmt.Fprintf(w, "\nNote: %s\n", wrap(n, 72, "      "))
+		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
 	}
 	if explain {
 		fmt.Fprintln(w, "\nPolicy")
 		for _, v := range values {
-			fmt.Fprintf(w, "  %-18s %-28s %s\n", v.Key, v.Value, v.From)
+			fmt.Fprintf(w, "  %-18s %-28s %s\n", v.Key, workspace.Visible(v.Value), workspace.Visible(v.From))
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func policyCommand() command {
@@ -71,7 +72,7 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		return encode(std.Out, values)
 	}
 	for _, v := range values {
-		fmt.Fprintf(std.Out, "%-18s %-28s %s\n", v.Key, v.Value, v.From)
+		fmt.Fprintf(std.Out, "%-18s %-28s %s\n", v.Key, workspace.Visible(v.Value), workspace.Visible(v.From))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
 )
 
 func psCommand() command {
@@ -27,6 +28,9 @@ the homes that sandboxes have, each with its size on disk and its age.`,
 				}
 				st, err := openStore()
 				if err != nil {
+					return err
+				}
+				if err := session.Clean(st); err != nil {
 					return err
 				}
 				rows, err := st.Usage(*all)
@@ -66,31 +70,20 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 	}
 }
 
-// tail keeps the end of a path, which tells more than its beginning; head keeps the beginning of a command.
+// tail keeps the end of a path, which tells more than its beginning; head keeps the beginning of a command. What would steer a terminal is written
+// out: names come from whoever made them.
 func tail(s string, n int) string {
-	s = printable(s)
-	if len(s) > n {
-		return "…" + s[len(s)-n+1:]
+	if r := []rune(workspace.Visible(s)); len(r) > n {
+		return "…" + string(r[len(r)-n+1:])
 	}
-	return s
+	return workspace.Visible(s)
 }
 
 func head(s string, n int) string {
-	s = printable(s)
-	if len(s) > n {
-		return s[:n-1] + "…"
+	if r := []rune(workspace.Visible(s)); len(r) > n {
+		return string(r[:n-1]) + "…"
 	}
-	return s
-}
-
-// printable shows control bytes as question marks: a name comes from whoever made the directory.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, s)
+	return workspace.Visible(s)
 }
 
 func size(n int64) string {

@@ -10,6 +10,7 @@ import (
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func runCommand() command {
@@ -74,7 +75,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	}
 	if !quiet {
 		for _, n := range r.Notices {
-			fmt.Fprintln(std.Err, "casemate:", n)
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
 		}
 	}
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
@@ -86,10 +87,10 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 			sayLive(std, r, res)
 		}
 		if res.Detail != "" {
-			fmt.Fprintln(std.Err, "casemate:", res.Detail)
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 		}
 		for _, name := range res.Taken {
-			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", printable(name), res.Aside)
+			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
 		}
 	}
 	if err := finished(std, res, t, asJSON, quiet); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
 )
 
 func trustCommand() command {
@@ -59,15 +60,15 @@ shows the widening lines, and asks. A changed file asks again.`,
 func askTrust(std *IO, person session.Person, own *session.ProjectPolicy, widened []policy.Widened, yes bool) error {
 	switch {
 	case len(widened) == 0:
-		fmt.Fprintf(std.Out, "%s only narrows; there is nothing to approve\n", own.Path)
+		fmt.Fprintf(std.Out, "%s only narrows; there is nothing to approve\n", workspace.Visible(own.Path))
 		return nil
 	case own.Trusted:
-		fmt.Fprintf(std.Out, "%s is approved as it is\n", own.Path)
+		fmt.Fprintf(std.Out, "%s is approved as it is\n", workspace.Visible(own.Path))
 		return nil
 	}
-	fmt.Fprintf(std.Out, "%s would widen:\n", own.Path)
+	fmt.Fprintf(std.Out, "%s would widen:\n", workspace.Visible(own.Path))
 	for _, w := range widened {
-		fmt.Fprintf(std.Out, "  %s  %s: %s\n", w.Origin, w.Key, printable(w.Text))
+		fmt.Fprintf(std.Out, "  %s  %s: %s\n", w.Origin, w.Key, workspace.Visible(w.Text))
 	}
 	if !yes {
 		if !isTerminal(std.In) {

@@ -160,7 +160,7 @@ func listHistory(std *IO, h *history.Log, asJSON bool) error {
 		if r.Of > 0 {
 			what = fmt.Sprintf("%s %d", r.What, r.Of)
 		}
-		fmt.Fprintf(std.Out, "%-5d %-9s %6d %9s %5s  %-9s %s\n", r.Entry, what, r.Paths, size(r.Size), age(time.Since(r.Time)), printable(r.Sandbox), r.State)
+		fmt.Fprintf(std.Out, "%-5d %-9s %6d %9s %5s  %-9s %s\n", r.Entry, what, r.Paths, size(r.Size), age(time.Since(r.Time)), workspace.Visible(r.Sandbox), r.State)
 	}
 	return err
 }

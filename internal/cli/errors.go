@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"casemate.dev/internal/workspace"
 )
 
 // exitStatus ends casemate with a status and no further words.
@@ -34,7 +36,7 @@ type Hinter interface{ Hint() string }
 // report prints an error as the person who can fix it reads it.
 func report(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(w, "casemate: error:", line)
+		fmt.Fprintln(w, "casemate: error:", workspace.Visible(line)) // names in it come from whoever made them
 	}
 	var c coded
 	var h Hinter
@@ -47,7 +49,7 @@ func report(w io.Writer, err error) {
 	}
 	if hint != "" {
 		for line := range strings.SplitSeq(strings.TrimSpace(hint), "\n") {
-			fmt.Fprintln(w, "casemate: hint:", line)
+			fmt.Fprintln(w, "casemate: hint:", workspace.Visible(line))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,10 @@ type EnvOptions struct {
 	Shell   string
 	Sandbox string // id
 	Offline bool   // nothing outside can be reached
+
+	// Where they are if not in /tmp and /etc: a sandbox without mounts.
+	Tmp       string
+	GitConfig string
 }
 
 // Env is the command's whole environment. Nothing of the host's gets in but the few harmless names below and what the policy names.
@@ -37,7 +42,10 @@ func Env(o EnvOptions) []string {
 	e.set("USER", o.User)
 	e.set("LOGNAME", o.User)
 	e.set("SHELL", o.Shell)
-	e.set("TMPDIR", "/tmp")
+	e.set("TMPDIR", cmp.Or(o.Tmp, "/tmp"))
+	if o.GitConfig != "" {
+		e.set("GIT_CONFIG_SYSTEM", o.GitConfig)
+	}
 	for _, name := range []string{"COLORTERM", "TZ", "LANG", "LANGUAGE"} {
 		e.pass(name)
 	}

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"path"
+	"slices"
+	"strings"
 
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/policy"
@@ -56,16 +58,19 @@ func word(name string) string {
 
 // withoutNamespaces lays out the fallback: the command sees the host's tree, and Landlock lets it open only what is listed.
 func (p *Plan) withoutNamespaces(r Request) error {
-	p.Syscalls.Fallback = true
+	p.Syscalls.Fallback, p.Syscalls.Metadata = true, r.Told
 	p.Namespaces = []string{}
 	for _, t := range append(r.System, r.Tools...) {
 		if !t.Link {
 			p.Landlock.read(t.Source)
 		}
 	}
-	for _, f := range []string{"alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "gitconfig", "group", "host.conf", "hosts", "inputrc",
+	for _, f := range []string{"alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "group", "host.conf", "hosts", "inputrc",
 		"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf", "os-release", "passwd", "pki", "profile", "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone"} {
 		p.Landlock.read(path.Join("/etc", f))
+	}
+	if r.Etc != "" {
+		p.Landlock.read(path.Join(r.Etc, "gitconfig")) // in place of the host's, see guest.EnvOptions
 	}
 	p.Landlock.read("/proc")
 	p.Landlock.write("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/pts", r.Tmp, r.Home)
@@ -88,10 +93,28 @@ func (p *Plan) withoutNamespaces(r Request) error {
 	for _, v := range r.Policy.Files.Read {
 		p.Landlock.read(Expand(v.V, r.Host))
 	}
+	p.Landlock.except(slices.Concat(r.System, r.Tools))
 	if n := len(r.Policy.Files.Readonly) + len(r.Policy.Files.Write); n > 0 {
 		p.Notes = append(p.Notes, "files.readonly and files.write have no effect without namespaces: changes to all of the copy are held")
 	}
 	return nil
+}
+
+// except takes the credential files of tool chains out of every rule that would open them. What the policy names itself stays open.
+func (r *Rules) except(trees []Tree) {
+	for _, t := range trees {
+		for _, h := range t.Hide {
+			hidden := h
+			if rest, ok := strings.CutPrefix(h, t.Target+"/"); ok {
+				hidden = path.Join(t.Source, rest)
+			}
+			for i := range r.Allow {
+				if a := &r.Allow[i]; hidden != a.Path && within(hidden, a.Path) && !a.Write && !slices.Contains(a.Except, hidden) {
+					a.Except = append(a.Except, hidden)
+				}
+			}
+		}
+	}
 }
 
 func fallbackGuarantees(p *Plan) []Guarantee {
@@ -102,7 +125,7 @@ func fallbackGuarantees(p *Plan) []Guarantee {
 	}
 	return []Guarantee{
 		{"files.deny-read", Enforced, "Landlock: content and listings"},
-		{"files.deny-write", Enforced, "Landlock; chmod, chown, utimes and xattr calls refused by the filter"},
+		{"files.deny-write", Enforced, "Landlock; " + metadataBy(p)},
 		{"files.metadata", Absent, "needs a mount namespace: names, sizes, owners and times of files outside can be asked for"},
 		{"files.hide", Enforced, "a copy of the project without the hidden files"},
 		{"files.hide-new", Enforced, "a copy: what appears on the host does not appear in it"},
@@ -118,6 +141,13 @@ func fallbackGuarantees(p *Plan) []Guarantee {
 		{"fds.closed", Enforced, "close_range before the command, own pipes"},
 		{"env.clean", Enforced, "built from an allow-list"},
 	}
+}
+
+func metadataBy(p *Plan) string {
+	if p.Syscalls.Metadata {
+		return "modes and times are changed by the supervisor, in the sandbox's own files only; owners and attributes by nobody"
+	}
+	return "chmod, chown, utimes and xattr calls refused by the filter"
 }
 
 func hideBy(p *Plan) string {

@@ -44,6 +44,7 @@ type Request struct {
 	Layer   string // the change layer
 	Copy    string // a copy of the project where no overlay can be had
 	Tmp     string // a temporary directory, for the mode without namespaces
+	Told    bool   // the supervisor can be told of system calls, which the mode without namespaces asks for
 	Set     limits.Set
 	Limits  []limits.Enforced
 	Git     []Mount // overlays of git directories outside of the project that a working tree in it belongs to
@@ -249,6 +250,16 @@ func (p *Plan) openings(r Request) {
 				verb = "write through to the host"
 			}
 			add(m.Origin, "%s %s", verb, m.Target)
+		}
+	}
+	if p.Mode == Landlock {
+		for _, t := range r.Tools {
+			if !t.Link && t.Why != "" {
+				add(t.Why, "read %s", t.Source)
+			}
+		}
+		for _, v := range r.Policy.Files.Read {
+			add(v.Origin.String(), "read %s", Expand(v.V, r.Host))
 		}
 	}
 	if p.Workspace.Kind == string(policy.Live) {

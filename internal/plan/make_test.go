@@ -48,7 +48,7 @@ func request(p *policy.Policy, mode Mode) Request {
 		Limits: []limits.Enforced{{Name: "memory", Value: "8 GiB", By: "cgroup v1 memory", Strength: limits.Held}, {Name: "disk", Value: "20 GiB", By: "watched", Strength: limits.Watched}, {Name: "time", Value: "none", Strength: limits.Unheld}},
 	}
 	if mode == Landlock {
-		r.Mask, r.Layer, r.Copy, r.Tmp, r.Dir = "", "", "/state/copy", "/state/tmp", "/state/copy/sub"
+		r.Mask, r.Layer, r.Copy, r.Tmp, r.Dir, r.Told = "", "", "/state/copy", "/state/tmp", "/state/copy/sub", true
 	}
 	return r
 }

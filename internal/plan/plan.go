@@ -102,9 +102,11 @@ type Rules struct {
 
 // Rule opens what lies at and below a path, for reading or for everything.
 type Rule struct {
-	Path  string `json:"path"`
-	Write bool   `json:"write,omitempty"`
-	File  bool   `json:"file,omitempty"` // not a directory: then only rights on files can be given
+	Path   string   `json:"path"`
+	Write  bool     `json:"write,omitempty"`
+	File   bool     `json:"file,omitempty"`   // not a directory: then only rights on files can be given
+	List   bool     `json:"list,omitempty"`   // directories can be listed, and no file read
+	Except []string `json:"except,omitempty"` // what lies below and stays shut. Landlock only adds up, so everything beside it is opened by a rule of its own
 }
 
 func (r *Rules) read(paths ...string) {
@@ -123,6 +125,7 @@ func (r *Rules) write(paths ...string) {
 type Syscalls struct {
 	Fallback bool `json:"fallback,omitempty"` // additionally deny what namespaces would have confined
 	Rename   bool `json:"rename,omitempty"`   // directory renames in the overlay are helped by the supervisor
+	Metadata bool `json:"metadata,omitempty"` // modes and times are changed by the supervisor, in the sandbox's own files only
 }
 
 // Limit is one limit and what enforces it.

@@ -276,6 +276,12 @@ func compilePattern(s string, fold bool) (pathPattern, error) {
 	if body == "" {
 		return c, fmt.Errorf("path pattern %q names the project itself", s)
 	}
+	if !onPath && body != "." && body != ".." && !strings.ContainsAny(body, `*?[\`) { // most patterns are plain names, and every start compiles them
+		if c.kind, c.text = pathExact, body; fold {
+			c.text = foldASCII(body)
+		}
+		return c, nil
+	}
 	g, err := parseGlob(body, onPath, fold)
 	if err != nil {
 		return c, fmt.Errorf("path pattern %q %w", s, err)

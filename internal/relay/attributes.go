@@ -37,37 +37,39 @@ func attributeBytes(t *unix.Termios) []byte {
 }
 
 // SavedTerminal is what a process needs to put the user's terminal right when the supervisor was killed and could not do
-// it. It does these system calls, and nothing if one of the first two says that somebody else has the terminal by now:
+// it. It does these system calls, and nothing unless the terminal was ours until then and nobody else has it by now:
 //
-//	ioctl(FD, TIOCGPGRP, &group)      group must be one of Groups: ours, or that of the shell which started us
-//	ioctl(FD, TCGETS2, &now)          now must equal Raw; a shell that was quicker has set what it likes
+//	ioctl(FD, TIOCGPGRP, &group)      group must be one of Groups: ours, or that of the shell which started us (0: none did);
+//	                                  where we led the session there is none any more, and now must equal Raw
+//	ioctl(FD, TCGETS2, &now)
 //	write(FD, Reset, len(Reset))      a short write is nothing to act upon
-//	ioctl(FD, TCFLSH, TCIFLUSH)
-//	ioctl(FD, TCSETS2, Termios)
+//	ioctl(FD, TCFLSH, TCIFLUSH)       this and the next only if now equals Raw: a shell that was quicker has set what it likes,
+//	ioctl(FD, TCSETS2, Termios)       but no shell ends the modes that Reset ends
 //
 // The process must be in our session (TIOCGPGRP answers nobody else), in a process group of its own (kill -9 %1 kills the
 // whole job), and block SIGTTOU, or the last calls stop it.
 type SavedTerminal struct {
 	FD      int
 	Groups  [2]int32
+	Entered []byte `json:"-"` // memory shared with whom we fork: one byte, 1 while the terminal is ours
 	Termios []byte // struct termios2 as it was found
 	Raw     []byte // struct termios2 as we set it
 	Reset   []byte
 }
 
-// Restore is the above in Go. It reports whether the terminal was put right.
+// Restore is the above in Go, for a process that does not share Entered. It reports whether the terminal was reset.
 func (s SavedTerminal) Restore() bool {
 	group, err := unix.IoctlGetInt(s.FD, unix.TIOCGPGRP)
 	if err != nil || int32(group) != s.Groups[0] && int32(group) != s.Groups[1] {
 		return false
 	}
 	now, err := getAttributes(s.FD)
-	if err != nil || string(attributeBytes(now)) != string(s.Raw) {
-		return false
-	}
 	unix.Write(s.FD, s.Reset)
-	discardInput(s.FD)
-	return setAttributes(s.FD, (*unix.Termios)(unsafe.Pointer(&s.Termios[0]))) == nil
+	if err == nil && string(attributeBytes(now)) == string(s.Raw) {
+		discardInput(s.FD)
+		setAttributes(s.FD, (*unix.Termios)(unsafe.Pointer(&s.Termios[0])))
+	}
+	return true
 }
 
 // writeSoon writes as much of b as a terminal that somebody reads will take, and gives up on one that nobody reads.

@@ -51,8 +51,10 @@ func supervisor(args []string) (status int) {
 	t, err := OpenTerminal(0, 1)
 	must(err)
 	killed := false
+	stopCleaner := func() {}
 	defer func() {
 		t.Close(killed)
+		stopCleaner()
 		if r := recover(); r != nil {
 			status = 70
 		}
@@ -65,7 +67,7 @@ func supervisor(args []string) (status int) {
 		t.Signal(sig)
 	}, Caught[:]...)
 	must(err)
-	startCleaner(t.Saved())
+	stopCleaner = startCleaner(t.Saved())
 
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	must(err)
@@ -81,6 +83,8 @@ func supervisor(args []string) (status int) {
 
 	master, _, err := RecvFD(pair[0], make([]byte, 16))
 	must(err)
+	attributes := t.Attributes()
+	must(setAttributes(master, &attributes))
 	must(t.Adopt(master))
 	t.Resume = func() { unix.Write(pair[0], []byte("continue")) }
 	t.Start(&l, signals)
@@ -151,8 +155,8 @@ func sandboxInit(args []string) int {
 	}
 }
 
-// startCleaner starts the process that is the last to hold a pipe's other end.
-func startCleaner(saved SavedTerminal) {
+// startCleaner starts the process that is the last to hold a pipe's other end, and returns how to end it.
+func startCleaner(saved SavedTerminal) func() {
 	own := saved
 	own.FD = 3
 	b, err := json.Marshal(own)
@@ -169,6 +173,10 @@ func startCleaner(saved SavedTerminal) {
 	must(cmd.Start())
 	r.Close()
 	keepOpen = w
+	return func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
 }
 
 var keepOpen *os.File

@@ -30,6 +30,7 @@ type Terminal struct {
 	raw     unix.Termios
 	given   unix.Termios // what the terminal inside was given last
 	entered bool         // the terminal is in raw mode because of us
+	mark    []byte       // the same, for the process that outlives us
 
 	master int // the terminal inside; -1 before Adopt, and once it has been hung up
 	slave  int // keeps the terminal inside from ending while the command has it closed for a moment
@@ -58,6 +59,9 @@ func OpenTerminal(in, out int) (*Terminal, error) {
 		return nil, fmt.Errorf("read the attributes of the terminal: %w", err)
 	}
 	t.before, t.raw = *before, rawAttributes(*before)
+	if t.mark, err = unix.Mmap(-1, 0, 1, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS); err != nil {
+		return nil, fmt.Errorf("memory to share: %w", err)
+	}
 	var a, b unix.Stat_t
 	same := unix.Fstat(in, &a) == nil && unix.Fstat(out, &b) == nil && a.Rdev == b.Rdev
 	if fd, err := openTerminal(in, unix.O_RDWR|unix.O_NONBLOCK); err == nil {
@@ -81,27 +85,27 @@ func OpenTerminal(in, out int) (*Terminal, error) {
 
 // Saved is what a process that outlives us needs. It must inherit FD.
 func (t *Terminal) Saved() SavedTerminal {
-	parent, _ := unix.Getpgid(unix.Getppid())
 	return SavedTerminal{
 		FD:      t.host,
-		Groups:  [2]int32{int32(unix.Getpgrp()), int32(parent)},
+		Groups:  [2]int32{int32(unix.Getpgrp()), int32(shellGroup())},
+		Entered: t.mark,
 		Termios: attributeBytes(&t.before),
 		Raw:     attributeBytes(&t.raw),
 		Reset:   []byte(Reset),
 	}
 }
 
-// Adopt takes the master of the terminal inside, and gives that terminal the attributes and the size of the user's. It must
-// come before the command is executed. master is ours from then on.
+// Attributes are those of the terminal as it was found. The terminal inside must have them before the command is executed:
+// we cannot give them to it, because by the time that we have it the command may have set its own.
+func (t *Terminal) Attributes() unix.Termios { return t.before }
+
+// Adopt takes the master of the terminal inside, and gives that terminal the size of the user's. master is ours from then on.
 func (t *Terminal) Adopt(master int) error {
 	if _, err := unix.IoctlGetUint32(master, unix.TIOCGPTN); err != nil {
 		return fmt.Errorf("take the terminal inside: not the master of a pseudoterminal: %w", err)
 	}
 	if err := nonblocking(master); err != nil {
 		return fmt.Errorf("take the terminal inside: %w", err)
-	}
-	if err := setAttributes(master, &t.before); err != nil {
-		return fmt.Errorf("set the attributes of the terminal inside: %w", err)
 	}
 	t.given = t.before
 	t.master = master
@@ -131,14 +135,14 @@ func (t *Terminal) Start(l *Loop, signals *Signals) {
 }
 
 // Signal acts on the signals that concern the terminal, and reports whether sig was one. The others are for the caller to
-// pass on, with Send for example.
+// pass on, with Send for example; so is SIGTSTP before Adopt.
 func (t *Terminal) Signal(sig unix.Signal) bool {
-	switch sig {
-	case unix.SIGWINCH:
+	switch {
+	case sig == unix.SIGWINCH:
 		t.Resize()
-	case unix.SIGCONT:
+	case sig == unix.SIGCONT:
 		t.Continue()
-	case unix.SIGTSTP:
+	case sig == unix.SIGTSTP && t.master >= 0:
 		t.Send(sig) // it is for the command to stop; we do when it has
 	default:
 		return false
@@ -146,7 +150,8 @@ func (t *Terminal) Signal(sig unix.Signal) bool {
 	return true
 }
 
-// Send sends a signal to the foreground of the terminal inside, as the terminal itself does for Ctrl-C.
+// Send sends a signal to the foreground of the terminal inside, as the terminal itself does for Ctrl-C. Before the command
+// is that, it is the process which made the terminal: it must pass on what it gets.
 func (t *Terminal) Send(sig unix.Signal) {
 	// Only a process of the session that has the terminal can make a group its foreground, so this is one of the sandbox's.
 	if group, err := unix.IoctlGetInt(t.master, unix.TIOCGPGRP); err == nil && group > 1 {
@@ -168,7 +173,19 @@ func (t *Terminal) enter() {
 		t.before = *now
 		t.giveAttributes()
 	}
-	t.entered = setAttributes(t.host, &t.raw) == nil
+	t.set(true) // before it is so: what may be raw must be restored
+	if setAttributes(t.host, &t.raw) != nil {
+		t.set(false)
+	}
+}
+
+// set keeps account of whose the terminal is.
+func (t *Terminal) set(entered bool) {
+	t.entered = entered
+	t.mark[0] = 0
+	if entered {
+		t.mark[0] = 1
+	}
 }
 
 // giveAttributes passes on what the user's shell has changed, unless the command has set its own: a job started in the
@@ -209,7 +226,7 @@ func (t *Terminal) leave(discard bool) {
 		}
 		setAttributes(t.host, &t.before)
 	}
-	t.entered = false
+	t.set(false)
 }
 
 // update says to the loop what is of interest now.
@@ -339,7 +356,8 @@ func (t *Terminal) hangUp() {
 	t.hostIn.Close()
 	t.hostOut.Close()
 	t.shown, t.typed = nil, nil
-	t.hungUp, t.entered = true, false // there is nothing left to restore
+	t.hungUp = true
+	t.set(false) // there is nothing left to restore
 	if t.HungUp != nil {
 		t.HungUp()
 	}

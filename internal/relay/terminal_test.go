@@ -21,7 +21,8 @@ type console struct {
 	t      *testing.T
 	master *os.File
 	slave  *os.File
-	seen   []byte // shown and not yet expected
+	before unix.Termios // its attributes before anything ran in it
+	seen   []byte       // shown and not yet expected
 	cmd    *exec.Cmd
 }
 
@@ -34,6 +35,7 @@ func newConsole(t *testing.T, name string, args ...string) *console {
 	}
 	c := &console{t: t, master: ptmx, slave: openSlave(ptmx)}
 	c.resize(24, 80)
+	c.before = c.attributes()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -394,7 +396,7 @@ func TestAttributesAreRestored(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newScript(t, tt.command)
-			before := c.attributes()
+			before := c.before
 			c.expect(`screen`)
 			if c.attributes() == before {
 				t.Error("the terminal was not raw while the command ran")
@@ -627,4 +629,38 @@ func openFDs(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(dir)
+}
+
+// The command may run, and have set attributes, before its terminal has come to us.
+func TestAdoptLeavesAttributesAlone(t *testing.T) {
+	open := func() (master, slave *os.File) {
+		ptmx, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slave = openSlave(ptmx)
+		t.Cleanup(func() { ptmx.Close(); slave.Close() })
+		return ptmx, slave
+	}
+	_, outside := open()
+	master, inside := open()
+	term, err := OpenTerminal(int(outside.Fd()), int(outside.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer term.Close(false)
+	want := rawAttributes(term.Attributes())
+	if err := setAttributes(int(inside.Fd()), &want); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(master.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := term.Adopt(fd); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := getAttributes(int(inside.Fd())); err != nil || *got != want {
+		t.Errorf("the command had set %+v; now there is %+v, %v", want, got, err)
+	}
 }

@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +12,9 @@ import (
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,7 @@ func (r *Run) begin(pid int) {
 	rec.UID = r.Plan.User.UID
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
+	rec.PIDStart, _ = store.ProcessStart(rec.PID)
 	rec.Mounted = append(rec.Mounted, r.mounted)
 	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
 	if r.surveyed != nil {
@@ -137,12 +139,8 @@ func isEmpty(dir string) bool {
 
 func (r *Run) writeEvents() error {
 	var lines []byte
-	for _, e := range r.events {
-		line, err := json.Marshal(e)
-		if err != nil {
-			return fmt.Errorf("bug: event: %v", err)
-		}
-		lines = append(append(lines, line...), '\n')
+	for i := range r.events {
+		lines = r.events[i].Line(lines)
 	}
 	r.events = nil
 	return r.Store.Record(lines)
@@ -216,24 +214,28 @@ func (s *supervision) take(bits uint32, fds []int) {
 		s.handles = append(s.handles, fd)
 		return fd
 	}
-	terminal, proc, workspace, renames := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleRenames)
+	terminal, proc, workspace, calls := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleCalls)
 	tmp, shm := next(native.HandleTmp), next(native.HandleShm)
 	if terminal >= 0 && s.term != nil {
-		s.handles = s.handles[1:] // the relay's from now on
+		s.handles = slices.DeleteFunc(s.handles, func(fd int) bool { return fd == terminal }) // the relay's from now on
 		if err := s.term.Adopt(terminal); err != nil {
 			s.ended(0, err)
 			return
 		}
 		s.term.Start(&s.loop, s.signals)
 	}
+	if r.Plan.Mode == plan.Landlock {
+		s.answerMetadata(calls)
+		return
+	}
 	s.watchLimits(proc, []int{tmp, shm})
 	s.watchProject(workspace)
-	if renames >= 0 {
+	if calls >= 0 {
 		s.renames = &native.Renames{
-			FD: renames, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
+			FD: calls, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
 			FSUID: r.Plan.User.UID, FSGID: r.Plan.User.GID,
 		}
-		s.loop.Watch(renames, unix.POLLIN, func(revents int16) {
+		s.loop.Watch(calls, unix.POLLIN, func(revents int16) {
 			if revents&unix.POLLIN != 0 {
 				s.renames.Answer()
 			}
@@ -246,12 +248,14 @@ func (s *supervision) signal(sig unix.Signal) {
 	if s.term != nil && s.term.Signal(sig) {
 		return
 	}
-	switch sig {
-	case unix.SIGWINCH:
-	case unix.SIGTSTP: // the command is in a session of its own, where the kernel discards TSTP; once it has stopped, so do we
+	switch {
+	case sig == unix.SIGWINCH:
+	case sig == unix.SIGTSTP && s.term != nil: // it came before the terminal inside did
+		s.box.Send(inside.Signal, sig)
+	case sig == unix.SIGTSTP: // the command is in a session of its own, where the kernel discards TSTP; once it has stopped, so do we
 		s.suspending = true
 		s.box.Send(inside.Signal, unix.SIGSTOP)
-	case unix.SIGCONT:
+	case sig == unix.SIGCONT:
 		s.suspending = false
 		s.signals.Resumed()
 		s.box.Send(inside.Signal, unix.SIGCONT)

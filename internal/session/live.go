@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
@@ -21,49 +20,35 @@ func (r *Run) live(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
-	if err != nil {
-		return err
-	}
 	survey, err := r.survey(req, hide)
 	if err != nil {
 		return err
 	}
 	r.warnOfLiveGit()
-	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool {
-		_, ok := workspace.ProtectedPath(rel, protect)
-		return ok || aliased(survey.Aliases, rel)
-	},
-		pinned: map[string]bool{}, before: map[string]string{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
+	c, err := r.cover(survey, hide)
+	if err != nil {
+		return err
+	}
 	if err := filepath.WalkDir(r.Project, c.visit); err != nil {
 		return fmt.Errorf("look through the project: %w", err)
 	}
-	c.coverLinks()
 	r.roots = []string{"."}
 	if len(c.mounts) > maxLive {
 		return &Refusal{fmt.Errorf("a live workspace of this project would need %d mounts, and at most %d are made", len(c.mounts), maxLive), "use a held workspace, which needs one: --workspace held"}
 	}
-	req.Live, r.protected, r.before = c.mounts, c.protected, c.before
+	req.Live, r.guarded = c.mounts, c
 	return nil
 }
 
 // writeThrough lays the same mounts over what is hidden and protected in the parts of a held project that are written through.
 func (r *Run) writeThrough(req *plan.Request) error {
-	hide, err := policy.CompilePaths(hidePatterns(r.Policy.Files))
+	c, err := r.cover(r.surveyed, r.hide)
 	if err != nil {
 		return err
 	}
-	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
-	if err != nil {
-		return err
-	}
-	c := cover{project: r.Project, hide: hide, protected: func(rel string) bool {
-		_, ok := workspace.ProtectedPath(rel, protect)
-		return ok || aliased(r.surveyed.Aliases, rel)
-	}, pinned: map[string]bool{}, before: map[string]string{}, links: map[uint64][]string{}, secret: map[uint64]bool{}}
 	for _, v := range r.Policy.Files.Write {
 		rel := path.Clean(v.V)
-		if strings.Contains("/"+rel+"/", "/.git/") || c.protected(rel) {
+		if _, protected := c.protected(rel); protected || strings.Contains("/"+rel+"/", "/.git/") {
 			return &Refusal{fmt.Errorf("files.write (%s): %q is executed by the host or belongs to git, and cannot be written through", v.Origin, v.V), "name a directory of results, such as ./generated"}
 		}
 		if err := filepath.WalkDir(filepath.Join(r.Project, rel), c.visit); err != nil {
@@ -71,9 +56,21 @@ func (r *Run) writeThrough(req *plan.Request) error {
 		}
 		r.roots = append(r.roots, rel)
 	}
-	c.coverLinks()
-	req.Live, r.protected, r.before = c.mounts, c.protected, c.before
+	req.Live, r.guarded = c.mounts, c
 	return nil
+}
+
+// cover knows what of a project is hidden and protected where it is written directly.
+func (r *Run) cover(survey *workspace.Survey, hide *policy.Paths) (*cover, error) {
+	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
+	if err != nil {
+		return nil, err
+	}
+	hidden := map[string]bool{}
+	for _, h := range survey.Hidden {
+		hidden[h.Path] = true
+	}
+	return &cover{project: r.Project, hide: hide, hidden: hidden, protect: protect, aliases: survey.Aliases, pinned: map[string]bool{}, before: map[string]string{}}, nil
 }
 
 // mounted stands for a path that is covered by a mount; no link can lead there.
@@ -82,16 +79,33 @@ const mounted = ""
 // maxLive bounds the mounts of a live workspace: each costs the start time, and the kernel allows 100,000 in a namespace.
 const maxLive = 3000
 
-// cover collects what must be mounted over a live project.
+// cover collects what must be mounted over what is written directly.
 type cover struct {
-	project   string
-	hide      *policy.Paths
-	protected func(rel string) bool
-	mounts    []plan.Mount
-	pinned    map[string]bool
-	before    map[string]string   // protected paths that exist
-	links     map[uint64][]string // names of inodes with several
-	secret    map[uint64]bool     // inodes with a hidden name
+	project string
+	hide    *policy.Paths
+	hidden  map[string]bool // what the scan found, for whatever reason
+	protect *policy.Paths   // the policy's own patterns
+	aliases map[string]string
+	mounts  []plan.Mount
+	pinned  map[string]bool
+	before  map[string]string // protected paths that exist: where a link led, or mounted
+}
+
+// protected says whether the host executes what lies, or would lie, at the path.
+func (c *cover) protected(rel string) (why string, ok bool) {
+	if why, ok := workspace.Aliased(c.aliases, rel); ok {
+		return why, ok
+	}
+	return workspace.ProtectedPath(rel, c.protect)
+}
+
+// guarded says the same of a link, which gives whatever it leads to the names that are below its own.
+func (c *cover) guarded(rel string, link bool) bool {
+	_, ok := c.protected(rel)
+	if !ok && link {
+		_, ok = workspace.LeadsToProtected(rel, c.protect, c.aliases)
+	}
+	return ok
 }
 
 func (c *cover) visit(p string, d fs.DirEntry, err error) error {
@@ -102,22 +116,19 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 	if err != nil || rel == "." {
 		return err
 	}
+	link := d.Type()&fs.ModeSymlink != 0
 	hidden, _ := c.hide.Match(rel, d.IsDir())
-	if d.Type().IsRegular() {
-		c.note(rel, d, hidden)
-	}
+	hidden = hidden || c.hidden[rel]
 	switch {
+	case link && (hidden || c.guarded(rel, true)):
+		c.before[rel], _ = os.Readlink(p) // a mount cannot cover a link; who replaces it makes something new
 	case hidden && d.IsDir():
 		c.over(rel, plan.Mount{Kind: plan.Tmpfs, Size: 4096, Perm: 0o555})
 		return fs.SkipDir
 	case hidden:
 		c.over(rel, null())
 	case d.IsDir() && d.Name() == ".git": // git must work: what it executes, in there, is protected entry by entry
-	case c.protected(rel):
-		if d.Type()&fs.ModeSymlink != 0 {
-			c.before[rel], _ = os.Readlink(p)
-			return nil // a mount cannot cover a link; who replaces it makes something new
-		}
+	case c.guarded(rel, false):
 		c.before[rel] = mounted
 		c.over(rel, plan.Mount{Kind: plan.Bind, Self: true})
 		if d.IsDir() {
@@ -143,33 +154,13 @@ func (c *cover) over(rel string, m plan.Mount) {
 	c.mounts = append(c.mounts, m)
 }
 
-// note remembers names of files that have several: one with a hidden name is hidden under all of them.
-func (c *cover) note(rel string, d fs.DirEntry, hidden bool) {
-	info, err := d.Info()
-	if err != nil {
-		return
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		c.secret[st.Ino] = c.secret[st.Ino] || hidden
-		if !hidden {
-			c.links[st.Ino] = append(c.links[st.Ino], rel)
-		}
-	}
-}
-
-func (c *cover) coverLinks() {
-	for ino, secret := range c.secret {
-		for _, rel := range c.links[ino] {
-			if secret {
-				c.over(rel, null())
-			}
-		}
-	}
-}
-
 // survey looks through the project where no mask is prepared, and tells what it found.
 func (r *Run) survey(req *plan.Request, hide *policy.Paths) (*workspace.Survey, error) {
-	s, err := workspace.Scan(r.Project, hide, workspace.ScanOptions{UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root})
+	o, err := r.scanOptions(req)
+	if err != nil {
+		return nil, err
+	}
+	s, err := workspace.Scan(r.Project, hide, o)
 	if err != nil {
 		return nil, err
 	}
@@ -178,12 +169,18 @@ func (r *Run) survey(req *plan.Request, hide *policy.Paths) (*workspace.Survey, 
 	return s, nil
 }
 
-// aliased says whether a path, or one above it, is executed by the host although its name does not say so.
-func aliased(aliases map[string]string, rel string) bool {
-	for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
-		if _, is := aliases[dir]; is {
-			return true
-		}
+// scanOptions says for whom the project is looked through.
+func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
+	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
+	if err != nil {
+		return workspace.ScanOptions{}, err
 	}
-	return false
+	config := r.Person.getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(config) {
+		config = filepath.Join(r.Person.Home, ".config")
+	}
+	return workspace.ScanOptions{
+		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root, Protect: protect,
+		GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(config, "git", "config"), "/etc/gitconfig"},
+	}, nil
 }

@@ -152,9 +152,21 @@ func (r *Run) homeKey() string {
 	return r.Project
 }
 
-// abandoned is how old the directory of a sandbox without a record must be to be taken for what a crash has left, and not for one that
-// another process is about to make.
-const abandoned = time.Minute
+// Clean removes what runs left that were killed before their command started.
+func Clean(st *store.Store) error {
+	list, err := st.List()
+	if err == nil {
+		discardDead(st, list)
+	}
+	return err
+}
+
+func discardDead(st *store.Store, list []*store.Sandbox) {
+	for _, b := range st.Dead(list) {
+		discard(b)
+		b.Unlock()
+	}
+}
 
 // sandbox goes on with the project's kept layer, or makes a new sandbox. A layer that another run has is left to it.
 func (r *Run) sandbox(user plan.User) error {
@@ -162,12 +174,7 @@ func (r *Run) sandbox(user plan.User) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range list {
-		if b.Record.Started.IsZero() && !b.Running && b.Age() > abandoned && b.Lock() == nil {
-			discard(b)
-			b.Unlock()
-		}
-	}
+	discardDead(r.Store, list)
 	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
 		for _, b := range list {
 			if r.goOn(b, user) {
@@ -292,5 +299,15 @@ func (r *Run) home(req *plan.Request) error {
 		}
 	}
 	req.Home = filepath.Join(key, r.homeName(req.User))
-	return r.ownDirectory(req.Home, req.User)
+	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only
+		req.Home = filepath.Join(key, "home-fallback")
+	}
+	if err := r.ownDirectory(req.Home, req.User); err != nil || req.Mode != plan.Landlock {
+		return err
+	}
+	fd, err := openOwn(unix.AT_FDCWD, req.Home) // the others open it for the places to mount on
+	if err != nil {
+		return fmt.Errorf("home of the sandbox: %w", err)
+	}
+	return unix.Close(fd)
 }

@@ -62,9 +62,8 @@ type Run struct {
 	undoable *undoable // of a live workspace
 	unkept   []history.Unkept
 
-	protected func(rel string) bool // of a live workspace: what must not appear in it
-	roots     []string              // where it is watched for
-	before    map[string]string     // of a live workspace: protected paths that exist
+	guarded *cover   // of what is written directly: what must not appear in it
+	roots   []string // where it is watched for
 }
 
 // Refusal is an error that names what is missing and the way out.
@@ -132,6 +131,12 @@ func Prepare(p Person, o Options) (*Run, error) {
 		r.Abandon()
 		return nil, err
 	}
+	if mode == plan.Landlock && !o.DryRun {
+		if err := r.linkHome(&req); err != nil {
+			r.Abandon()
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -191,6 +196,11 @@ func (r *Run) weaken(cause string) error {
 	return nil
 }
 
+const elsewhereHint = "cd into a project, or run without one: casemate run --workspace none -- ..."
+
+// shared are directories that hold what belongs to many: to show one whole is to show other people's files, keys and sockets.
+var shared = []string{"/bin", "/boot", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/root", "/run", "/run/user", "/sbin", "/tmp", "/usr", "/var", "/var/tmp", "/var/run"}
+
 // checkProject refuses what must never be a project.
 func (r *Run) checkProject() error {
 	state := filepath.Dir(r.Person.Config)
@@ -199,9 +209,13 @@ func (r *Run) checkProject() error {
 	}
 	switch {
 	case r.Project == r.Person.Home:
-		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), elsewhereHint}
 	case r.Project == "/" || within(r.Person.Home, r.Project):
-		return &Refusal{fmt.Errorf("the project %q contains your home directory", r.Project), "cd into a project, or run without one: casemate run --workspace none -- ..."}
+		return &Refusal{fmt.Errorf("the project %q contains your home directory", r.Project), elsewhereHint}
+	case within(r.Project, "/dev") || within(r.Project, "/proc") || within(r.Project, "/sys"):
+		return &Refusal{fmt.Errorf("the project %q lies in a place of which the sandbox has one of its own", r.Project), "move the project, such as to /tmp or your home directory; or run without one: casemate run --workspace none -- ..."}
+	case slices.Contains(shared, r.Project) || filepath.Dir(r.Project) == "/run/user":
+		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
 	case within(r.Store.Root, r.Project) || within(r.Project, r.Store.Root):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}
@@ -255,6 +269,9 @@ func (r *Run) limit(req *plan.Request) error {
 			if l.Strength == limits.Watched && l.Name == "memory" || l.Name == "idle" && l.Value != "none" {
 				req.Limits[i].Strength, req.Limits[i].By = limits.Unheld, "needs a pid namespace or a cgroup"
 			}
+			if l.Name == "pids" && strings.HasPrefix(l.By, "RLIMIT_NPROC") {
+				req.Limits[i].By = "RLIMIT_NPROC, which counts the user's other processes too: as many more than there are at the start"
+			}
 		}
 	}
 	return nil
@@ -270,11 +287,7 @@ func duration(d time.Duration) time.Duration {
 // pin records what every source is now; the engine refuses to mount anything else in its place.
 func pin(p *plan.Plan, dry bool) error {
 	if p.Mode == plan.Landlock {
-		p.Landlock.Allow = slices.DeleteFunc(p.Landlock.Allow, func(r plan.Rule) bool { return !exists(r.Path) })
-		for i, r := range p.Landlock.Allow {
-			st, err := os.Stat(r.Path)
-			p.Landlock.Allow[i].File = err == nil && !st.IsDir()
-		}
+		pinRules(p)
 	}
 	files := map[string]bool{}
 	for i := range p.Mounts {

@@ -22,7 +22,7 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 		if !errors.Is(err, store.ErrRunning) || !force {
 			return &Refusal{err, "wait for its end, or end it: casemate rm --force " + box.Record.ID}
 		}
-		if err := end(box); err != nil {
+		if err := end(st, box); err != nil {
 			return err
 		}
 	}
@@ -40,23 +40,47 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 	return err
 }
 
-// end asks the supervisor to end its sandbox, and takes the lock that it leaves. The process is named by its record only while it holds the
-// lock, so its number cannot have become another's.
-func end(box *store.Sandbox) error {
-	if box.Record.PID <= 1 {
-		return fmt.Errorf("sandbox %s: its supervisor is not known yet; try again", box.Record.ID)
-	}
-	if err := unix.Kill(box.Record.PID, unix.SIGKILL); err != nil {
-		return fmt.Errorf("end sandbox %s: %w", box.Record.ID, err)
-	}
+// end kills the supervisor, with which its sandbox ends, and takes the lock that it leaves. The record may be of an earlier run while the next one
+// is prepared, and numbers of processes are used again: only the process that started when the record says is signalled, by a descriptor.
+func end(st *store.Store, box *store.Sandbox) error {
 	deadline := time.Now().Add(5 * time.Second)
 	for {
 		err := box.Lock()
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || !errors.Is(err, store.ErrRunning) {
 			return err
+		}
+		st.Reload(box)
+		known, err := kill(box.Record.PID, box.Record.PIDStart)
+		if err != nil {
+			return fmt.Errorf("end sandbox %s: %w", box.Record.ID, err)
+		}
+		if time.Now().After(deadline) {
+			if !known {
+				return fmt.Errorf("sandbox %s: its supervisor is not known yet, or runs in another container; try again", box.Record.ID)
+			}
+			return fmt.Errorf("sandbox %s: its supervisor (process %d) was killed and has not ended", box.Record.ID, box.Record.PID)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// kill ends the process with this number if it is the one that started then.
+func kill(pid int, start uint64) (known bool, err error) {
+	if pid <= 1 || start == 0 {
+		return false, nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, nil // it is gone
+	}
+	defer unix.Close(fd)
+	if now, err := store.ProcessStart(pid); err != nil || now != start { // of the process that the descriptor holds: its number is not free before
+		return false, nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return true, err
+	}
+	return true, nil
 }
 
 // Steps names the set-up steps that the engine takes for the plan.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -110,13 +109,12 @@ func classifier(rec store.Record) (workspace.Classifier, error) {
 	return workspace.Classifier{
 		Hidden: workspace.HiddenBy(hide, rec.Hidden),
 		Protected: func(rel string) (string, bool) {
-			for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
-				if why, alias := rec.Aliases[dir]; alias {
-					return why, true
-				}
+			if why, alias := workspace.Aliased(rec.Aliases, rel); alias {
+				return why, true
 			}
 			return workspace.ProtectedPath(rel, protect)
 		},
+		Leads:  func(rel string) (string, bool) { return workspace.LeadsToProtected(rel, protect, rec.Aliases) },
 		Marked: workspace.MarkedPath,
 	}, nil
 }
@@ -253,8 +251,11 @@ func (r *Review) Discard() error {
 	return discard(r.Box)
 }
 
-// discard removes a sandbox that this process has locked.
+// discard removes a sandbox that this process has locked. If we are killed meanwhile, the next run must not go on with half of a copy.
 func discard(box *store.Sandbox) error {
+	if err := box.Forget(); err != nil {
+		return err
+	}
 	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git"), filepath.Join(box.Dir, "taken")} {
 		if err := workspace.Discard(context.Background(), dir); err != nil {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -36,8 +37,9 @@ type Result struct {
 	Aside   string             `json:"aside,omitempty"`   // where to
 }
 
-// Do runs the prepared run to its end. The calling goroutine must be locked to the main thread.
+// Do runs the prepared run to its end. The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG), so the goroutine keeps its thread.
 func (r *Run) Do(host [3]int) (Result, error) {
+	runtime.LockOSThread()
 	s := &supervision{run: r, host: host, started: time.Now()}
 	err := s.supervise()
 	live, unsettled := r.settle()
@@ -69,6 +71,9 @@ type supervision struct {
 	result  Result
 	failure error
 	renames *native.Renames
+
+	metadata *native.Metadata
+
 	handles []int // to close
 	watcher *limits.Watcher
 	hiding  *rehiding
@@ -80,6 +85,11 @@ type supervision struct {
 
 func (s *supervision) supervise() (err error) {
 	r := s.run
+	// From here on no signal ends us: what comes early is kept until the sandbox can be told, which it ends then.
+	if s.signals, err = s.loop.Signals(s.signal, relay.Caught[:]...); err != nil {
+		return err
+	}
+	defer s.signals.Close()
 	if err := mountPoints(r.Plan); err != nil {
 		return err
 	}
@@ -97,10 +107,6 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
-	if s.signals, err = s.loop.Signals(s.signal, relay.Caught[:]...); err != nil {
-		return err
-	}
-	defer s.signals.Close()
 	if err := s.start(); err != nil {
 		return r.explain(err)
 	}
@@ -112,6 +118,10 @@ func (s *supervision) supervise() (err error) {
 		r.sweep()
 	}
 	r.begin(s.box.PID)
+	s.loop.At(time.Now().Add(time.Second), func(time.Time) time.Time { // a short command does not pay for it
+		native.GiveBack()
+		return time.Time{}
+	})
 	if r.Plan.Mode == plan.Landlock {
 		s.watchFallback()
 	}
@@ -168,7 +178,7 @@ func (s *supervision) limit() (err error) {
 	var term *native.Terminal
 	if s.term != nil {
 		saved := s.term.Saved()
-		term = &native.Terminal{FD: saved.FD, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
+		term = &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
 	}
 	if term != nil || len(s.group.Dirs()) > 0 {
 		s.cleaner, err = native.StartCleaner(s.group.Dirs(), term)
@@ -186,6 +196,9 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
+	if s.metadata != nil {
+		s.metadata.Close()
+	}
 	if s.watcher != nil {
 		s.watcher.Close()
 	}
@@ -215,10 +228,7 @@ func (s *supervision) start() error {
 		FailStep: os.Getenv("CASEMATE_TEST_FAIL_STEP"), Watch: r.Plan.Mode != plan.Landlock,
 	}
 	if s.term != nil {
-		at.Terminal = true
-		if attributes, err := unix.IoctlGetTermios(s.host[0], unix.TCGETS2); err == nil {
-			at.Termios = *attributes
-		}
+		at.Terminal, at.Termios = true, s.term.Attributes()
 		if size, err := unix.IoctlGetWinsize(s.host[1], unix.TIOCGWINSZ); err == nil {
 			at.Winsize = *size
 		}
@@ -226,7 +236,11 @@ func (s *supervision) start() error {
 	if cpus, needed := limits.Affinity(r.Offers, r.Set); needed {
 		at.CPUs = &cpus
 	}
-	for _, l := range limits.Rlimits(r.Set, r.Offers) {
+	rlimits := limits.Rlimits(r.Set, r.Offers)
+	if r.Plan.Mode == plan.Landlock {
+		rlimits = limits.OnTop(rlimits, r.Plan.User.UID)
+	}
+	for _, l := range rlimits {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
 	r.mounted = time.Now().UTC()
@@ -239,7 +253,7 @@ func (s *supervision) start() error {
 func (r *Run) filter() ([]unix.SockFilter, error) {
 	_, affinity := limits.Affinity(r.Offers, r.Set)
 	return syscalls.Compile(syscalls.Options{
-		Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename, Affinity: affinity, Watched: r.Set.Disk > 0,
+		Fallback: r.Plan.Syscalls.Fallback, RenameHook: r.Plan.Syscalls.Rename, MetadataHook: r.Plan.Syscalls.Metadata, Affinity: affinity, Watched: r.Set.Disk > 0,
 	})
 }
 

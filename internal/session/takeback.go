@@ -23,7 +23,7 @@ type takeBack struct {
 	project      string
 	root         int    // the project
 	to           string // where it is moved
-	protected    func(rel string) bool
+	guarded      func(rel string, link bool) bool
 	taken        func(rel, where string)
 	events       *os.File
 	dirs         map[int32]string
@@ -37,7 +37,7 @@ const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.
 
 func (s *supervision) watchLive() {
 	r := s.run
-	if r.protected == nil {
+	if r.guarded == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -59,7 +59,7 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 	if err != nil {
 		return fmt.Errorf("watch the project: %w", err)
 	}
-	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), protected: r.protected, before: r.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), guarded: r.guarded.guarded, before: r.guarded.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
 	defer t.events.Close()
 	t.taken = func(rel, where string) {
 		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
@@ -94,13 +94,13 @@ func (t *takeBack) watch(rel string, isNew bool) {
 			return nil
 		}
 		if isNew && d.IsDir() && !readable(d) {
-			os.Chmod(p, 0o700) // what the owner may not look into cannot be watched
+			t.unlock(p) // what the owner may not look into cannot be watched
 		}
 		name, err := filepath.Rel(t.project, p)
 		if err != nil {
 			return nil
 		}
-		if isNew && name != "." && (t.protected(name) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
+		if isNew && name != "." && (t.guarded(name, d.Type()&fs.ModeSymlink != 0) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
 			t.take(name)
 			return skip(d)
 		}
@@ -115,6 +115,21 @@ func (t *takeBack) watch(rel string, isNew bool) {
 		}
 		return nil
 	})
+}
+
+// unlock gives the owner the rights to a directory of the project. The sandbox may put a link in its place at any moment, so it goes by descriptor
+// and follows none: a mode changed through a link would be that of something of the person's.
+func (t *takeBack) unlock(p string) {
+	rel, err := filepath.Rel(t.project, p)
+	if err != nil {
+		return
+	}
+	fd, err := unix.Openat2(t.root, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
 }
 
 // look goes through the whole project once more.
@@ -146,7 +161,7 @@ func (t *takeBack) handle(events []byte) {
 		}
 		rel := filepath.Join(dir, name)
 		switch {
-		case t.protected(rel) && !(mask&unix.IN_ISDIR != 0 && name == ".git"):
+		case t.guarded(rel, mask&unix.IN_ISDIR == 0 && t.isLink(rel)) && !(mask&unix.IN_ISDIR != 0 && name == ".git"):
 			t.take(rel)
 		case mask&unix.IN_ISDIR != 0:
 			t.watch(rel, true)
@@ -156,6 +171,11 @@ func (t *takeBack) handle(events []byte) {
 			t.take(dir)
 		}
 	}
+}
+
+func (t *takeBack) isLink(rel string) bool {
+	_, err := os.Readlink(filepath.Join(t.project, rel))
+	return err == nil
 }
 
 // bare says whether a directory is a git repository laid in plain files, whose settings git would heed in it. Its name tells nothing.
@@ -227,35 +247,68 @@ func (t *takeBack) existed(rel string) bool {
 
 // carry moves an entry to another file system. What is no file, directory or link is only removed.
 func (t *takeBack) carry(parent int, name, where string) error {
-	from := fmt.Sprintf("/proc/self/fd/%d/%s", parent, name)
-	st, err := os.Lstat(from)
+	if err := copyOut(parent, name, where, 0); err != nil {
+		return err
+	}
+	return os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
+}
+
+// maxCarried is how deep a tree may be that is carried: each level holds a descriptor.
+const maxCarried = 200
+
+// copyOut copies an entry by descriptor, while the sandbox may swap what it copies: no link is followed, and nothing waits for a fifo.
+func copyOut(parent int, name, where string, deep int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return copyDirectory(parent, name, where, deep)
+	case unix.S_IFREG:
+		return copyFile(parent, name, where)
+	case unix.S_IFLNK:
+		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
+		if err != nil {
+			return err
+		}
+		return os.Symlink(target, where)
+	}
+	return nil
+}
+
+func copyDirectory(parent int, name, where string, deep int) error {
+	if deep > maxCarried {
+		return fmt.Errorf("more than %d directories deep", maxCarried)
+	}
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	switch {
-	case st.IsDir():
-		err = os.CopyFS(where, os.DirFS(from))
-	case st.Mode().IsRegular():
-		err = copyFile(parent, name, where)
-	case st.Mode()&fs.ModeSymlink != 0:
-		var target string
-		if target, err = os.Readlink(from); err == nil {
-			err = os.Symlink(target, where)
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	if err := os.Mkdir(where, 0o700); err != nil {
+		return err
+	}
+	names, err := dir.Readdirnames(-1)
+	for _, n := range names {
+		if err == nil {
+			err = copyOut(fd, n, filepath.Join(where, n), deep+1)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(from)
+	return err
 }
 
 func copyFile(parent int, name, where string) error {
-	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	in := os.NewFile(uintptr(fd), name)
 	defer in.Close()
+	if st, err := in.Stat(); err != nil || !st.Mode().IsRegular() {
+		return errors.Join(err, fmt.Errorf("%q was replaced", name))
+	}
 	out, err := os.OpenFile(where, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

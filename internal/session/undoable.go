@@ -32,7 +32,7 @@ func (r *Run) keep() (err error) {
 	if r.Project == "" || r.Plan.Mode == plan.Landlock || r.Plan.Workspace.Kind != string(policy.Live) {
 		return nil
 	}
-	u, err := openUndoable(r.Store, r.Project, hidePatterns(r.Policy.Files))
+	u, err := openUndoable(r.Store, r.Project, hidePatterns(r.Policy.Files), r.alsoHidden())
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,16 @@ func (r *Run) keep() (err error) {
 	return nil
 }
 
+// alsoHidden are the paths that are hidden for another reason than their name.
+func (r *Run) alsoHidden() (paths []string) {
+	if r.surveyed != nil {
+		for _, h := range r.surveyed.Hidden {
+			paths = append(paths, h.Path)
+		}
+	}
+	return paths
+}
+
 // settle records what a live run did. It must come after everything of the sandbox has ended.
 func (r *Run) settle() (*LiveChanges, error) {
 	u := r.undoable
@@ -76,7 +86,7 @@ func (r *Run) settle() (*LiveChanges, error) {
 
 // SettleUnfinished records what live runs did to a project whose supervisor was killed, so that they can be undone.
 func SettleUnfinished(st *store.Store, project string) error {
-	u, err := openUndoable(st, project, nil)
+	u, err := openUndoable(st, project, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -84,12 +94,12 @@ func SettleUnfinished(st *store.Store, project string) error {
 	return u.settleUnfinished()
 }
 
-func openUndoable(st *store.Store, project string, hide []string) (*undoable, error) {
+func openUndoable(st *store.Store, project string, hide, also []string) (*undoable, error) {
 	hidden, err := policy.CompilePaths(hide)
 	if err != nil {
 		return nil, err
 	}
-	keeper, err := workspace.NewKeeper(project, workspace.HiddenBy(hidden, nil))
+	keeper, err := workspace.NewKeeper(project, workspace.HiddenBy(hidden, also))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/plan"
@@ -52,10 +53,17 @@ func (r *Run) view(req *plan.Request) error {
 		return err
 	}
 	req.Etc = r.etc.Path
-	req.Env = guest.Env(guest.EnvOptions{
+	options := guest.EnvOptions{
 		Host: r.Person.Environ, Pass: values(r.Policy.Env.Pass), Set: variables(r.Policy.Env.Set), View: v,
 		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: true,
-	})
+	}
+	if req.Mode == plan.Landlock {
+		options.Tmp, options.GitConfig = req.Tmp, filepath.Join(r.etc.Path, "gitconfig")
+		if req.Told = native.Announced(); !req.Told {
+			r.notice("modes and times of files cannot be changed inside, and nothing watched, as somebody listens to our system calls already, such as a container: git, npm and others will fail")
+		}
+	}
+	req.Env = guest.Env(options)
 	return nil
 }
 
@@ -144,14 +152,11 @@ func (r *Run) mask(req *plan.Request) error {
 		return err
 	}
 	r.hide = hide
-	dir := r.Store.Project(r.Project)
-	m, err := workspace.PrepareMask(r.Project, hide, workspace.MaskOptions{
-		ScanOptions: workspace.ScanOptions{
-			UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root,
-			GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(r.Person.Home, ".config", "git", "config")},
-		},
-		Dir: dir,
-	})
+	o, err := r.scanOptions(req)
+	if err != nil {
+		return err
+	}
+	m, err := workspace.PrepareMask(r.Project, hide, workspace.MaskOptions{ScanOptions: o, Dir: r.Store.Project(r.Project)})
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,9 @@ const firstLook = 50 * time.Millisecond
 // writable lists the directories on the host that what the sandbox writes ends up in.
 func (s *supervision) writable() []string {
 	r := s.run
+	if r.Plan.Mode == plan.Landlock {
+		return ownTrees(r.Plan)
+	}
 	var dirs []string
 	switch r.Plan.Workspace.By {
 	case "overlay":

@@ -28,14 +28,15 @@ type Record struct {
 	Project   string            `json:"project,omitempty"` // host path; empty without a project
 	Command   []string          `json:"command"`
 	Mode      string            `json:"mode"`
-	Workspace string            `json:"workspace"`         // held, live, readonly, none
-	By        string            `json:"by"`                // overlay, copy, bind, tmpfs
-	Born      time.Time         `json:"born"`              // when the layer was made: what the host changed later is a conflict
-	Mounted   []time.Time       `json:"mounted,omitempty"` // when each run's overlay was mounted
-	Started   time.Time         `json:"started"`           // of the last run
-	Ended     time.Time         `json:"ended,omitzero"`    // zero while it runs, or after a crash
-	UID       int               `json:"uid"`               // of the sandbox, whose the layer is
-	PID       int               `json:"pid"`               // of the supervisor
+	Workspace string            `json:"workspace"`          // held, live, readonly, none
+	By        string            `json:"by"`                 // overlay, copy, bind, tmpfs
+	Born      time.Time         `json:"born"`               // when the layer was made: what the host changed later is a conflict
+	Mounted   []time.Time       `json:"mounted,omitempty"`  // when each run's overlay was mounted
+	Started   time.Time         `json:"started"`            // of the last run
+	Ended     time.Time         `json:"ended,omitzero"`     // zero while it runs, or after a crash
+	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
+	PID       int               `json:"pid"`                // of the supervisor
+	PIDStart  uint64            `json:"pid_start,omitzero"` // when that process started (field 22 of proc_pid_stat(5)): its number may become another's
 	Exit      int               `json:"exit"`
 	Reason    string            `json:"reason,omitempty"`
 	Hidden    []string          `json:"rehidden,omitempty"` // paths hidden during the run by a whiteout in the layer, which are no deletions; and those hidden for another reason than a pattern
@@ -52,6 +53,7 @@ type Sandbox struct {
 	Record  Record
 	Dir     string
 	Running bool // another process holds the lock
+	Damaged bool // there is a record that cannot be read
 	locked  bool
 	lock    int // descriptor, while locked
 }
@@ -123,17 +125,81 @@ func newID() string {
 }
 
 // New makes a sandbox directory and locks it. Where an earlier run of the project has left a spare one, that is taken: to make and remove
-// five directories takes longer than the sandbox does.
+// five directories takes longer than the sandbox does. Dead finds none in between, as it waits for its turn.
 func (s *Store) New(project string) (*Sandbox, error) {
-	id := newID()
-	b := &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
+	turn, err := s.turn(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(turn)
+	b := s.named(newID())
 	if project != "" && unix.Rename(s.spare(project), b.Dir) == nil {
-		return b, b.Lock()
+		if b.Lock() == nil {
+			return b, nil
+		}
+		b = s.named(newID()) // who put it aside has not let go of it yet; what is left there is found dead
 	}
 	if err := MakeDir(b.Dir); err != nil {
 		return nil, fmt.Errorf("sandbox directory: %w", err)
 	}
 	return b, b.Lock()
+}
+
+// turn takes the lock of the directory of all sandboxes: shared to make one, alone to look for dead ones.
+func (s *Store) turn(how int) (int, error) {
+	fd, err := unix.Open(s.sandboxes(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		if err := MakeDir(s.sandboxes()); err != nil {
+			return -1, fmt.Errorf("sandboxes: %w", err)
+		}
+		fd, err = unix.Open(s.sandboxes(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("sandboxes: %w", err)
+	}
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(fd, how)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("sandboxes: %w", err)
+	}
+	return fd, nil
+}
+
+// Dead locks and returns those of the listed sandboxes that have no record and whose maker is gone: it was killed before the command started. The
+// lock tells, as the kernel drops it with the process; nobody is making one meanwhile, and whoever has made one holds its lock.
+func (s *Store) Dead(list []*Sandbox) []*Sandbox {
+	unrecorded := func(b *Sandbox) bool { return b.Record.Started.IsZero() && !b.Damaged }
+	if !slices.ContainsFunc(list, func(b *Sandbox) bool { return unrecorded(b) && !b.Running }) {
+		return nil
+	}
+	turn, err := s.turn(unix.LOCK_EX | unix.LOCK_NB)
+	if err != nil {
+		return nil // the next time
+	}
+	defer unix.Close(turn)
+	var dead []*Sandbox
+	for _, b := range list {
+		if !unrecorded(b) || !exists(b.Dir) || b.Lock() != nil {
+			continue
+		}
+		if now := s.read(b.Record.ID); !unrecorded(now) { // it ran and ended since it was listed
+			b.Unlock()
+			continue
+		}
+		dead = append(dead, b)
+	}
+	return dead
+}
+
+func exists(dir string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(dir, &st) == nil
+}
+
+func (s *Store) named(id string) *Sandbox {
+	return &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
 }
 
 func (s *Store) spare(project string) string { return filepath.Join(s.Project(project), "spare") }
@@ -145,8 +211,11 @@ func (s *Store) Spare(b *Sandbox, project string) bool {
 		return false
 	}
 	unix.Unlink(b.record())
-	b.Unlock() // who takes it locks it again
-	return unix.Rename(b.Dir, s.spare(project)) == nil
+	if unix.Rename(b.Dir, s.spare(project)) != nil {
+		return false
+	}
+	b.Unlock() // not before: another run would take it for the kept layer of a crash, and lose it by the rename
+	return true
 }
 
 // ErrRunning says that another process runs the sandbox.
@@ -191,7 +260,9 @@ func MakeDir(dir string) error {
 
 // Save writes the record: whole or not at all, also when casemate is killed; with sync also when the machine stops.
 func (b *Sandbox) Save(sync bool) error {
-	data, err := json.MarshalIndent(b.Record, "", "\t")
+	r := b.Record
+	r.each(escape)
+	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("bug: sandbox record: %v", err)
 	}
@@ -200,8 +271,22 @@ func (b *Sandbox) Save(sync bool) error {
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }
 
+// Forget removes the record: from then on the rest is a leftover, and no run goes on with what is still there of it.
+func (b *Sandbox) Forget() error {
+	if err := os.Remove(b.record()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sandbox %s: %w", b.Record.ID, err)
+	}
+	return nil
+}
+
 // Layer returns the directory of the change layer.
 func (b *Sandbox) Layer() string { return filepath.Join(b.Dir, "layer") }
+
+// maxRecord is more than a command line and the paths of a hostile project come to.
+const maxRecord = 256 << 20
+
+// Reload reads the record again.
+func (s *Store) Reload(b *Sandbox) { b.Record = s.read(b.Record.ID).Record }
 
 // List returns all sandboxes, newest run first. A directory without a readable record, as a crash may leave one, has only an ID.
 func (s *Store) List() ([]*Sandbox, error) {
@@ -220,10 +305,13 @@ func (s *Store) List() ([]*Sandbox, error) {
 }
 
 func (s *Store) read(id string) *Sandbox {
-	b := &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
-	if data, err := Read(b.record(), 1<<20); err == nil {
+	b := s.named(id)
+	data, err := Read(b.record(), maxRecord)
+	b.Damaged = err != nil && !errors.Is(err, fs.ErrNotExist)
+	if err == nil {
 		var r Record
-		if json.Unmarshal(data, &r) == nil && r.ID == id {
+		if b.Damaged = json.Unmarshal(data, &r) != nil || r.ID != id; !b.Damaged {
+			r.each(unescape)
 			b.Record = r
 		}
 	}
@@ -344,15 +432,6 @@ func (s *Store) Record(lines []byte) error {
 		return os.Rename(path, path+".1")
 	}
 	return nil
-}
-
-// Age is how long ago the directory was last changed.
-func (b *Sandbox) Age() time.Duration {
-	st, err := os.Lstat(b.Dir)
-	if err != nil {
-		return 0
-	}
-	return time.Since(st.ModTime())
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.

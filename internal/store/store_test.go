@@ -110,6 +110,55 @@ func TestSpareIsUsedOnce(t *testing.T) {
 	}
 }
 
+// TestSpareIsTakenByOne: a run that finds the sandbox of another just before that puts it aside must not have the directory moved away.
+func TestSpareIsTakenByOne(t *testing.T) {
+	s := open(t)
+	if err := MakeDir(s.Project("/p")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		defer close(done)
+		for range 2000 {
+			b, err := s.New("/p")
+			if err == nil {
+				err = errors.Join(MakeDir(b.Layer()), b.Save(false))
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+			if !s.Spare(b, "/p") {
+				b.Unlock()
+			}
+		}
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		default:
+		}
+		list, err := s.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range list {
+			if !b.Running && b.HasLayer() && b.Lock() == nil {
+				for range 20 {
+					if !b.HasLayer() {
+						t.Fatal("a locked sandbox was moved away")
+					}
+				}
+				b.Unlock()
+			}
+		}
+	}
+}
+
 func TestReadTakesOnlyFiles(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Read(dir, 10); err == nil {

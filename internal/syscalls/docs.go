@@ -11,10 +11,9 @@ var sections = [...]struct{ with, title, text string }{
 	{withDevel, "With debuggers allowed (`devel`)", "These rows are asked before those above."},
 	{withFallback, "Without namespaces (the Landlock-only fallback)",
 		"These rows are asked first. Signals, tracing and abstract sockets are not here: Landlock stops them (ABI 6)."},
-	{withMetadata, "Without namespaces, unless metadata outside is given up",
-		"Landlock has no rule for these calls. A policy may leave them alone, for git and npm need them; the plan then says that modes, owners, times and " +
-			"attributes of the user's files outside are not protected.\n\n" +
-			"The fallback does not stop what only asks about a path outside: stat, access, readlink, getxattr, chdir, statfs."},
+	{withMetadata, "Without namespaces, where the supervisor can be told of calls", "Asked last: a set-user-ID mode is refused before.\n\n" +
+		"The fallback does not stop what only asks about a path outside: stat, access, readlink, getxattr, chdir, statfs."},
+	{withoutHook, "Without namespaces, where it cannot", "Where another listener has the calls already, such as a container's. These rows are asked first."},
 	{withRename, "With renames supervised", ""},
 	{withAffinity, "With cores held by affinity", ""},
 	{withWatched, "With disk watched", ""},

@@ -132,7 +132,7 @@ var machines = map[string]*machine{"amd64": &x86_64, "arm64": &aarch64}
 func choices() []Options {
 	var all []Options
 	for bits := range 32 { // the two that concern limits add a row each, and nothing else asks about their calls but one: together they do
-		all = append(all, Options{Devel: bits&1 != 0, RenameHook: bits&2 != 0, Fallback: bits&4 != 0, OutsideMetadata: bits&8 != 0, Affinity: bits&16 != 0, Watched: bits&16 != 0})
+		all = append(all, Options{Devel: bits&1 != 0, RenameHook: bits&2 != 0, Fallback: bits&4 != 0, MetadataHook: bits&12 == 12, Affinity: bits&16 != 0, Watched: bits&16 != 0})
 	}
 	return all
 }

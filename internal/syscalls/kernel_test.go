@@ -27,7 +27,7 @@ type expected struct {
 	plain    Answer // allowed if zero
 	devel    Answer
 	fallback Answer // of plain, not of devel
-	strict   Answer // in fallback without outside metadata
+	strict   Answer // in fallback without the metadata hook
 	limits   Answer // with limits held by affinity and by watching
 }
 
@@ -48,7 +48,7 @@ func (e expected) with(opts Options) Answer {
 	}{
 		{opts.Devel, e.devel},
 		{opts.Fallback, e.fallback},
-		{opts.Fallback && !opts.OutsideMetadata, e.strict},
+		{opts.Fallback && !opts.MetadataHook, e.strict},
 		{opts.Affinity && opts.Watched, e.limits},
 	} {
 		if more.holds && more.answer != 0 {
@@ -76,8 +76,8 @@ var whole = []struct {
 	{expected{plain: EAFNOSUPPORT, fallback: EPERM}, "socket"},
 	{inFallback(EPERM), "connect setpriority ioprio_set"},
 	{inFallback(ENOSYS), "shmget shmat shmctl msgget msgsnd msgrcv msgctl semget semop semtimedop semctl mq_open mq_unlink"},
-	{inStrict(EPERM), "chown fchown lchown fchownat utime utimes utimensat futimesat inotify_add_watch " +
-		"setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"},
+	{inStrict(EPERM), "chown fchown lchown fchownat utime utimes utimensat futimesat inotify_add_watch"},
+	{inFallback(EOPNOTSUPP), "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"},
 	{allowed, "uprobe"},
 }
 
@@ -110,7 +110,7 @@ var absent = []string{
 func TestKernelAgrees(t *testing.T) {
 	control := attemptedBy(t, role{Name: "attempt"})
 	decided := map[int]bool{}
-	for _, opts := range []Options{{}, {Devel: true}, {Fallback: true}, {Fallback: true, OutsideMetadata: true}, {Affinity: true, Watched: true}} {
+	for _, opts := range []Options{{}, {Devel: true}, {Fallback: true}, {Affinity: true, Watched: true}} {
 		for i, got := range attemptedBy(t, role{Name: "attempt", Options: opts, Filtered: true}) {
 			decided[got.Row] = true
 			if got.Answer != got.Want {
@@ -131,7 +131,7 @@ func TestKernelAgrees(t *testing.T) {
 		}
 	}
 	for i := range table {
-		if r := &table[i]; native.known(r.Calls) != "" && !decided[i] && r.Answer != Notify { // NOTIFY: TestRenameIsNotified
+		if r := &table[i]; native.known(r.Calls) != "" && !decided[i] && r.Answer != Notify { // NOTIFY: TestRenameIsNotified, TestMetadataIsNotified
 			t.Errorf("no attempt meets row %q %q", r.Calls, r.When)
 		}
 	}

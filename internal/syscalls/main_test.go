@@ -27,10 +27,11 @@ type role struct {
 
 // roles are run on a thread that has the filter, if there is to be one; the other threads of the child never have it.
 var roles = map[string]func(r role, arguments []string) error{
-	"attempt": attemptAll,
-	"exec":    execute,
-	"rename":  renameSupervised,
-	"inject":  inject,
+	"attempt":  attemptAll,
+	"exec":     execute,
+	"rename":   renameSupervised,
+	"metadata": metadataSupervised,
+	"inject":   inject,
 }
 
 func TestMain(m *testing.M) {
@@ -83,7 +84,7 @@ func output(cmd *exec.Cmd) (string, error) {
 	return string(out), err
 }
 
-// listener is the descriptor of the listening side of the last filter installed with the rename hook.
+// listener is the descriptor of the listening side of the last filter installed with a hook.
 var listener int
 
 // install gives the filter to the calling thread. A supervisor listens where a row says NOTIFY.
@@ -93,7 +94,7 @@ func install(opts Options) error {
 		return err
 	}
 	flags := 0
-	if opts.RenameHook {
+	if opts.RenameHook || opts.MetadataHook {
 		flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

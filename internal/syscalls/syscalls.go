@@ -28,9 +28,9 @@ type Options struct {
 	// While nobody listens renames wait; when the listener is closed they fail with ENOSYS.
 	RenameHook bool
 
-	// OutsideMetadata weakens Fallback: modes, owners, times and attributes of the user's files outside the granted trees can be changed
-	// and their directories watched, as git, npm and file watchers need these calls. The plan must then say NOT PROTECTED.
-	OutsideMetadata bool
+	// MetadataHook lets every change of a mode, an owner or a time, and every watch, wait for the supervisor, which makes it itself or refuses it. The filter must be
+	// installed as for RenameHook. Without it Fallback refuses these calls, and git, npm and many others do not work.
+	MetadataHook bool
 }
 
 // The options as rows name them.
@@ -40,7 +40,8 @@ const (
 	withFallback = "fallback"
 	withAffinity = "cores by affinity"
 	withWatched  = "disk watched"
-	withMetadata = "fallback without outside metadata"
+	withMetadata = "metadata hook"
+	withoutHook  = "fallback without metadata hook"
 )
 
 func (o Options) has(with string) bool {
@@ -58,7 +59,9 @@ func (o Options) has(with string) bool {
 	case withWatched:
 		return o.Watched
 	case withMetadata:
-		return o.Fallback && !o.OutsideMetadata
+		return o.MetadataHook
+	case withoutHook:
+		return o.Fallback && !o.MetadataHook
 	}
 	panic("bug: no option " + strconv.Quote(with))
 }

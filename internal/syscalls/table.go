@@ -117,16 +117,20 @@ var table = [...]Row{
 		args:   []condition{{arg: 1, mask: ioctlType, in: []uint32{'f' << 8, 'X' << 8, 'v' << 8, 'r' << 8, 0x94 << 8}}},
 	},
 	{
-		Calls: "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat " +
-			"setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat",
-		Answer: EPERM, With: withMetadata,
-		Reason: "they need to own a file, not to be granted it, by descriptor too: one opened for reading will do. This also refuses git init, npm install and cp -p",
+		Calls: "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat", Answer: EOPNOTSUPP, With: withFallback,
+		Reason: "they need to own a file, not to be granted it. Programs that copy attributes take the answer for a file system without them",
 		Source: "measured; landlock(7), Current limitations",
 	},
 	{
-		Calls: "inotify_add_watch", Answer: EPERM, With: withMetadata,
+		Calls: "inotify_add_watch", Answer: EPERM, With: withoutHook,
 		Reason: "names every file that is touched in any directory the user may read; also refuses the file watchers of build tools",
 		Source: "measured; Landlock has no hook there",
+	},
+	{
+		Calls:  "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat",
+		Answer: EPERM, With: withoutHook,
+		Reason: "they need to own a file, not to be granted it, by descriptor too: one opened for reading will do. This also refuses git init, npm install and cp -p",
+		Source: "measured; landlock(7), Current limitations",
 	},
 
 	// Debuggers.
@@ -447,5 +451,16 @@ var table = [...]Row{
 		Calls: "rename renameat renameat2", Answer: Notify, With: withRename,
 		Reason: "the supervisor readies a directory of a lower layer, which the overlay could not move, and lets the call go on; no security decision",
 		Source: "rename(2), EXDEV; seccomp_unotify(2)",
+	},
+	{
+		Calls: "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat", Answer: Notify, With: withMetadata,
+		Reason: "they need to own a file, not to be granted it. The supervisor looks which file is meant and changes it itself if it lies in a tree of the " +
+			"sandbox's own; the call never goes on",
+		Source: "measured; landlock(7), Current limitations; seccomp_unotify(2)",
+	},
+	{
+		Calls: "inotify_add_watch", Answer: Notify, With: withMetadata,
+		Reason: "names every file that is touched in any directory the user may read. The supervisor adds the watch itself if it is of a tree of the sandbox's own",
+		Source: "measured; Landlock has no hook there",
 	},
 }

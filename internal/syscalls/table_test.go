@@ -114,7 +114,7 @@ func TestRows(t *testing.T) {
 					}
 				}
 			}
-			for call, with := range map[string]bool{" shmat ": opts.Fallback, " utimensat ": opts.Fallback && !opts.OutsideMetadata, " renameat ": opts.RenameHook} {
+			for call, with := range map[string]bool{" shmat ": opts.Fallback, " utimensat ": opts.Fallback, " renameat ": opts.RenameHook} {
 				if strings.Contains(text, call) != with {
 					t.Errorf("%s %+v: a row about%s: %t, want %t", name, opts, call, !with, with)
 				}

@@ -17,13 +17,22 @@ import (
 //
 // It needs to own what it removes, and stops at what it cannot: immutable files, and other file systems, which it does not enter.
 func Discard(ctx context.Context, dir string) error {
-	top, err := openRooted(dir)
+	above, err := openRooted(filepath.Dir(filepath.Clean(dir)))
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	defer above.close()
+	fd, err := openUnlocked(above.fd, filepath.Base(dir))
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open directory %q: %w", dir, err)
+	}
+	top := &rooted{fd, dir}
 	defer top.close()
 	l := &Layer{LayerOptions: LayerOptions{Dir: dir}, top: top}
 	if err := l.lock(); err != nil {

@@ -3,7 +3,9 @@ package workspace
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -74,6 +76,7 @@ type execRow struct{ pattern, why string }
 type execList struct {
 	rows  []execRow
 	paths *policy.Paths
+	below []below // of the rows that name paths
 }
 
 var protectedList = sync.OnceValue(func() execList { return compileRows(protectedRows[:]) })
@@ -88,7 +91,7 @@ func compileRows(rows []execRow) execList {
 	if err != nil {
 		panic("bug: list of executed files: " + err.Error())
 	}
-	return execList{rows, paths}
+	return execList{rows, paths, belowPatterns(patterns)}
 }
 
 // protectedInGitDir answers for paths in a git directory: `.git`, a conventionally named bare repository `x.git`, and what they nest.
@@ -245,24 +248,91 @@ func shortStem(name string) string {
 	return stem[:min(6, len(stem))]
 }
 
-// leadsToProtected reports whether a directory of this name may hold something protected, so that a link in its place gives that name to
-// whatever it leads to: `.github -> w` makes w/workflows/ci.yml a workflow.
-func leadsToProtected(rel string) (why string, ok bool) {
-	parts := strings.Split(canonicalPath(rel), "/")
-	for _, r := range protectedList().rows {
-		dirs := strings.Split(strings.TrimPrefix(strings.TrimPrefix(r.pattern, "**/"), "/"), "/")
-		for n := len(dirs) - 1; n > 0; n-- {
-			if len(parts) >= n && matchAll(dirs[:n], parts[len(parts)-n:]) {
-				return r.why, true
-			}
+// LeadsToProtected reports whether a directory of this name may hold something protected, so that a link in its place gives that name to
+// whatever it leads to: `.github -> w` makes w/workflows/ci.yml a workflow. aliases are other protected paths, extra the policy's patterns.
+func LeadsToProtected(rel string, extra *policy.Paths, aliases map[string]string) (why string, ok bool) {
+	for alias, why := range aliases {
+		if alias != rel && under(alias, rel) {
+			return why, true
 		}
+	}
+	for _, why := range behind(rel, extra) {
+		return why, true
 	}
 	return "", false
 }
 
+// behind yields what of a directory of this name is protected: path patterns relative to it, or "" for all of it, and the reason.
+func behind(rel string, extra *policy.Paths) iter.Seq2[string, string] {
+	return func(yield func(rest, why string) bool) {
+		list := protectedList()
+		for i, rest := range leadsInto(canonicalPath(rel), list.below) {
+			if !yield(rest, list.rows[i].why) {
+				return
+			}
+		}
+		if extra == nil {
+			return
+		}
+		for i, rest := range leadsInto(rel, belowPatterns(extra.Patterns())) {
+			if !yield(rest, fmt.Sprintf("the policy protects %q", extra.Patterns()[i])) {
+				return
+			}
+		}
+	}
+}
+
+// below is a pattern that names a path and not only a base name.
+type below struct {
+	row      int
+	names    []string
+	anywhere bool // it may begin in any directory
+}
+
+func belowPatterns(patterns []string) (list []below) {
+	for i, p := range patterns {
+		p = strings.TrimSuffix(p, "/")
+		if !strings.Contains(p, "/") || strings.HasPrefix(p, "!") {
+			continue
+		}
+		p, anywhere := strings.CutPrefix(p, "**/")
+		list = append(list, below{i, strings.Split(strings.TrimPrefix(p, "/"), "/"), anywhere})
+	}
+	return list
+}
+
+// leadsInto compares the names of a path with the beginnings of patterns that name paths, and yields the rows of those that match and the rest of
+// their names: "" if it has wildcards, as then anything may be meant. Where in doubt it says yes.
+func leadsInto(rel string, list []below) iter.Seq2[int, string] {
+	return func(yield func(row int, rest string) bool) {
+		base, parts := baseName(rel), []string(nil)
+		for _, b := range list {
+			for n := len(b.names) - 1; n > 0; n-- {
+				if ok, err := path.Match(b.names[n-1], base); !ok && err == nil && b.names[n-1] != "**" {
+					continue // for most, that is all
+				}
+				if parts == nil {
+					parts = strings.Split(rel, "/")
+				}
+				if b.names[n-1] != "**" && (len(parts) < n || !b.anywhere && len(parts) != n && !slices.Contains(b.names[:n], "**") || !matchAll(b.names[:n], parts[len(parts)-n:])) {
+					continue
+				}
+				rest := strings.Join(b.names[n:], "/")
+				if strings.ContainsAny(rest, "*?[\\") {
+					rest = ""
+				}
+				if !yield(b.row, rest) {
+					return
+				}
+				break
+			}
+		}
+	}
+}
+
 func matchAll(patterns, names []string) bool {
 	for i, p := range patterns {
-		if ok, err := path.Match(p, names[i]); !ok || err != nil {
+		if ok, err := path.Match(p, names[i]); !ok && err == nil && p != "**" {
 			return false
 		}
 	}

@@ -104,7 +104,7 @@ func (j *commitJudge) protection(t *TreeChange) string {
 	case treeSubmodule:
 		return "a submodule: git fetches and checks out what it names"
 	case treeLink:
-		if why, leads := leadsToProtected(t.Path); leads {
+		if why, leads := j.l.Leads(t.Path); leads {
 			return "a link in the place of a directory: " + why
 		}
 		if _, inside := resolve(t.Path, t.Link, j.l.Project, nothingThere); !inside {

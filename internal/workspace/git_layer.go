@@ -86,7 +86,7 @@ func isHash(s string) bool {
 
 // readSeen reads a small file as the sandbox sees it: its own, or the host's where that shows through. What is not there is empty.
 func (l *Layer) readSeen(rel string, limit int64) ([]byte, error) {
-	side, n, err := l.seen(rel)
+	side, n, err := l.sideOf(rel)
 	if err != nil || n.Type == Absent || n.Type == Dir { // git leaves empty directories behind when it packs refs
 		return nil, err
 	}
@@ -101,8 +101,8 @@ func (l *Layer) readSeen(rel string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// seen finds which side of the layer the sandbox sees at rel.
-func (l *Layer) seen(rel string) (*rooted, node, error) {
+// sideOf finds which side of the layer the sandbox sees at rel.
+func (l *Layer) sideOf(rel string) (*rooted, node, error) {
 	own, err := l.inside.stat(rel)
 	switch {
 	case err != nil:

@@ -41,6 +41,7 @@ type LayerOptions struct {
 type Classifier struct {
 	Hidden    func(rel string, dir bool) bool                           // the sandbox could not see it; what lies beneath is not asked about
 	Protected func(rel string) (reason string, ok bool)                 // the host executes it without being asked
+	Leads     func(rel string) (reason string, ok bool)                 // a directory of this name may hold what is Protected; nil: LeadsToProtected
 	Marked    func(rel string, content []byte) (reason string, ok bool) // a build or a test run executes it; content may be cut, or nil
 	Ignored   func(rel string, dir bool) bool                           // nil: the .gitignore files of the project on the host
 	Tracked   func(rel string, dir bool) bool                           // git tracks it, or something beneath it, so no ignore rule makes it built
@@ -123,6 +124,9 @@ func (l *Layer) fillClassifier() {
 	}
 	if l.Protected == nil {
 		l.Protected = func(string) (string, bool) { return "", false }
+	}
+	if l.Leads == nil {
+		l.Leads = func(rel string) (string, bool) { return LeadsToProtected(rel, nil, nil) }
 	}
 	if l.Marked == nil {
 		l.Marked = func(string, []byte) (string, bool) { return "", false }

@@ -77,6 +77,11 @@ func looksLikeGit(name string) bool { return name != ".git" && canonicalName(nam
 // links deep. It returns the path it ends at, and whether that lies in the project. An absolute target lies in it only if it begins with
 // the project's own path as it is spelt.
 func resolve(link, target, project string, stat func(rel string) (node, error)) (rel string, inside bool) {
+	return follow(link, target, project, stat, func(string) {})
+}
+
+// follow is resolve that also names the links it passes.
+func follow(link, target, project string, stat func(rel string) (node, error), pass func(rel string)) (rel string, inside bool) {
 	at, rest := parentOf(link), target
 	for links := 0; rest != ""; {
 		if rest[0] == '/' {
@@ -101,7 +106,8 @@ func resolve(link, target, project string, stat func(rel string) (node, error)) 
 			if err != nil || n.Type != Symlink {
 				continue
 			}
-			if links++; links > 40 {
+			pass(at)
+			if links++; links > maxLinks {
 				return "", true // the kernel gives up here as well (ELOOP), so it leads nowhere
 			}
 			at, rest = parentOf(at), n.Link+"/"+rest
@@ -121,14 +127,16 @@ func beneathPath(abs, project string) (rel string, ok bool) {
 
 // leaves reports whether a link points out of the project, by what the layer has, or by what the host has if only this link is applied.
 func (l *Layer) leaves(rel, target string) bool {
-	inside := func(n string) (node, error) {
-		got, err := l.inside.stat(n)
-		if err == nil && got.Type == Absent {
-			return l.project.stat(n)
-		}
-		return got, err
-	}
-	_, a := resolve(rel, target, l.Project, inside)
+	_, a := resolve(rel, target, l.Project, l.seen)
 	_, b := resolve(rel, target, l.Project, l.project.stat)
 	return !a || !b
+}
+
+// seen describes what the sandbox sees at rel, but for what it deleted.
+func (l *Layer) seen(rel string) (node, error) {
+	got, err := l.inside.stat(rel)
+	if err == nil && got.Type == Absent {
+		return l.project.stat(rel)
+	}
+	return got, err
 }

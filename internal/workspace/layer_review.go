@@ -257,31 +257,63 @@ func (r *review) impliedDirectories() {
 	}
 }
 
-// protectLinked protects what a protected name would come to mean: `.vscode -> notes` makes notes/tasks.json one.
+// protectLinked protects what a protected name would come to mean: `.vscode -> notes` makes notes/tasks.json one, and a link in the place of
+// a directory that holds something protected does the same. Links lead to links, so it goes on until nothing more is found.
 func (r *review) protectLinked() {
-	targets := map[string]string{}
+	var links []*Change
 	for i := range r.changes {
-		c := &r.changes[i]
-		if c.New.Type != Symlink {
-			continue
-		}
-		if c.Protected == "" {
-			why, leads := leadsToProtected(c.Path)
-			if !leads {
-				continue
-			}
-			c.Protected = "a link in the place of a directory: " + why
-			r.l.bind(c)
-			c.classify()
-		}
-		nothing := func(string) (node, error) { return node{}, nil }
-		if target, inside := resolve(c.Path, c.New.Link, r.l.Project, nothing); inside {
-			targets[target] = fmt.Sprintf("%s, through the link %s", c.Protected, Quote(c.Path))
+		if c := &r.changes[i]; c.New.Type == Symlink {
+			r.protectLink(c)
+			links = append(links, c)
 		}
 	}
+	targets := map[string]string{}
+	for {
+		left := slices.DeleteFunc(slices.Clone(links), func(c *Change) bool {
+			if c.Protected != "" {
+				r.followLink(c, targets)
+			}
+			return c.Protected != ""
+		})
+		if len(left) == len(links) {
+			return
+		}
+		links = left
+		r.protectTargets(targets)
+	}
+}
+
+// protectLink protects a link that stands for a directory that may hold something protected.
+func (r *review) protectLink(c *Change) {
+	why, leads := r.l.Leads(c.Path)
+	if c.Protected != "" || !leads {
+		return
+	}
+	c.Protected = "a link in the place of a directory: " + why
+	r.l.bind(c)
+	c.classify()
+}
+
+// followLink adds to targets where a protected link leads, and the links on the way, as the sandbox sees it and by the names alone.
+func (r *review) followLink(c *Change, targets map[string]string) {
+	why := fmt.Sprintf("%s, through the link %s", c.Protected, Quote(c.Path))
+	add := func(rel string) {
+		if _, known := targets[rel]; !known {
+			targets[rel] = why
+		}
+	}
+	nothing := func(string) (node, error) { return node{}, nil }
+	for _, stat := range []func(string) (node, error){nothing, r.l.seen} {
+		if to, inside := follow(c.Path, c.New.Link, r.l.Project, stat, add); inside {
+			add(to)
+		}
+	}
+}
+
+func (r *review) protectTargets(targets map[string]string) {
 	for i := range r.changes {
 		c := &r.changes[i]
-		for dir := c.Path; c.Protected == "" && len(targets) > 0; dir = parentOf(dir) {
+		for dir := c.Path; c.Protected == ""; dir = parentOf(dir) {
 			if c.Protected = targets[dir]; c.Protected != "" {
 				r.l.bind(c)
 				c.classify()

@@ -301,6 +301,49 @@ func TestProtectionFollowsALink(t *testing.T) {
 	}
 }
 
+// Links that lead to links, and links in the place of a directory that holds something protected: none gives a protected name to what is not.
+func TestProtectionFollowsChains(t *testing.T) {
+	for _, c := range []struct{ name, script, want string }{
+		{"a chain", "ln -s a .vscode; ln -s b a; mkdir b; echo '{}' >b/tasks.json", ".vscode a b/tasks.json"},
+		{"a link in the middle of a target", "ln -s m/x .vscode; ln -s real m; mkdir -p real/x; echo '{}' >real/x/tasks.json", ".vscode m real/x/tasks.json"},
+		{"through a link of the host", "ln -s hostlink/sub .vscode; mkdir -p dir/sub; echo '{}' >dir/sub/tasks.json", ".vscode dir/sub/tasks.json"},
+		{"in the place of a directory", "ln -s w .github; mkdir -p w/workflows; echo x >w/workflows/ci.yml", ".github w/workflows/ci.yml"},
+		{"of one above it", "ln -s w q; ln -s q .github; mkdir -p w/workflows; echo x >w/workflows/ci.yml", ".github q w/workflows/ci.yml"},
+		{"above what git's settings name", "rm -r tools; ln -s t tools; mkdir -p t/hooks; echo x >t/hooks/pre-commit", "t/hooks/pre-commit tools tools/hooks/pre-commit"},
+		{"a directory in its place", "mv tools old; mkdir -p tools/hooks; echo x >tools/hooks/pre-commit", "tools/hooks/pre-commit"},
+		{"a link on the way is replaced", "rm mid; mkdir mid; echo x >mid/post-merge", "mid mid/post-merge"},
+		{"control: a link that leads nowhere special", "ln -s a docs2; mkdir a; echo x >a/b", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(t, OverlayLayer, map[string]string{"dir/file": "1", "hostlink -> dir": "", "tools/hooks/pre-commit": "1", "m2/post-merge": "1", "mid -> m2": ""})
+			f.options = func(o *LayerOptions) {
+				aliases := map[string]string{"tools/hooks": "git's configuration names it", "mid": "it leads to hooks", "m2": "hooks"}
+				o.Protected = func(rel string) (string, bool) {
+					if why, ok := Aliased(aliases, rel); ok {
+						return why, ok
+					}
+					return ProtectedPath(rel, nil)
+				}
+				o.Leads = func(rel string) (string, bool) { return LeadsToProtected(rel, nil, aliases) }
+			}
+			f.run(c.script)
+			var got []string
+			for _, change := range f.changes(ChangeOptions{}) {
+				if change.Class == ClassProtected {
+					got = append(got, change.Path)
+				}
+			}
+			wantPaths(t, "protected", got, strings.Fields(c.want)...)
+			f.apply(ApplyOptions{})
+			for _, path := range strings.Fields(c.want) {
+				if b, _ := os.ReadFile(filepath.Join(f.project, path)); len(b) > 1 {
+					t.Errorf("%s reached the project: %q", path, b)
+				}
+			}
+		})
+	}
+}
+
 func TestGitDirectories(t *testing.T) {
 	f := newFixture(t, OverlayLayer, map[string]string{
 		".git/config": "c", ".git/HEAD": "ref", ".git/objects/": "", ".git/refs/": "", ".git/hooks/pre-commit*": "old", "bare/HEAD": "ref", "bare/objects/": "", "bare/refs/": "", "bare/config": "c",

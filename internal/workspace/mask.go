@@ -104,7 +104,7 @@ func (m *Mask) Close() error {
 }
 
 // maskVersion changes with the meaning of a mask or its index.
-const maskVersion = "1"
+const maskVersion = "2"
 
 // digest names the masks that are the same: those of the same patterns for the same owner.
 func (m *Mask) digest() string {
@@ -112,6 +112,11 @@ func (m *Mask) digest() string {
 	fmt.Fprintf(h, "%s\x00%d\x00%d\x00", maskVersion, m.o.UID, m.o.GID)
 	for _, p := range m.hide.Patterns() {
 		fmt.Fprintf(h, "%s\x00", p)
+	}
+	if m.o.Protect != nil {
+		for _, p := range m.o.Protect.Patterns() {
+			fmt.Fprintf(h, "protect %s\x00", p)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }

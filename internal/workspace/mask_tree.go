@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -178,19 +179,24 @@ func (m *Mask) absentNames(d *dirRecord) []string {
 // clean removes what a directory of the mask holds and should not. What is right stays, and is taken off want. It returns which of the absent
 // names are not masked yet.
 func (m *Mask) clean(fd int, want map[string]wanted, absent []string) (lacking []string, err error) {
-	names, err := namesIn(fd)
+	var entries []dirent
+	err = new(lister).each(fd, func(e dirent) error {
+		entries = append(entries, dirent{bytes.Clone(e.raw), e.ino, e.typ})
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	there := make(map[string]bool, len(names))
-	for _, name := range names {
-		var st unix.Stat_t
-		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	there := make(map[string]bool, len(entries))
+	for i := range entries {
+		name := entries[i].name()
+		st, white, err := m.white.look(fd, name, &entries[i])
+		if err != nil {
 			return nil, err
 		}
 		v, expected := want[name]
 		switch typ := direntType(uint16(st.Mode)); {
-		case isWhiteout(&st) && (v.typ == unix.DT_CHR || !expected && slices.Contains(absent, name)):
+		case white && (v.typ == unix.DT_CHR || !expected && slices.Contains(absent, name)):
 			there[name] = true
 			delete(want, name)
 		case expected && typ == dtDir && v.typ == dtDir:
@@ -352,6 +358,22 @@ type whiteouts struct {
 	base   *rooted
 	source string // the inode in use
 	n      int    // how many inodes are full: file systems limit the names of one (65000 on ext4)
+	known  map[uint64]bool
+}
+
+// look describes an entry of the mask, and says whether it is a whiteout. Of the many names of one inode, only the first is looked up.
+func (w *whiteouts) look(dir int, name string, e *dirent) (st unix.Stat_t, white bool, err error) {
+	if e.typ == unix.DT_CHR && w.known[e.ino] {
+		return unix.Stat_t{Mode: unix.S_IFCHR}, true, nil
+	}
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil || !isWhiteout(&st) {
+		return st, false, err
+	}
+	if w.known == nil {
+		w.known = map[uint64]bool{}
+	}
+	w.known[e.ino] = true
+	return st, true, nil
 }
 
 func (w *whiteouts) link(dir int, name string) error {

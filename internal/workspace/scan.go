@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"casemate.dev/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // ScanOptions says for whom a project is scanned.
@@ -21,6 +23,8 @@ type ScanOptions struct {
 	Home      string   // the user's home directory
 	State     string   // Casemate's state directory
 	GitConfig []string // the user's git configuration files, which may name hooks in the project
+
+	Protect *policy.Paths // the policy's own patterns of what is protected; may be nil
 }
 
 // Survey is what a project held when it was scanned, as far as a sandbox needs to know before it starts.
@@ -35,7 +39,7 @@ type Survey struct {
 	Elsewhere []string
 
 	// Aliases are paths that the host executes although their names do not say so, because a protected link or git's configuration names
-	// them, with the reason.
+	// them, with the reason. "." is the whole project.
 	Aliases map[string]string
 
 	Files, Directories int // seen in this scan; with an index, what was not read again counts as last time
@@ -138,6 +142,7 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 		}
 	}
 	w := newWalk(top, hide, o, now)
+	w.root = s.Root
 	if fresh, err = w.run(old.dirs); err != nil {
 		return nil, fmt.Errorf("scan project %q: %w", s.Root, err)
 	}
@@ -187,11 +192,25 @@ func realPath(name string) string {
 	}
 	rest := ""
 	for dir := name; ; dir = filepath.Dir(dir) {
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
+		if real, err := whereabouts(dir); err == nil {
 			return filepath.Join(real, rest)
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)
 	}
+}
+
+// whereabouts asks the kernel where a path leads, with three calls at any depth. What has no place in the tree, such as a pipe, is left to the slow way.
+func whereabouts(name string) (string, error) {
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	real, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil || !filepath.IsAbs(real) {
+		return filepath.EvalSymlinks(name)
+	}
+	return real, nil
 }
 
 // Refused returns an error that names every finding with which a held workspace cannot be had, or nil.
@@ -239,6 +258,9 @@ func (s *Survey) summarise(w *walk) {
 			s.note(join(d.path, n.name), n, w)
 		}
 	}
+	if w.tangled {
+		s.find("symlink", "", Reported, "links lead to hidden names in more ways than are followed: what lies behind the others can be read under its own name")
+	}
 	if s.foreign > 0 {
 		s.find("owner", "", Handled, "%d files belong to another user or group than %d:%d and are copied for the sandbox (%d bytes)", s.foreign, w.o.UID, w.o.GID, s.bulk)
 	}
@@ -250,6 +272,10 @@ func (s *Survey) note(path string, n note, w *walk) {
 	}
 	switch n.kind {
 	case noteHidden:
+		if n.pattern < 0 {
+			hide("a link gives it a hidden name")
+			break
+		}
 		hide("")
 	case noteLink:
 		hide("another name of a hidden file")
@@ -268,33 +294,8 @@ func (s *Survey) note(path string, n note, w *walk) {
 	case noteForeignClosed:
 		s.find("unreadable", path, Reported, "it belongs to somebody else and you may not read it, so nobody can inside")
 	case noteSymlink:
-		s.protectedLink(path, n.detail)
+		s.protectedLink(path, n.detail, w.o.Protect)
 	case noteBare:
 		s.find("repository", parentOf(path), Reported, "git takes this directory for a bare repository and obeys its config and hooks")
 	}
-}
-
-// protectedLink is about a link in the place of something protected. The link itself is guarded by its name; what it points to is not.
-func (s *Survey) protectedLink(path, target string) {
-	why, _ := ProtectedPath(path, nil)
-	to := s.inProject(parentOf(path), target)
-	if to == "" {
-		s.find("symlink", path, Reported, "it points to %q outside the project, which does not exist inside", target)
-		return
-	}
-	s.Aliases[to] = why + ", through the link " + path
-	s.find("symlink", path, Handled, "what it points to, %q, is protected as well", to)
-}
-
-// inProject resolves a path that something in the project's directory dir names, following links as the host would. It returns "" for what
-// lies outside the project or is the project itself.
-func (s *Survey) inProject(dir, target string) string {
-	if !filepath.IsAbs(target) {
-		target = filepath.Join(s.Root, dir, target)
-	}
-	real := realPath(target)
-	if !under(real[1:], s.Root[1:]) || real == s.Root {
-		return ""
-	}
-	return real[len(s.Root)+1:]
 }

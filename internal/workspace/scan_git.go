@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"iter"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -39,14 +38,15 @@ func (s *Survey) surveyGit(o ScanOptions) {
 		}
 	}
 	for _, g := range s.GitDirs {
-		s.configured(parentOf(g.Path), filepath.Join(g.Common, "config"), o.Home)
+		c := settings{s: s, worktree: parentOf(g.Path), home: o.Home, within: []string{s.Root, g.Common}}
+		c.file(filepath.Join(g.Common, "config"), 0)
 		if worktreeConfig[g.Path] || g.Common != g.Dir {
-			s.configured(parentOf(g.Path), filepath.Join(g.Dir, "config.worktree"), o.Home)
+			c.file(filepath.Join(g.Dir, "config.worktree"), 0)
 		}
+		c.user(o.GitConfig)
 	}
-	for _, file := range o.GitConfig {
-		s.configured("", file, o.Home)
-	}
+	c := settings{s: s, home: o.Home}
+	c.user(o.GitConfig)
 }
 
 // notes yields what is noted in directories that are not hidden.
@@ -67,7 +67,8 @@ func (s *Survey) gitDir(worktree string, n *note, common map[string]string) {
 	g := GitDir{Path: join(worktree, ".git")}
 	g.Dir = filepath.Join(s.Root, g.Path)
 	g.Common = g.Dir
-	switch pointer, found := strings.CutPrefix(n.detail, "gitdir:"); {
+	pointer, found := strings.CutPrefix(n.detail, "gitdir:")
+	switch {
 	case n.typ == dtDir && common[g.Path] != "":
 		g.Common = realPath(absolute(g.Dir, common[g.Path]))
 	case n.typ == unix.DT_LNK:
@@ -82,8 +83,12 @@ func (s *Survey) gitDir(worktree string, n *note, common map[string]string) {
 	g.Inside = s.holds(g.Dir) && s.holds(g.Common)
 	g.Verified = n.typ == dtDir && g.Common == g.Dir || n.typ != dtDir && pointsBack(g, filepath.Join(s.Root, worktree))
 	s.GitDirs = append(s.GitDirs, g)
-	if rel, ok := strings.CutPrefix(g.Dir, s.Root+"/"); ok && !inGitDir(rel) {
+	if rel, ok := s.relative(g.Dir); ok && !inGitDir(rel) {
 		s.Aliases[rel] = "it is the git directory of " + g.Path
+	}
+	if n.typ != dtDir {
+		passed, _, _ := s.trail(worktree, strings.TrimSpace(pointer)) // a link's target has no such prefix to lose
+		s.alias(passed, "it leads to the git directory of "+g.Path)
 	}
 	switch {
 	case g.Inside:
@@ -150,51 +155,4 @@ const maxConfig = 1 << 20
 func readHead(name string) (string, error) {
 	b, _, err := readWhole(name, maxConfig)
 	return string(b), err
-}
-
-// configured notes the files of the project that a git config names: git executes them, or obeys them, whatever they are called.
-func (s *Survey) configured(worktree, file, home string) {
-	config, err := readHead(file)
-	if err != nil {
-		return
-	}
-	for key, value := range gitSettings(config) {
-		section, _, _ := strings.Cut(key, ".")
-		switch section {
-		case "remote", "branch", "user", "url", "submodule", "lfs", "author", "committer":
-			continue
-		}
-		dir := worktree
-		if section == "include" || section == "includeif" {
-			rel, err := filepath.Rel(s.Root, filepath.Dir(file))
-			if err != nil {
-				continue
-			}
-			dir = rel
-		}
-		for _, word := range strings.Fields(strings.TrimPrefix(value, "!")) {
-			s.configuredPath(dir, strings.Trim(word, `"';&|()`), home, key)
-		}
-	}
-}
-
-func (s *Survey) configuredPath(dir, word, home, key string) {
-	always := key == "core.hookspath" || strings.HasPrefix(key, "include")
-	if word == "" || word[0] == '-' || !always && !strings.ContainsAny(word, "./") {
-		return // a flag, a number, a name
-	}
-	if rest, ok := strings.CutPrefix(word, "~/"); ok {
-		word = filepath.Join(home, rest)
-	}
-	file := absolute(filepath.Join(s.Root, dir), word)
-	if _, err := os.Lstat(file); err != nil && !always && !strings.Contains(word, "/") {
-		return // a word that only looks like a file; one that is missing and named surely is made later
-	}
-	to := s.inProject(dir, word)
-	if to == "" {
-		return
-	}
-	if _, already := ProtectedPath(to, nil); !already {
-		s.Aliases[to] = "git's configuration names it (" + key + ")"
-	}
 }

@@ -105,6 +105,11 @@ func (r *reading) entry(e dirent) error {
 	if hidden, pattern := r.w.match(r.dir.path, e.name(), e.typ == dtDir); hidden {
 		return r.secret(e, noteHidden, int32(pattern))
 	}
+	if e.typ == unix.DT_LNK && r.w.mayLeadOn(r.dir.path, e.name()) {
+		if err := r.keep(noteThrough, e); err != nil {
+			return err
+		}
+	}
 	return r.visible(e)
 }
 
@@ -134,6 +139,12 @@ func (r *reading) secret(e dirent, kind noteKind, pattern int32) error {
 			return gone(err)
 		}
 		n.ino, n.linked = st.Ino, st.Nlink > 1
+	}
+	if e.typ == unix.DT_LNK && kind == noteHidden {
+		var err error
+		if n.detail, err = readLink(r.fd, n.name); err != nil && !absent(err) {
+			return err
+		}
 	}
 	r.note(n)
 	return nil
@@ -211,7 +222,12 @@ func (r *reading) special(e dirent) error {
 	if e.typ != unix.DT_LNK {
 		return nil
 	}
-	if _, ok := ProtectedPath(join(r.dir.path, e.name()), nil); ok {
+	rel := join(r.dir.path, e.name())
+	_, protected := ProtectedPath(rel, r.w.o.Protect)
+	if !protected {
+		_, protected = LeadsToProtected(rel, r.w.o.Protect, nil)
+	}
+	if protected {
 		return r.keep(noteSymlink, e)
 	}
 	return nil

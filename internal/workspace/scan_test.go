@@ -51,13 +51,28 @@ func TestScanFindings(t *testing.T) {
 		{name: "protected link in the project", files: []string{"tools/vscode/tasks.json"}, make: "ln -s tools/vscode .vscode",
 			findings: []string{"symlink .vscode handled"}, aliases: "tools/vscode"},
 		{name: "protected link out of the project", make: "ln -s /nowhere .envrc", findings: []string{"symlink .envrc reported"}},
-		{name: "protected link by way of another", files: []string{"x/y"}, make: "ln -s x z; ln -s z .husky", findings: []string{"symlink .husky handled"}, aliases: "x"},
+		{name: "protected link by way of another", files: []string{"x/y"}, make: "ln -s x z; ln -s z .husky", findings: []string{"symlink .husky handled"}, aliases: "x z"},
+		{name: "a chain of links, through the links of others", files: []string{"real/deep/x"}, make: "ln -s real mid; ln -s mid/deep a; ln -s a .vscode",
+			findings: []string{"symlink .vscode handled"}, aliases: "a mid real/deep"},
+		{name: "a chain that leaves the project", make: "ln -s /nowhere out; ln -s out .envrc", findings: []string{"symlink .envrc reported"}, aliases: "out"},
+		{name: "a link in the place of a directory", files: []string{"w/workflows/ci.yml"}, make: "ln -s w v; ln -s v .github",
+			aliases: "v w/actions w/copilot w/hooks w/mcp.json w/workflows"},
+		{name: "a link to the project itself", files: []string{"sub/x"}, make: "ln -s .. sub/.vscode", findings: []string{"symlink sub/.vscode handled"}, aliases: "."},
+		{name: "links in a circle", make: "ln -s b a; ln -s a b; ln -s a .vscode", findings: []string{"symlink .vscode reported"}, aliases: "a b"},
 		{name: "bare repository", make: "git init -q --bare v", findings: []string{"repository v reported"}},
 		{name: "repository", make: "git init -q .; git init -q nested"},
 		{name: "refs are not hidden", files: []string{"f"}, make: "git init -q .; " + commit + "git branch s/x; git branch .env.x || true"},
 		{name: "hooks path in git's config", files: []string{"scripts/hooks/pre-commit", "clean.js", "inc"},
 			make:    "echo > inc; git init -q .; git config core.hooksPath scripts/hooks; git config filter.x.clean 'node ./clean.js -x'; git config include.path ../inc; git config remote.origin.url inc",
 			aliases: "clean.js inc scripts/hooks"},
+		{name: "files that included files include, each relative to the one that names it", files: []string{"d/one", "d/e/two", "hooks dir/pre-commit", "fs/monitor"},
+			make: `git init -q .; git config include.path ../d/one; printf '[include]\npath = e/two\npath = missing\n' > d/one
+				printf '[core]\nhooksPath = hooks dir\nfsmonitor = ./fs/monitor\nattributesFile = attrs\n[includeIf "gitdir:/"]\npath = ../one\n' > d/e/two`,
+			aliases: "attrs d/e/two d/missing d/one fs/monitor hooks dir"},
+		{name: "an included file that is a link", files: []string{"real/conf", "h/x"}, make: `: >real/conf; git init -q .; ln -s real/conf c; git config include.path ../c; git config -f real/conf core.hooksPath h`,
+			aliases: "c h real/conf"},
+		{name: "hooks in the project's root", make: "git init -q .; git config core.hooksPath .", aliases: hookNames},
+		{name: "what a repository includes from elsewhere is not opened", make: `git init -q .; git config include.path ../../other; git config -f ../other core.hooksPath h`},
 		{name: "git directory that is a link", make: "git init -q .; mv .git data; ln -s data .git", findings: []string{"repository data reported"}, aliases: "data"},
 		{name: "alternates", make: "git init -q .; echo /elsewhere/objects > .git/objects/info/alternates", findings: []string{"alternates .git reported"}},
 		{name: "commondir", make: "git init -q .; echo /elsewhere/.git > .git/commondir", findings: []string{"gitdir .git reported"}},
@@ -78,9 +93,90 @@ func TestScanFindings(t *testing.T) {
 			}
 			slices.Sort(aliases)
 			wantPaths(t, "hidden", hidden, strings.Fields(c.hidden)...)
-			wantPaths(t, "aliases", aliases, strings.Fields(c.aliases)...)
+			if got := strings.Join(aliases, " "); got != strings.Join(slices.Sorted(strings.FieldsSeq(c.aliases)), " ") && got != c.aliases {
+				t.Errorf("aliases: %q, want %q", got, c.aliases)
+			}
 		})
 	}
+}
+
+// TestScanIncludeDepth: git includes files in files ten deep (config.c, MAX_INCLUDE_DEPTH), and so does the scan; a circle ends.
+func TestScanIncludeDepth(t *testing.T) {
+	f := newMaskFixture(t, nil)
+	run(t, f.project, "git", "init", "-q", ".")
+	run(t, f.project, "git", "config", "include.path", "../c01")
+	for i := 1; i <= 11; i++ {
+		f.put(fmt.Sprintf("c%02d", i), fmt.Sprintf("[include]\n\tpath = c%02d\n\tpath = c01\n[core]\n\thooksPath = hooks%02d\n", i+1, i))
+	}
+	s := f.scan()
+	if _, ok := s.Aliases["hooks10"]; !ok {
+		t.Errorf("hooks10 is not protected: %q", s.Aliases)
+	}
+	if _, ok := s.Aliases["hooks11"]; ok {
+		t.Error("hooks11 is protected, which git refuses to read")
+	}
+}
+
+// TestScanUserConfig: the person's own configuration applies to each repository of the project, and may include files from anywhere.
+func TestScanUserConfig(t *testing.T) {
+	f := newMaskFixture(t, nil, "nested/x")
+	run(t, f.project, "git", "init", "-q", "nested")
+	user, more := filepath.Join(f.dir, "gitconfig"), filepath.Join(f.dir, "more")
+	must(t, os.WriteFile(user, []byte("[include]\n\tpath = more\n"), 0o600))
+	must(t, os.WriteFile(more, []byte("[core]\n\thooksPath = my hooks\n"), 0o600))
+	f.o.GitConfig = []string{user}
+	s := f.scan()
+	for _, want := range []string{"my hooks", "nested/my hooks"} {
+		if _, ok := s.Aliases[want]; !ok {
+			t.Errorf("%q is not protected: %q", want, s.Aliases)
+		}
+	}
+}
+
+// TestScanHidesBehindLinks: what has a hidden name through a link is hidden under its own, and inside it can be read under neither.
+func TestScanHidesBehindLinks(t *testing.T) {
+	for _, c := range []struct{ name, patterns, make, hidden string }{
+		{"a link in the place of the parent", ".aws/credentials", "mkdir raws; echo secret >raws/credentials; echo public >raws/config; ln -s raws .aws", "raws/credentials"},
+		{"a chain of them", ".aws/credentials", "mkdir raws; echo secret >raws/credentials; ln -s raws mid; ln -s mid .aws", "raws/credentials"},
+		{"one in the middle", "a/b/c/key", "mkdir -p a x/c; echo secret >x/c/key; ln -s ../x a/b", "x/c/key"},
+		{"two in the way", "a/b/key", "mkdir r s; echo secret >s/key; ln -s r a; ln -s ../s r/b", "s/key"},
+		{"a pattern for directories", "secrets/", "mkdir store; echo secret >store/key; ln -s store secrets", "store"},
+		{"everything in a directory", "/private/**", "mkdir -p p/q; echo secret >p/q/key; ln -s p private", "p/q"},
+		{"a hidden link", ".env", "mkdir c; echo secret >c/local; ln -s c/local .env", ".env c/local"},
+		{"a hard link of what a hidden link leads to", ".env", "echo secret >local; ln local other; ln -s local .env", ".env local other"},
+		{"what a pattern excepts", ".env* !.env.example", "echo public >.env.example; ln -s .env.example .env", ".env"},
+		{"a link to what holds it", "secrets/ .env", "mkdir sub; ln -s .. sub/secrets; ln -s . .env", ".env"},
+		{"a circle", ".aws/credentials .env", "ln -s .aws a; ln -s a .aws; ln -s .env .env", ".env"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newMaskFixture(t, strings.Fields(c.patterns))
+			run(t, f.project, "sh", "-euc", c.make)
+			secret := strings.Contains(c.make, "secret >")
+			if control := f.enter("").sh("grep -rs . ."); secret && !strings.Contains(control, "secret") {
+				t.Errorf("control: without a mask the attack reads %q", control)
+			}
+			for _, again := range []string{"first", "second"} {
+				f.prepare()
+				wantPaths(t, again+" scan", f.hidden(), strings.Fields(c.hidden)...)
+			}
+			if got := f.enter(f.m.Dir).sh("grep -Rs . .; grep -rs . ."); strings.Contains(got, "secret") {
+				t.Errorf("inside: %q", got)
+			}
+		})
+	}
+}
+
+// TestScanBehindLinksChanges: the link comes and goes between two starts, in another directory than what it leads to.
+func TestScanBehindLinksChanges(t *testing.T) {
+	f := newMaskFixture(t, []string{".aws/credentials"}, "raws/credentials", "other/x")
+	f.prepare()
+	wantPaths(t, "without a link", f.hidden())
+	must(t, os.Symlink("raws", f.project+"/.aws"))
+	f.prepare()
+	wantPaths(t, "with a link", f.hidden(), "raws/credentials")
+	must(t, os.Remove(f.project+"/.aws"))
+	f.prepare()
+	wantPaths(t, "without it again", f.hidden())
 }
 
 const commit = "git add -A; git -c user.name=a -c user.email=a@b commit -qm x; "

@@ -69,6 +69,7 @@ const (
 	noteAlternates                     // .git/objects/info/alternates
 	noteBare                           // the directory itself is a bare repository
 	noteInode                          // file in a hidden directory
+	noteThrough                        // link to what may be hidden by the names that it has through the link; detail is where it points
 	noteKinds                          // how many kinds there are
 )
 
@@ -90,11 +91,15 @@ func (n *note) secret() bool { return (n.kind == noteHidden || n.kind == noteIno
 
 // walk reads directories with at most two goroutines: more only wait for the same disk and the same directory locks.
 type walk struct {
-	top  *rooted
-	hide *policy.Paths
-	o    ScanOptions
-	now  int64
-	asUs bool // what this process may read is what the sandbox may; not so when root scans for somebody else
+	top     *rooted
+	hide    *policy.Paths
+	o       ScanOptions
+	now     int64
+	root    string
+	also    map[string]bool // hidden because a link gives it a hidden name
+	deep    []below         // the hide patterns that name paths
+	tangled bool            // more lies behind links than is looked at
+	asUs    bool            // what this process may read is what the sandbox may; not so when root scans for somebody else
 
 	mu       sync.Mutex
 	more     sync.Cond
@@ -120,12 +125,13 @@ func newWalk(top *rooted, hide *policy.Paths, o ScanOptions, now time.Time) *wal
 	w := &walk{top: top, hide: hide, o: o, now: now.UnixNano(), touched: map[int32]bool{}}
 	w.asUs = os.Geteuid() != 0 || o.UID == 0
 	w.more.L = &w.mu
+	w.deep = belowPatterns(w.hide.Patterns())
 	return w
 }
 
 // run reads everything, or what has changed since old, and returns the indexes of the directories whose record is new, parents first.
 func (w *walk) run(old []dirRecord) (fresh []int32, err error) {
-	if len(old) == 0 {
+	if len(old) == 0 || w.leadOn(old) { // what a link leads to may have changed where nothing says so
 		return w.everything()
 	}
 	before := hiddenInodes(old)
@@ -133,9 +139,7 @@ func (w *walk) run(old []dirRecord) (fresh []int32, err error) {
 	if err := w.refresh(); err != nil {
 		return nil, err
 	}
-	if w.newlyLinked(before) {
-		clear(w.touched)
-		w.linked, w.children = nil, nil
+	if w.newlyLinked(before) || w.leadOn(w.dirs) {
 		return w.everything()
 	}
 	w.hideLinks()
@@ -144,13 +148,27 @@ func (w *walk) run(old []dirRecord) (fresh []int32, err error) {
 }
 
 func (w *walk) everything() (fresh []int32, err error) {
-	w.dirs = []dirRecord{{parent: -1}}
-	w.queue = []int32{0}
-	if err := w.drain(); err != nil {
+	if err := w.all(); err != nil {
 		return nil, err
+	}
+	if w.leadOn(w.dirs) {
+		if w.also = w.through(); len(w.also) > 0 {
+			if err := w.all(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	w.hideLinks()
 	return w.finish(), nil
+}
+
+// all reads every directory.
+func (w *walk) all() error {
+	clear(w.touched)
+	w.linked, w.children = nil, nil
+	w.dirs = []dirRecord{{parent: -1}}
+	w.queue = []int32{0}
+	return w.drain()
 }
 
 // finish drops what is gone.
@@ -290,7 +308,11 @@ func (w *walk) match(dir, name string, isDir bool) (hidden bool, pattern int) {
 	if exempt(dir) {
 		return false, -1
 	}
-	return w.hide.MatchIn(dir, name, isDir)
+	hidden, pattern = w.hide.MatchIn(dir, name, isDir)
+	if !hidden && len(w.also) > 0 && w.also[join(dir, name)] {
+		return true, -1
+	}
+	return hidden, pattern
 }
 
 func (w *walk) exactIn(dir string) []string {

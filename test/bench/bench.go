@@ -86,9 +86,14 @@ func (b *bench) prepare(bin string) error {
 			return err
 		}
 	}
+	time.Sleep(settling)
 	b.filter, err = denyFilter()
 	return err
 }
+
+// settling is how long the projects are left alone before anything is measured. A start reads again what has changed in the last two seconds,
+// because times of files are too coarse to tell whether it has changed once more; most starts find a project that nobody has touched that recently.
+const settling = 2500 * time.Millisecond
 
 // give makes a tree the measured user's.
 func (b *bench) give(tree string) error {

@@ -93,6 +93,6 @@ func measure(bin string, rounds int, only string, asJSON bool) error {
 		e.SetIndent("", "\t")
 		return errors.Join(append(failed, e.Encode(map[string]any{"before": before, "after": machine(), "user": b.who(), "rows": rows}))...)
 	}
-	table(rows, before, machine(), b.who())
+	table(os.Stdout, rows, before, machine(), b.who())
 	return errors.Join(failed...)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -26,12 +27,11 @@ func machine() string {
 	return fmt.Sprintf("Linux %s, %d x %s, load %.14s", unix.ByteSliceToString(u.Release[:]), runtime.NumCPU(), model, load)
 }
 
-func table(rows []row, before, after, who string) {
-	fmt.Println(before)
-	fmt.Println("after:", after[strings.LastIndex(after, "load"):])
-	fmt.Println(who)
-	fmt.Println()
-	fmt.Printf("%-33s %8s %8s %6s %5s %-8s %s\n", "what", "casemate", "peer", "x", "p90", "goal", "then")
+func table(out io.Writer, rows []row, before, after, who string) {
+	wrap(out, "", before+"; afterwards "+after[strings.LastIndex(after, "load"):])
+	wrap(out, "", who)
+	fmt.Fprintln(out)
+	line(out, "%-30s %8s %8s %6s %5s %-8s %s", "what", "casemate", "peer", "x", "p90", "goal", "then")
 	var notes []string
 	for _, r := range rows {
 		what := r.What
@@ -44,15 +44,22 @@ func table(rows []row, before, after, who string) {
 			p90 = fmt.Sprintf("%.2f", r.P90)
 		}
 		if r.Count {
-			x = fmt.Sprintf("%.4g", r.Value)
+			x = fmt.Sprintf("%.*f", decimals(r.Value), r.Value)
 		}
-		fmt.Printf("%-33s %8s %8s %6s %5s %-8s %s\n", what, r.Ours, r.Peer, x, p90, mark(r, r.Goal), mark(r, r.Then))
+		line(out, "%-30s %8s %8s %6s %5s %-8s %s", what, r.Ours, r.Peer, x, p90, mark(r, r.Goal), mark(r, r.Then))
 	}
-	fmt.Println()
+	fmt.Fprintln(out)
 	for i, n := range notes {
-		wrap(fmt.Sprintf("[%d] ", i+1), n)
+		wrap(out, fmt.Sprintf("[%d] ", i+1), n)
 	}
-	wrap("", "casemate and peer: medians. x: median of the ratios of single rounds, each peer once per round in turn. p90: of those ratios. + reached, - not reached.")
+	wrap(out, "", "casemate and peer: medians. x: median of the ratios of single rounds, each peer once per round in turn. p90: of those ratios. + reached, - not reached.")
+}
+
+func decimals(count float64) int {
+	if count < 100 {
+		return 1
+	}
+	return 0
 }
 
 // mark is a goal and whether it is reached.
@@ -71,15 +78,20 @@ func mark(r row, goal float64) string {
 	return fmt.Sprintf("%s%.4g %s", sign, goal, m)
 }
 
-func wrap(prefix, text string) {
-	const width = 80
+func line(out io.Writer, format string, values ...any) {
+	fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf(format, values...), " "))
+}
+
+const width = 80
+
+func wrap(out io.Writer, prefix, text string) {
 	line := prefix
 	for _, w := range strings.Fields(text) {
 		if len(line)+1+len(w) > width {
-			fmt.Println(strings.TrimRight(line, " "))
+			fmt.Fprintln(out, strings.TrimRight(line, " "))
 			line = strings.Repeat(" ", len(prefix))
 		}
 		line += w + " "
 	}
-	fmt.Println(strings.TrimRight(line, " "))
+	fmt.Fprintln(out, strings.TrimRight(line, " "))
 }

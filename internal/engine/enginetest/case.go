@@ -216,7 +216,7 @@ func (e *Env) initIsTheMachines() (Outcome, bool) {
 
 // Cases is the table.
 func Cases() []Case {
-	return slices.Concat(fileCases(), gitCases(), procCases(), initCases(), privilegeCases(), kernelCases(), abiCases(), networkCases(), fdCases(), ttyCases(), limitCases())
+	return slices.Concat(fileCases(), metadataCases(), gitCases(), procCases(), initCases(), privilegeCases(), kernelCases(), abiCases(), networkCases(), fdCases(), ttyCases(), limitCases())
 }
 
 // Find returns the cases whose id, or conformance id, is among the ids; all of them when there are none.

@@ -107,8 +107,7 @@ func fileCases() []Case {
 			if err != nil {
 				return held("%v", err)
 			}
-			_, err = unix.InotifyAddWatch(fd, filepath.Dir(e.Canary), unix.IN_ALL_EVENTS)
-			return unless(err, "inotify_add_watch")
+			return unless(watchOutside(fd, scratchDir(e), filepath.Dir(e.Canary)), "inotify_add_watch")
 		}),
 		canary("X.shared-tmp", "find the host's files in /tmp, /var/tmp, /dev/shm and /run", func(e *Env) Outcome {
 			for _, dir := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run"} {
@@ -318,14 +317,6 @@ func fileCases() []Case {
 				return reachLayers(e, string(b))
 			}},
 
-		onCanary("F30.chmod", "chmod a file outside every grant", func(p string) error { return os.Chmod(p, 0o644) }),
-		onCanary("F30.utimes", "change its times", func(p string) error {
-			ts := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_OMIT}}
-			return unix.UtimesNanoAt(unix.AT_FDCWD, p, ts, 0)
-		}),
-		onCanary("F30.chown", "chown it", func(p string) error { return os.Lchown(p, -1, -1) }),
-		onCanary("F30.setxattr", "set an extended attribute", func(p string) error { return unix.Setxattr(p, "user.casemate", []byte("1"), 0) }),
-		onCanary("F30.removexattr", "remove one", func(p string) error { return unix.Removexattr(p, "user.fixture") }),
 		onCanary("F30.stat", "stat it", func(p string) error { _, err := os.Lstat(p); return err }),
 		onCanary("F30.access", "ask for access", func(p string) error { return unix.Access(p, unix.R_OK) }),
 		onCanary("F30.chdir", "enter its directory", func(p string) error { return os.Chdir(filepath.Dir(p)) }),
@@ -336,7 +327,6 @@ func fileCases() []Case {
 			}
 			return nil
 		}),
-		onCanary("F30.truncate", "truncate a file", func(p string) error { return os.Truncate(p+".empty", 0) }),
 
 		{ID: "F31.name", Group: "files", Title: "name_to_handle_at", Guarantee: denyRead, Control: Outside, Attack: func(*Env) Outcome {
 			_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/etc", 0)

@@ -48,10 +48,10 @@ func (p *program) sameFile(fd inside.Slot, dev, ino uint64) {
 	p.Equal(stat, p.Bytes(want), 16)
 }
 
-// device fails unless the descriptor is the character device major:minor: a mount source in /dev must not be something planted there.
-func (p *program) device(fd inside.Slot, major, minor uint32) {
+// device fails unless what is mounted at path is the character device major:minor: a mount source in /dev must not be something planted there.
+func (p *program) device(path inside.Arg, major, minor uint32) {
 	stat := p.Buffer(int(unsafe.Sizeof(unix.Stat_t{})))
-	p.Call(unix.SYS_FSTAT, fd.Arg(), stat)
+	p.Call(sysNewfstatat, here, path, stat, inside.Int(unix.AT_SYMLINK_NOFOLLOW))
 	var want unix.Stat_t
 	want.Rdev = unix.Mkdev(major, minor)
 	p.Equal(stat.Offset(unsafe.Offsetof(want.Rdev)), bytesOf(p, want.Rdev), 8)
@@ -80,13 +80,11 @@ func (p *program) attachOn(fd inside.Arg, on inside.Slot) {
 	p.Call(unix.SYS_MOVE_MOUNT, fd, p.String(""), on.Arg(), p.String(""), inside.Int(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
 }
 
-// readOnly makes what is mounted at path read-only, in place. A kernel without that file has nothing to protect: then the clone says ENOENT,
-// and what follows works on no descriptor and says EBADF, which nothing else here can.
+// readOnly makes what is mounted at path read-only, in place. A kernel without that file has nothing to protect.
 func (p *program) readOnly(path string) {
-	fd := p.TryGet(unix.ENOENT, unix.SYS_OPEN_TREE, here, p.String(path), inside.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
-	attr := bytesOf(p, unix.MountAttr{Attr_set: sealed | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOEXEC})
-	p.Try(unix.EBADF, unix.SYS_MOUNT_SETATTR, fd.Arg(), p.String(""), inside.Int(unix.AT_EMPTY_PATH|unix.AT_RECURSIVE), attr, inside.Int(mountAttrSize))
-	p.Try(unix.EBADF, unix.SYS_MOVE_MOUNT, fd.Arg(), p.String(""), here, p.String(path), inside.Int(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	at, attr := p.String(path), bytesOf(p, unix.MountAttr{Attr_set: sealed | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOEXEC})
+	p.Try(unix.ENOENT, unix.SYS_MOUNT, at, at, zero, inside.Int(unix.MS_BIND|unix.MS_REC), zero)
+	p.Try(unix.ENOENT, unix.SYS_MOUNT_SETATTR, here, at, inside.Int(unix.AT_RECURSIVE), attr, inside.Int(mountAttrSize))
 }
 
 // filesystem creates a file system with options, each "key=value" or "flag", and returns a detached mount of it.

@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"os"
+	"unsafe"
 
 	"casemate.dev/internal/engine/native/inside"
 	"golang.org/x/sys/unix"
@@ -18,12 +19,15 @@ type Cleaner struct {
 // Terminal is how to restore the user's terminal.
 type Terminal struct {
 	FD      int
-	Termios []byte // struct termios2 as it was found
-	Raw     []byte // the same as the supervisor set it; if it is another by now, the user's shell was quicker
-	Reset   []byte // leaves the alternate screen, shows the cursor, ends mouse and paste modes
+	Groups  [2]int32 // whose foreground it may be: the supervisor's and its shell's; with any other the terminal has a new user
+	Entered []byte   // shared memory: one byte, 1 while the terminal is the supervisor's
+	Termios []byte   // struct termios2 as it was found
+	Raw     []byte   // the same as the supervisor set it; if it is another by now, the user's shell was quicker
+	Reset   []byte   // leaves the alternate screen, shows the cursor, ends mouse and paste modes
 }
 
-// StartCleaner starts it. Dirs are removed in order, once the sandbox's processes are gone.
+// StartCleaner starts it. The terminal comes first, because a person looks at it; dirs are removed in order, once the sandbox's processes are
+// gone.
 func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -38,6 +42,9 @@ func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
 	if err != nil {
 		w.Close()
 		return nil, fmt.Errorf("cleaner: %w", err)
+	}
+	if term != nil { // the sandbox, which is cloned after this, does not get it
+		unix.Madvise(term.Entered, unix.MADV_DONTFORK)
 	}
 	return &Cleaner{child, w}, nil
 }
@@ -65,12 +72,12 @@ func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *pr
 	}
 	p.Step("wait for the supervisor's end")
 	p.Call(unix.SYS_READ, inside.Int(deathFD), p.Buffer(1), inside.Int(1))
+	if term != nil {
+		restore(p, term)
+	}
 	p.Step("remove cgroups")
 	for _, d := range dirs {
 		p.Retry(500, unix.SYS_UNLINKAT, here, p.String(d), inside.Int(unix.AT_REMOVEDIR))
-	}
-	if term != nil {
-		restore(p, term)
 	}
 	return p
 }
@@ -87,14 +94,30 @@ func (c *Cleaner) Stop() {
 	c.pipe.Close()
 }
 
-// restore gives the terminal back. TTOU is blocked like every signal here, so this works from the background.
+// restore gives the terminal back. TTOU is blocked like every signal here, so this works from the background. No call of it is one that must
+// succeed (Retry): the cgroups have to go even where the terminal is gone. The shell may have been quicker: it sets the attributes it wants, but
+// ends no mode of a full-screen program.
 func restore(p *program, term *Terminal) {
 	p.Step("look at the terminal")
-	now := p.Buffer(len(term.Raw))
-	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCGETS2), now)
-	p.Equal(now, p.Bytes(term.Raw), len(term.Raw))
+	group, now := p.Buffer(4), p.Buffer(len(term.Raw))
+	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TIOCGPGRP), group)
+	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCGETS2), now)
 	p.Step("restore the terminal")
-	p.Try(unix.EAGAIN, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
-	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
-	p.Call(unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
+	reset := func() {
+		p.Retry(20, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
+	}
+	attributes := func() {
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
+	}
+	raw := func(then func()) { p.OnlyIf(now, p.Bytes(term.Raw), len(term.Raw), then) }
+	p.OnlyIf(inside.Int(uintptr(unsafe.Pointer(&term.Entered[0]))), p.Bytes([]byte{1}), 1, func() {
+		for _, g := range term.Groups {
+			if g != 0 {
+				p.OnlyIf(group, bytesOf(p, g), 4, func() { reset(); raw(attributes) })
+			}
+		}
+		// With its session's leader, which a supervisor started by no shell is, a terminal loses its foreground (ENOTTY).
+		p.OnlyIf(group, p.Buffer(4), 4, func() { raw(func() { reset(); attributes() }) })
+	})
 }

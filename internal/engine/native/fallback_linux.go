@@ -44,9 +44,10 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	landlock(p, pl)
 	p.Step(WorkDir)
 	p.Call(unix.SYS_CHDIR, p.String(pl.Command.Dir))
-	filter(p, pl, at)
+	announced := filter(p, pl, at)
 	p.Step("verify the system call filter")
 	p.Refused(unix.EPERM, unix.SYS_UNSHARE, inside.Int(unix.CLONE_NEWUSER))
+	handOver(p, at, announced)
 	execute(p, pl)
 	return p
 }

@@ -48,8 +48,12 @@ func landlock(p *program, pl *plan.Plan) {
 		rule := make([]byte, 12) // struct landlock_path_beneath_attr, packed
 		binary.NativeEndian.PutUint64(rule, access&handled)
 		at := p.Bytes(rule)
-		p.Store(at.Offset(8), p.open(path, unix.O_PATH))
+		fd := p.open(path, unix.O_PATH)
+		p.Store(at.Offset(8), fd)
 		p.Call(unix.SYS_LANDLOCK_ADD_RULE, rules.Arg(), inside.Int(unix.LANDLOCK_RULE_PATH_BENEATH), at, zero)
+		if pl.Mode == plan.Landlock { // there may be more rules than files that may be open
+			p.Call(unix.SYS_CLOSE, fd.Arg())
+		}
 	}
 	if pl.Mode != plan.Landlock {
 		allow("/dev", fsRead|unix.LANDLOCK_ACCESS_FS_WRITE_FILE|unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
@@ -59,6 +63,9 @@ func landlock(p *program, pl *plan.Plan) {
 		access := uint64(fsRead)
 		if r.Write {
 			access = handled &^ fsNodes
+		}
+		if r.List {
+			access = unix.LANDLOCK_ACCESS_FS_READ_DIR
 		}
 		if r.File {
 			access &= fsFile

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -47,7 +48,7 @@ const (
 	HandleTerminal  = 1 << iota // the master of the command's terminal
 	HandleProc                  // the sandbox's /proc
 	HandleWorkspace             // the merged workspace
-	HandleRenames               // the filter's notifications of directory renames
+	HandleCalls                 // the filter's notifications of system calls
 	HandleTmp                   // the sandbox's /tmp
 	HandleShm                   // the sandbox's /dev/shm
 )
@@ -127,7 +128,7 @@ func rlimits(p *program, at *Attach) {
 		p.Call(unix.SYS_SCHED_SETAFFINITY, zero, inside.Int(unsafe.Sizeof(*at.CPUs)), bytesOf(p, *at.CPUs))
 	}
 	for _, r := range at.Rlimits {
-		p.Step("limit resource %d", r.Resource)
+		p.Step("limit resource " + strconv.Itoa(r.Resource))
 		p.Call(unix.SYS_PRLIMIT64, zero, inside.Int(r.Resource), bytesOf(p, unix.Rlimit{Cur: r.Soft, Max: r.Hard}), zero)
 	}
 }
@@ -165,7 +166,7 @@ func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
 		case at.Trees != nil && at.Trees[i] >= 0:
 			trees[i] = inside.Int(at.Trees[i])
 		case m.Kind == plan.Bind && !m.Self:
-			p.Step("open %s", m.Source)
+			p.Step("open " + m.Source)
 			fd := p.clone(m.Source)
 			if m.Ino != 0 {
 				p.sameFile(fd, m.Dev, m.Ino)
@@ -173,7 +174,7 @@ func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
 			p.restrict(fd, attributes(m))
 			trees[i] = fd.Arg()
 		case m.Kind == plan.Overlay && pl.Mode != plan.Root:
-			p.Step("overlay of %s", m.Source)
+			p.Step("overlay of " + m.Source)
 			trees[i] = overlay(p, m).Arg()
 		}
 	}
@@ -238,7 +239,7 @@ func newRoot(p *program) {
 func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 	made := map[string]bool{"/": true}
 	for i, m := range pl.Mounts {
-		p.Step("mount %s", m.Target)
+		p.Step("mount " + m.Target)
 		under := cover(pl.Mounts[:i], m.Target)
 		switch {
 		case under == nil:
@@ -344,12 +345,13 @@ var nodes = []struct {
 // devices makes /dev in the root's own memory: six device files of the host, checked to be what their names say (CVE-2025-31133), a terminal
 // file system of its own, and links.
 func devices(p *program, m plan.Mount) {
+	quiet := bytesOf(p, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC})
 	for _, n := range nodes {
-		fd := p.Get(unix.SYS_OPEN_TREE, here, p.String("/dev/"+n.name), inside.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
-		p.device(fd, n.major, n.minor)
-		p.restrict(fd, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC)
-		p.Call(unix.SYS_MKNODAT, here, p.String("dev/"+n.name), inside.Int(unix.S_IFREG|0o666), zero)
-		p.attach(fd.Arg(), "dev/"+n.name)
+		node := p.String("dev/" + n.name)
+		p.Call(unix.SYS_MKNODAT, here, node, inside.Int(unix.S_IFREG|0o666), zero)
+		p.Call(unix.SYS_MOUNT, p.String("/dev/"+n.name), node, zero, inside.Int(unix.MS_BIND), zero)
+		p.device(node, n.major, n.minor)
+		p.Call(unix.SYS_MOUNT_SETATTR, here, node, zero, quiet, inside.Int(mountAttrSize))
 	}
 	for _, d := range []string{"pts", "shm"} {
 		p.Call(unix.SYS_MKDIRAT, here, p.String("dev/"+d), inside.Int(0o755))
@@ -387,13 +389,12 @@ func procSettings(p *program) {
 // host and is refused anyway: this is the second lock.
 func maskProc(p *program) {
 	for _, name := range []string{"sys", "irq", "bus", "fs"} {
-		p.Step("read-only /proc/%s", name)
+		p.Step("read-only /proc/" + name)
 		p.readOnly("proc/" + name)
 	}
 	for _, name := range []string{"kcore", "keys", "key-users", "sysrq-trigger", "timer_list", "kmsg", "interrupts", "latency_stats", "sched_debug"} {
-		p.Step("hide /proc/%s", name)
-		fd := p.clone("dev/null")
-		p.Try(unix.ENOENT, unix.SYS_MOVE_MOUNT, fd.Arg(), p.String(""), here, p.String("proc/"+name), inside.Int(unix.MOVE_MOUNT_F_EMPTY_PATH))
+		p.Step("hide /proc/" + name)
+		p.Try(unix.ENOENT, unix.SYS_MOUNT, p.String("dev/null"), p.String("proc/"+name), zero, inside.Int(unix.MS_BIND), zero)
 	}
 }
 
@@ -424,9 +425,13 @@ func dropCapabilities(p *program, at *Attach) {
 	p.prctl(unix.PR_SET_NO_NEW_PRIVS, 1)
 }
 
-// signalDescriptor lets pid 1 wait for children and for its supervisor at once. All signals stay blocked in pid 1.
+// signalDescriptor lets pid 1 wait for children and for its supervisor at once. All signals stay blocked in pid 1. Those that the terminal
+// makes of keys reach it instead of the command while that is not the terminal's foreground yet, so it passes them on.
 func signalDescriptor(p *program) inside.Slot {
-	mask := uint64(1) << (uint(unix.SIGCHLD) - 1)
+	mask := uint64(0)
+	for _, sig := range [...]unix.Signal{unix.SIGCHLD, unix.SIGINT, unix.SIGQUIT, unix.SIGTSTP} {
+		mask |= 1 << (uint(sig) - 1)
+	}
 	return p.Get(unix.SYS_SIGNALFD4, inside.Int(^uintptr(0)), bytesOf(p, mask), inside.Int(8), inside.Int(unix.O_CLOEXEC|unix.O_NONBLOCK))
 }
 
@@ -438,7 +443,7 @@ func filter(p *program, pl *plan.Plan, at *Attach) []handle {
 	binary.NativeEndian.PutUint16(length, uint16(len(at.Filter)))
 	prog := p.Bytes(append(length, make([]byte, 8)...))
 	p.Pointer(prog, 8, code)
-	if !pl.Syscalls.Rename {
+	if !pl.Syscalls.Rename && !pl.Syscalls.Metadata {
 		p.Call(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), zero, prog)
 		return nil
 	}
@@ -447,7 +452,7 @@ func filter(p *program, pl *plan.Plan, at *Attach) []handle {
 		flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	}
 	fd := p.Get(unix.SYS_SECCOMP, inside.Int(unix.SECCOMP_SET_MODE_FILTER), inside.Int(flags), prog)
-	return []handle{{HandleRenames, fd}}
+	return []handle{{HandleCalls, fd}}
 }
 
 // verify reads back what the kernel made of the set-up. A mismatch is a failed start: nothing runs.

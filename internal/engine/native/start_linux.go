@@ -2,7 +2,6 @@
 package native
 
 import (
-	"bytes"
 	"fmt"
 	"runtime"
 	"strconv"
@@ -163,33 +162,6 @@ func (s *Sandbox) Wait() (status unix.WaitStatus, usage unix.Rusage, err error) 
 func (s *Sandbox) Close() {
 	unix.Close(s.Control)
 	unix.Close(s.PIDFD)
-}
-
-// writableMemory lists this process's private writable memory without files behind it: its heap and stacks, in which are its environment
-// and whatever it has read so far. The child keeps none of it.
-func writableMemory() ([][2]uintptr, error) {
-	maps, err := readProc("/proc/self/maps")
-	if err != nil {
-		return nil, err
-	}
-	var ranges [][2]uintptr
-	for line := range bytes.Lines(maps) {
-		f := bytes.Fields(line)
-		if len(f) < 5 {
-			return nil, fmt.Errorf("bug: /proc/self/maps: %q", line)
-		}
-		if !bytes.HasPrefix(f[1], []byte("rw-p")) || string(f[4]) != "0" {
-			continue
-		}
-		low, high, _ := bytes.Cut(f[0], []byte("-"))
-		from, err1 := strconv.ParseUint(string(low), 16, 64)
-		to, err2 := strconv.ParseUint(string(high), 16, 64)
-		if err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("bug: /proc/self/maps: %q", line)
-		}
-		ranges = append(ranges, [2]uintptr{uintptr(from), uintptr(to)})
-	}
-	return ranges, nil
 }
 
 // readProc reads a file of /proc without registering it with the network poller, as package os would.

@@ -137,6 +137,10 @@ func run(m *machine) {
 			if same(o.a[0], o.a[1], o.a[2]) != (o.kind == opEqual) {
 				errno = uintptr(unix.ESTALE)
 			}
+		case opOnlyIf:
+			if !same(o.a[0], o.a[1], o.a[2]) {
+				i += int(o.a[3])
+			}
 		case opContains:
 			if !contains(o.a[0], o.a[1], o.a[2], o.a[3]) {
 				errno = uintptr(unix.ESTALE)
@@ -185,16 +189,31 @@ func loop(m *machine, control uintptr) {
 			if e != 0 || n == 0 {
 				end(m, 125)
 			}
-			target := m.child
 			if m.request[0] == Signal {
-				target = -m.child
+				pass(m, uintptr(m.request[1]))
+			} else {
+				syscall.RawSyscall6(unix.SYS_KILL, m.child, uintptr(m.request[1]), 0, 0, 0, 0)
 			}
-			syscall.RawSyscall6(unix.SYS_KILL, target, uintptr(m.request[1]), 0, 0, 0, 0)
 		}
 		if m.poll[0].Revents != 0 {
-			syscall.RawSyscall6(unix.SYS_READ, signals, uintptr(unsafe.Pointer(&m.siginfo)), 128, 0, 0, 0)
+			_, _, e := syscall.RawSyscall6(unix.SYS_READ, signals, uintptr(unsafe.Pointer(&m.siginfo)), 128, 0, 0, 0)
+			if signal := uintptr(m.siginfo[0]); e == 0 && signal != uintptr(unix.SIGCHLD) {
+				pass(m, signal) // of the terminal, from before the command was its foreground
+			}
 			reap(m, control)
 		}
+	}
+}
+
+// pass sends a signal to the command's process group, or to the command where it has not made its own yet: it holds all signals back until
+// it is executed, so this one ends it then.
+//
+//go:norace
+//go:nosplit
+func pass(m *machine, signal uintptr) {
+	_, _, e := syscall.RawSyscall6(unix.SYS_KILL, -m.child, signal, 0, 0, 0, 0)
+	if e == unix.ESRCH {
+		syscall.RawSyscall6(unix.SYS_KILL, m.child, signal, 0, 0, 0, 0)
 	}
 }
 

@@ -23,6 +23,7 @@ const (
 	opScrub           // give the pages from a[0] of length a[1] back to the kernel, but not those of the running stack
 	opRefused         // a system call that must fail with exactly the errno in ignore
 	opFork            // clone the command: the child goes on with the next operation, pid 1 enters its loop
+	opOnlyIf          // leave out the next a[3] operations unless memory at a[0] equals memory at a[1], a[2] bytes
 	opRetry           // a system call repeated until it succeeds or says ENOENT, a[5] times at most, 10 ms apart
 	opFail            // fails always: fault injection
 )
@@ -81,12 +82,7 @@ type Program struct {
 }
 
 // Step starts a named step: the operations that follow are reported under this name when they fail.
-func (p *Program) Step(format string, args ...any) {
-	if len(args) > 0 {
-		format = fmt.Sprintf(format, args...)
-	}
-	p.steps = append(p.steps, format)
-}
+func (p *Program) Step(name string) { p.steps = append(p.steps, name) }
 
 // Steps lists the names of the steps, in order.
 func (p *Program) Steps() []string { return p.steps }
@@ -182,13 +178,6 @@ func (p *Program) Get(nr uintptr, args ...Arg) Slot {
 	return s
 }
 
-// TryGet is Get of a call that may fail with the one errno; the slot then holds -1, which is no descriptor.
-func (p *Program) TryGet(ignore unix.Errno, nr uintptr, args ...Arg) Slot {
-	s := p.newSlot()
-	p.add(opCall, nr, s, ignore, args...)
-	return s
-}
-
 func (p *Program) newSlot() Slot {
 	if p.slots+1 >= maxSlots {
 		panic("bug: too many slots")
@@ -209,6 +198,14 @@ func (p *Program) Equal(a, b Arg, n int) { p.add(opEqual, 0, noSlot, 0, a, b, In
 // Differ fails the step (ESTALE) if n bytes at a and b are the same.
 func (p *Program) Differ(a, b Arg, n int) { p.add(opDiffer, 0, noSlot, 0, a, b, Int(n)) }
 
+// OnlyIf leaves out the operations that then adds unless n bytes at a and b are the same. It is for cleaning up: no set-up goes on with less.
+func (p *Program) OnlyIf(a, b Arg, n int, then func()) {
+	i := len(p.ops)
+	p.add(opOnlyIf, 0, noSlot, 0, a, b, Int(n))
+	then()
+	p.ops[i].a[3] = uintptr(len(p.ops) - i - 1)
+}
+
 // Contains fails the step (ESTALE) unless the first length bytes at a contain want.
 func (p *Program) Contains(a, length Arg, want string) {
 	p.add(opContains, 0, noSlot, 0, a, length, p.Bytes([]byte(want)), Int(len(want)))
@@ -227,7 +224,7 @@ func (p *Program) Refused(want unix.Errno, nr uintptr, args ...Arg) {
 	p.add(opRefused, nr, noSlot, want, args...)
 }
 
-// Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd for SIGCHLD), and stays in
+// Fork splits the program: pid 1 closes all descriptors but the adjacent two, control and control+1 (a signalfd), and stays in
 // its loop; the child goes on.
 //
 // Without a pid namespace there is no kernel that ends what the command leaves behind: then hunt makes the loop, which must be a child

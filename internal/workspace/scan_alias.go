@@ -1,0 +1,96 @@
+package workspace
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"casemate.dev/internal/policy"
+)
+
+// protectedLink is about a link in the place of something protected, or of a directory that may hold such. The link itself is guarded by its name;
+// what it points to is not, nor are other links on the way there.
+func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
+	passed, to, inside := s.trail(parentOf(link), target)
+	through := ", through the link " + link
+	why, itself := ProtectedPath(link, extra)
+	if !itself {
+		for rest, why := range behind(link, extra) {
+			s.alias(passed, why+through)
+			if inside {
+				s.Aliases[path.Join(to, rest)] = why + through
+			}
+		}
+		return
+	}
+	s.alias(passed, why+through)
+	if !inside {
+		s.find("symlink", link, Reported, "it points to %q outside the project, which does not exist inside", target)
+		return
+	}
+	s.Aliases[to] = why + through
+	s.find("symlink", link, Handled, "what it points to, %q, is protected as well", to)
+}
+
+func (s *Survey) alias(paths []string, why string) {
+	for _, p := range paths {
+		s.Aliases[p] = why
+	}
+}
+
+// Aliased reports whether a path, or one above it, is among the aliases, and why.
+func Aliased(aliases map[string]string, rel string) (why string, ok bool) {
+	for dir := rel; dir != "." && dir != ""; dir = path.Dir(dir) {
+		if why, ok := aliases[dir]; ok {
+			return why, true
+		}
+	}
+	why, ok = aliases["."]
+	return why, ok
+}
+
+// maxLinks is how many links the kernel follows in one path (path_resolution(7)).
+const maxLinks = 40
+
+// trail resolves a path that something in the project's directory dir names, as the host would. It returns the links of the project that it
+// passes, each of which decides where it ends, and its end, "." for the project itself, if that lies in the project.
+func (s *Survey) trail(dir, target string) (passed []string, end string, inside bool) {
+	at := filepath.Join(s.Root, dir)
+	rest := target
+	if filepath.IsAbs(target) {
+		at = "/"
+	}
+	for links := 0; rest != ""; {
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		if name == "" || name == "." {
+			continue
+		}
+		next := filepath.Join(at, name) // which makes .. the parent; at is free of links
+		to, err := os.Readlink(next)
+		if err != nil || name == ".." {
+			at = next
+			continue
+		}
+		if rel, in := s.relative(next); in {
+			passed = append(passed, rel)
+		}
+		if links++; links > maxLinks {
+			return passed, "", false
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = to + "/" + rest
+	}
+	end, inside = s.relative(at)
+	return passed, end, inside
+}
+
+func (s *Survey) relative(abs string) (rel string, inside bool) {
+	if abs == s.Root {
+		return ".", true
+	}
+	return strings.CutPrefix(abs, s.Root+"/")
+}
