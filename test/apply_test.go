@@ -2,6 +2,7 @@ package test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"casemate.dev/internal/workspace"
 )
 
 // running is a sandbox that does what it is told line by line.
@@ -27,6 +30,14 @@ func startShell(t *testing.T, files map[string]string) *running {
 	t.Helper()
 	top := t.TempDir()
 	r := &running{T: t, dir: filepath.Join(top, "project")}
+	t.Cleanup(func() { // overlayfs makes its work directory so that its owner cannot look into it
+		for _, where := range []string{"sandboxes/*/layer", "projects/*/spare/layer"} {
+			layers, _ := filepath.Glob(filepath.Join(top, "state/casemate", where))
+			for _, dir := range layers {
+				workspace.Discard(context.Background(), dir)
+			}
+		}
+	})
 	for _, d := range []string{r.dir, filepath.Join(top, "home")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)

@@ -34,7 +34,7 @@ var ErrNotEmpty = errors.New("the host's directory still holds what was not appl
 
 // A batch is kept and staged, made durable, and then put into place.
 const (
-	batchFiles = 256
+	batchFiles = 2048
 	batchBytes = 64 << 20
 
 	// fewSteps is up to how many steps are synced one by one with fsync(2). For more, syncfs(2) is quicker, though it waits for whatever else

@@ -39,6 +39,14 @@ func newProject(t testing.TB, files map[string]string) *project {
 		p.put(name, content)
 	}
 	p.age()
+	t.Cleanup(func() { // what may not be written to could not be removed
+		_ = filepath.WalkDir(p.dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(path, 0o755)
+			}
+			return err
+		})
+	})
 	return p
 }
 

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"casemate.dev/internal/history"
 	"golang.org/x/sys/unix"
 )
 
@@ -382,4 +383,49 @@ func TestApplyStopsWithItsContext(t *testing.T) {
 	if left := snapshot(t, f.project); len(left) != 0 {
 		t.Errorf("the project holds %v", left)
 	}
+}
+
+// 10,000 files, and 40,000 built ones by word, cross and come back.
+func TestApplyAndUndoOfManyFiles(t *testing.T) {
+	f := newFixture(t, OverlayLayer, map[string]string{".gitignore": "/node_modules\n", "src/old": "old\n"})
+	before := snapshot(t, f.project)
+	f.run("rm src/old")
+	for d := range 100 { // what an overlay would hold
+		for i := range 400 {
+			f.put(filepath.Join(f.inside(), fmt.Sprintf("node_modules/%d/f%d", d, i)), fmt.Sprint(i))
+			if i < 100 {
+				f.put(filepath.Join(f.inside(), fmt.Sprintf("src/%d/f%d", d, i)), fmt.Sprint(i))
+			}
+		}
+	}
+	out := f.apply(ApplyOptions{})
+	if n := countApplied(out); n != 10_000+100+1 {
+		t.Fatalf("%d applied", n)
+	}
+	if got := snapshot(t, f.project); got["node_modules/1/f1"] != "" || got["src/99/f99"] == "" {
+		t.Error("the wrong files were applied")
+	}
+	out = f.apply(ApplyOptions{Built: true})
+	if n := countApplied(out); n != 40_000+101 {
+		t.Fatalf("%d built files applied", n)
+	}
+	f.wantChanges(ChangeOptions{Built: true})
+	h, err := history.Open(filepath.Join(f.dir, "history"), f.project)
+	must(t, err)
+	defer h.Close()
+	for range 2 {
+		if _, _, err := h.Undo(t.Context(), history.UndoOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := snapshot(t, f.project); !maps.Equal(got, before) {
+		t.Errorf("undone, %d entries instead of %d", len(got), len(before))
+	}
+}
+
+func countApplied(out []Outcome) (n int) {
+	for _, o := range out {
+		n += count(o.Status == Applied)
+	}
+	return n
 }

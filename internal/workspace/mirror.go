@@ -64,6 +64,7 @@ type Mirror struct {
 	told        map[string]hostStamp
 	written     int64
 	drops       int  // how often everything unused was forgotten for this batch
+	tried       bool // tryCache has run
 	noCached    bool // the kernel does not say what is cached
 	temps       int
 	lost        map[string]bool // directories that the host removed or renamed
@@ -142,6 +143,9 @@ func (m *Mirror) due() time.Time {
 func (m *Mirror) flush(ctx context.Context) {
 	runtime.LockOSThread() // for its file system user
 	defer runtime.UnlockOSThread()
+	if !m.tried {
+		m.tryCache()
+	}
 	for round := 0; len(m.dirty) > 0 && round < maxRehideDepth; round++ {
 		batch := m.dirty
 		m.dirty = map[string]touch{}
@@ -239,11 +243,15 @@ func (m *Mirror) look(rel string) (view, node, error) {
 	}
 	var fd int
 	var err error
-	for range 4 { // a rename anywhere on the machine can make it miss
-		if fd, err = unix.Openat2(m.merged.fd, rel, &how); err != unix.EAGAIN && err != unix.EINTR {
-			break
+	// As the owner of the directories on the way: asking for anybody else's rights can need more than the cache holds.
+	err = m.as(func() error {
+		for range 4 { // a rename anywhere on the machine can make it miss
+			if fd, err = unix.Openat2(m.merged.fd, rel, &how); err != unix.EAGAIN && err != unix.EINTR {
+				break
+			}
 		}
-	}
+		return err
+	})
 	switch {
 	case err == unix.EINVAL && !m.noCached:
 		m.noCached = true
@@ -261,6 +269,25 @@ func (m *Mirror) look(rel string) (view, node, error) {
 		n.Link, err = readLink(fd, "")
 	}
 	return visible, n, err
+}
+
+// tryCache finds out whether the kernel answers from its cache for this view: what is looked up a moment before must be found. Where it is not (some
+// network file systems), every name has to be looked up, and all that changes mirrored.
+func (m *Mirror) tryCache() {
+	const enough = 40
+	m.tried = true
+	for i := range m.survey.dirs[:min(enough, len(m.survey.dirs))] {
+		d := &m.survey.dirs[i]
+		fd, err := m.openMerged(d.path)
+		if err != nil || d.has(isHidden) {
+			continue
+		}
+		unix.Close(fd)
+		if see, _, err := m.look(join(d.path, ".")); err == nil && see == unlooked {
+			m.noCached = true
+			return
+		}
+	}
 }
 
 // openMerged opens the directory that holds rel in the merged view.

@@ -43,10 +43,14 @@ func (m *Mirror) replace(rel string, host node) error {
 	if !known {
 		old = nil
 	}
-	if err := m.exchange(dir, rel, r.Temp, old); err != nil {
-		return errors.Join(m.discardTemp(dir, r.Temp, err), undo())
+	below, err := statAt(dir, baseName(rel))
+	if err == nil {
+		err = m.exchange(dir, rel, r.Temp, old)
 	}
-	return nil
+	if err != nil {
+		err = errors.Join(m.discardTemp(dir, r.Temp, err), undo())
+	}
+	return m.putBack(rel, old, below, err)
 }
 
 // prepare makes the new entry under its temporary name. O_EXCL follows no link.
@@ -94,13 +98,29 @@ func (m *Mirror) exchange(dir int, rel, temp string, was *mirrorRecord) error {
 		return err
 	}
 	if err := m.unharmed(join(parentOf(rel), temp), was, in); err != nil {
-		return errors.Join(err, m.as(swap))
+		return errors.Join(err, m.as(swap), errPutBack)
 	}
 	return m.as(func() error { return unix.Unlinkat(dir, temp, 0) })
 }
 
-// errOwn says that the sandbox has an entry of its own after all. The change comes up again as a conflict.
-var errOwn = errors.New("the sandbox changed it just now")
+// errPutBack says that an entry was moved away and back, which copies what came from below into the layer.
+var errPutBack = errors.New("it was put back")
+
+// putBack notes that such a copy is not the sandbox's.
+func (m *Mirror) putBack(rel string, was *mirrorRecord, below node, why error) error {
+	if was != nil || !errors.Is(why, errPutBack) {
+		return why
+	}
+	up, err := m.upper.stat(rel)
+	if err != nil || up.Type != File || up.Size != below.Size || up.mtime != below.mtime || up.perm() != below.perm() {
+		return why
+	}
+	sum, err := contentSum(m.upper, rel, up)
+	if err != nil {
+		return why
+	}
+	return errors.Join(why, m.log.put(mirrorRecord{Path: []byte(rel), Type: File, Mode: up.Mode, Size: up.Size, Sum: sum}))
+}
 
 // before returns what the view shows under a name that the layer has nothing of, or only what the mirror made (was).
 func (m *Mirror) before(dir int, rel string, was *mirrorRecord) (node, error) {
@@ -386,7 +406,7 @@ func (m *Mirror) remove(rel string, up node) error {
 		return errors.Join(ignoreGone(err), undo())
 	}
 	if err := m.unharmed(join(parentOf(rel), r.Temp), old, in); err != nil {
-		return errors.Join(err, move(r.Temp, baseName(rel)), undo())
+		return m.putBack(rel, old, in, errors.Join(err, move(r.Temp, baseName(rel)), undo(), errPutBack))
 	}
 	return m.as(func() error { return unix.Unlinkat(dir, r.Temp, 0) })
 }

@@ -99,6 +99,7 @@ func (w *Watcher) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	w.mirrorDue(ctx) // what changed before the watching began
 	for ctx.Err() == nil {
 		if err := w.turn(); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
