@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -300,13 +299,15 @@ func installed(t *testing.T, what string) string {
 
 // TestMirrorIsPlanned reads what the plan says.
 func TestMirrorIsPlanned(t *testing.T) {
-	namespaced(t, func(t *testing.T, s *site) {
-		for workspace, want := range map[string]string{"held": "watched", "readonly": "enforced"} {
-			p := s.plan("--workspace", workspace)
-			i := slices.IndexFunc(p.Guarantees, func(g struct{ Name, State, By string }) bool { return g.Name == "files.mirror" })
-			if i < 0 || p.Guarantees[i].State != want {
-				b, _ := json.Marshal(p.Guarantees)
-				t.Errorf("%s: %s", workspace, b)
+	eachMode(t, func(t *testing.T, s *site) {
+		for _, workspace := range []string{"held", "live", "readonly", "none"} {
+			out := s.do("plan", "--json", "--workspace", workspace, "--", "true")
+			var p struct{ Workspace struct{ By, Mirror string } }
+			if err := json.Unmarshal([]byte(out.stdout), &p); err != nil {
+				t.Fatalf("%v: %v", err, out)
+			}
+			if carried := strings.Contains(p.Workspace.Mirror, "carried in"); carried != (workspace == "held" && p.Workspace.By == "overlay") {
+				t.Errorf("%s by %s: %s", workspace, p.Workspace.By, p.Workspace.Mirror)
 			}
 		}
 	})

@@ -89,6 +89,7 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 	fmt.Fprintf(w, "command    %s\n", workspace.Visible(strings.Join(p.Command.Argv, " ")))
 	fmt.Fprintf(w, "           %s as %s (%d:%d) in %s\n", workspace.Visible(orNone(p.Command.Path, "not found")), p.User.Name, p.User.UID, p.User.GID, workspace.Visible(p.Command.Dir))
 	fmt.Fprintf(w, "workspace  %s by %s\n", p.Workspace.Kind, p.Workspace.By)
+	fmt.Fprintf(w, "           %s\n", p.Workspace.Mirror)
 	fmt.Fprintf(w, "network    %s\n", p.Network)
 	fmt.Fprintln(w, "\nSeen inside")
 	for _, m := range p.Mounts {

@@ -184,6 +184,22 @@ func hideNewBy(p *Plan) string {
 	return "the project is not seen"
 }
 
+// mirror says what becomes of what the host changes during the run.
+func mirror(p *Plan) string {
+	switch p.Workspace.By {
+	case "overlay":
+		if p.Workspace.Kind == string(policy.Held) {
+			return "the host's edits are carried in, within about 100 ms (watched, not enforced); a file changed on both sides stays as each has it"
+		}
+		return "the host's edits may not be seen"
+	case "copy":
+		return "the host's edits are not seen: it is a copy, made at the start"
+	case "bind":
+		return "the host's edits are seen at once: it is the project itself"
+	}
+	return "the project is not seen"
+}
+
 func protectState(p *Plan) State {
 	if p.Workspace.By == "bind" && p.Workspace.Kind == string(policy.Live) {
 		return Watched

@@ -78,6 +78,7 @@ func Make(r Request) (*Plan, error) {
 	}
 	p.openings(r)
 	p.Guarantees = guarantees(p, r.Limits)
+	p.Workspace.Mirror = mirror(p)
 	return p, p.required(r.Policy)
 }
 

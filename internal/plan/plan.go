@@ -52,6 +52,7 @@ type Workspace struct {
 	Kind    string   `json:"kind"`           // held, live, readonly or none
 	By      string   `json:"by"`             // overlay, copy, bind, tmpfs
 	Path    string   `json:"path,omitempty"` // the project, at the same path inside and outside
+	Mirror  string   `json:"mirror"`         // what becomes of the host's edits during the run
 	Hide    []Source `json:"hide"`
 	Protect []Source `json:"protect"`
 	Owner   int      `json:"owner"` // of the project on the host; not the sandbox's user only where root runs casemate
