@@ -128,7 +128,7 @@ func TestForceKillsNoStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		if err := unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 			t.Fatal(err)
 		}
 		if out := s.do("rm", "--force", id); out.exit != 125 {
@@ -178,7 +178,7 @@ func TestKilledBeforeItStarts(t *testing.T) {
 			}
 			lock, err := os.OpenFile(filepath.Join(being, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 			if err == nil {
-				err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+				err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 			}
 			if err != nil {
 				t.Fatal(err)

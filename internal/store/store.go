@@ -227,12 +227,18 @@ func (b *Sandbox) Lock() error {
 	if err != nil {
 		return fmt.Errorf("lock of sandbox %s: %w", b.Record.ID, err)
 	}
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("sandbox %s: %w", b.Record.ID, ErrRunning)
 	}
 	b.lock, b.locked = fd, true
 	return nil
+}
+
+// isLocked asks for the lock without taking it (fcntl(2), F_OFD_GETLK): taken for a moment, as flock(2) would, it were in the way of a run.
+func isLocked(fd int) bool {
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) != nil || lock.Type != unix.F_UNLCK
 }
 
 // Unlock lets other processes take the sandbox.
@@ -316,7 +322,7 @@ func (s *Store) read(id string) *Sandbox {
 		}
 	}
 	if fd, err := unix.Open(filepath.Join(b.Dir, "lock"), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
-		b.Running = unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil
+		b.Running = isLocked(fd)
 		unix.Close(fd)
 	}
 	return b
