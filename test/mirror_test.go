@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // byHost runs a line of shell in the project, on the host, as the project's owner.
@@ -272,13 +274,17 @@ func TestMirrorDevServer(t *testing.T) {
 	})
 }
 
-// installed has npm install a package once for each user of this machine, and returns its node_modules.
+// installed has npm install a package, once on this machine, and returns its node_modules. What root has installed serves the others too.
 func installed(t *testing.T, what string) string {
 	t.Helper()
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("casemate-test-npm-%d", os.Getuid()), strings.ReplaceAll(what, "/", "_"))
-	modules := filepath.Join(dir, "node_modules")
-	if exists(filepath.Join(dir, "complete")) {
-		return modules
+	var dir, modules string
+	for _, uid := range []int{0, os.Getuid()} {
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("casemate-test-npm-%d", uid), what)
+		modules = filepath.Join(dir, "node_modules")
+		var st unix.Stat_t
+		if unix.Lstat(filepath.Dir(dir), &st) == nil && int(st.Uid) == uid && st.Mode&0o022 == 0 && exists(filepath.Join(dir, "complete")) {
+			return modules
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
@@ -286,7 +292,7 @@ func installed(t *testing.T, what string) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--no-save", "--loglevel=error", what)
+	cmd := exec.Command("npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--no-save", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=20000", what)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("npm cannot install %s here, which needs a registry or a full cache: %v\n%s", what, err, out)
