@@ -263,3 +263,26 @@ func TestReviewProgramAlone(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestWithProtectedConsent: what is in the layer when the question stands does not count, but what was shown.
+func TestWithProtectedConsent(t *testing.T) {
+	for name, attack := range map[string]bool{"attack": true, "control": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			s.run("echo kind > .envrc")
+			p, sh := s.sitDown("NO_COLOR=1")
+			p.types("casemate apply --with-protected\r", "Let it reach the host? [y/N] ")
+			want := "kind\n"
+			if attack {
+				write(t, s.inLayer(".envrc"), "evil\n")
+				want = ""
+			}
+			p.types("y\r", "out> ")
+			p.send("\x04")
+			p.ends(sh)
+			if got := s.has(".envrc"); got != want {
+				t.Errorf(".envrc is %q, want %q", got, want)
+			}
+		})
+	}
+}

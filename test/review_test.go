@@ -43,7 +43,7 @@ func TestReviewKeys(t *testing.T) {
 	sc.types("1 chosen", "Space")
 	sc.types("0 chosen", "Space")
 	sc.at(".envrc", "Home")
-	sc.types("REFUSED   it cannot leave the sandbox", "?")
+	sc.types(`is written out: \x1b, \u200b.`, "?")
 	sc.types("-- would run", "x")
 
 	sc.at("src/new.txt", "/", "new", "Enter")

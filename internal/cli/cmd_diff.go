@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
 )
@@ -192,25 +193,30 @@ func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[strin
 		return nil, err
 	}
 	consent := map[string]string{}
-	in := bufio.NewReader(std.In)
-	for _, c := range changes {
-		if c.Protected == "" || c.Refused != "" {
+	a := &review.Asker{In: std.In, Out: std.Out}
+	items := review.Items(changes)
+	for i := range items {
+		it := &items[i]
+		switch {
+		case it.Group != review.Protected:
 			continue
+		case yes:
+			consent[it.Path] = it.Digest
+			continue
+		case !isTerminal(std.In):
+			return nil, coded{errors.New("protected changes need consent, and there is no terminal to ask on"), "casemate diff shows them; casemate apply --with-protected --yes takes them", exitProblem}
 		}
-		if !yes {
-			if !isTerminal(std.In) {
-				return nil, coded{errors.New("protected changes need consent, and there is no terminal to ask on"), "casemate diff shows them; casemate apply --with-protected --yes takes them", exitProblem}
-			}
-			if err := r.Diff(context.Background(), std.Out, []workspace.Change{c}, workspace.DiffOptions{Terminal: true, Color: std.Color}); err != nil {
-				return nil, err
-			}
-			fmt.Fprintf(std.Out, "%s: %s. Let it reach the host? [y/N] ", workspace.Visible(c.Path), c.Protected)
-			answer, err := in.ReadString('\n')
-			if err != nil || (answer != "y\n" && answer != "yes\n") {
-				continue
-			}
+		diff, err := review.Look(r.Layer, it, std.Color) // not the digest of the walk: a sandbox that runs may have changed it since
+		if err != nil {
+			return nil, err
 		}
-		consent[c.Path] = c.Digest
+		fmt.Fprintln(std.Out, diff.Text)
+		if a.Yes(fmt.Sprintf("%s: %s. Let it reach the host?", it.Name(), workspace.Visible(it.Protected))) {
+			consent[it.Path] = diff.Digest
+		}
+		if a.Interrupted() {
+			return nil, exitStatus(exitProblem)
+		}
 	}
 	return consent, nil
 }

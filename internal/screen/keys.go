@@ -9,29 +9,25 @@ import (
 
 // help is what the key ? shows.
 const help = `j k, arrows       next, previous change; in the diff: line
-Enter, Tab        to the diff and back
-Ctrl-D Ctrl-U     half a page down, up; also PgDn PgUp
-J K               scroll the diff from the list
-g G               to the first, the last
+Ctrl-D Ctrl-U     half a page down, up; also PgDn PgUp; g G: first, last
+Enter, Tab        to the diff and back; J K scroll it from the list
 space             choose the change, or leave it
 A                 choose all that need no question, or none
 a                 apply what is chosen (asks)
 d                 discard everything that is held (asks)
-/                 search: names in the list, lines in the diff
-n N               next, previous match; in the diff without a search: hunk
-Ctrl-Z            stop, as every program
+/  n N            search names, in the diff lines; next, previous match
+n N in the diff   without a search: next, previous hunk
 q, Ctrl-C         quit; all stays held
 
 RUNS      your machine would execute it by itself. It can be chosen only
-          after all of it has been on the screen; what you saw is what is
-          applied, or nothing.
+          after all of it has been on the screen; exactly that is applied
 CONFLICT  you changed it too; the diff shows what would become of yours
 CAREFUL   the reason stands beside it; A does not choose it
 BUILT     the project's gitignore covers it: casemate apply --built
 REFUSED   it cannot leave the sandbox
 
-In a diff a line that begins with > goes on from the one above it. Bytes that
-are not text, and characters that nobody sees, are written out: \x1b, \u200b.`
+A line of a diff that begins with > goes on from the one above it. What is no
+text, and what nobody sees, is written out: \x1b, \u200b.`
 
 // key acts on one key.
 func (v *view) key(e *tcell.EventKey) {
