@@ -188,7 +188,7 @@ func (m *Mirror) worthTelling(rel string, t touch) bool {
 		n, err := m.project.stat(parentOf(rel))
 		return err == nil && n.Type == Dir
 	}
-	return t.saved && !m.cheap(rel) && m.watchedInside(rel)
+	return t.saved && !t.made && !m.cheap(rel) && m.watchedInside(rel) // what was made in the same batch was never seen
 }
 
 // watchedInside says that somebody may have the directory of rel open or watched: the kernel still knows it.

@@ -162,7 +162,7 @@ func timed(w way) (names []string, seconds []float64, err error) {
 }
 
 // workload is what the measured program does when it is this one.
-func workload(name string, _ []string) error {
+func workload(name string, args []string) error {
 	switch name {
 	case "spin": // bounded, should nobody end it
 		for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); {
@@ -172,6 +172,10 @@ func workload(name string, _ []string) error {
 		return nil
 	case "files":
 		return fileWork()
+	case "look":
+		return look(args[0])
+	case "build":
+		return storm(args[0], 1000)
 	}
 	return fmt.Errorf("no workload %q", name)
 }
