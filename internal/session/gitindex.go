@@ -14,6 +14,7 @@ import (
 func (r *Run) keepTracked(user plan.User, layer string, copied bool) {
 	rec := &r.Box.Record
 	placed := map[string]string{}
+	r.surveyed.Placed = map[string]workspace.PlacedIndex{}
 	for _, g := range r.surveyed.GitDirs {
 		p := workspace.IndexPlace{
 			Host: r.Project, Layer: layer, Copied: copied, Hidden: r.surveyed.TrackedIn(g), UID: user.UID, GID: user.GID,
@@ -30,12 +31,13 @@ func (r *Run) keepTracked(user plan.User, layer string, copied bool) {
 			continue
 		}
 		p.Path = rel
-		digest, err := workspace.PlaceIndex(p)
+		index, err := workspace.PlaceIndex(p)
 		if err != nil {
 			r.notice("git inside takes hidden files that it tracks for deleted ones (%s): %v", workspace.Visible(g.Path), err)
 		}
-		if digest != "" {
-			placed[filepath.Join(g.Dir, "index")] = digest
+		if index.Digest != "" {
+			placed[filepath.Join(g.Dir, "index")] = index.Digest
+			r.surveyed.Placed[g.Path] = index
 		}
 	}
 	rec.Placed = placed

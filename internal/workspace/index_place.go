@@ -19,54 +19,62 @@ type IndexPlace struct {
 	Copied bool     // it is a copy, through which the host's does not show
 	Path   string   // of the index, relative to both
 	Hidden []string // hidden and tracked, relative to the working tree
-	Placed string   // what an earlier call returned
+	Placed string   // the digest that an earlier call returned
 	UID    int      // of the sandbox, whose the layer is
 	GID    int
+}
+
+// PlacedIndex is an index of ours in a layer.
+type PlacedIndex struct {
+	Digest  string // of the file; empty if there is none
+	meaning string // what it says, and what the host's said that it was made from (indexMeaning)
 }
 
 // PlaceIndex sees to it that git inside takes no hidden file for a deleted one: the index that the sandbox sees, the host's or its own, gets the
 // skip-worktree bit for each. So neither `git commit -a` nor `git add -A` nor `git stash` records a deletion.
 //
 // An index of ours is no change of the sandbox's, and what it was made from may change on the host until the next start: then it is made anew.
-// It returns the digest by which it is known, "" if there is none. The layer must not be mounted. It is hostile, and the host's index may be:
+// It returns the digest by which it is known. The layer must not be mounted. It is hostile, and the host's index may be:
 // both are read within bounds and by descriptor.
-func PlaceIndex(p IndexPlace) (placed string, err error) {
+func PlaceIndex(p IndexPlace) (placed PlacedIndex, err error) {
 	layer, host, err := p.open()
 	if err != nil {
-		return "", err
+		return placed, err
 	}
 	defer layer.close()
 	defer host.close()
 	own, n, err := readBeneath(layer, p.Path)
 	if err != nil {
-		return "", err
+		return placed, err
 	}
 	from := n
 	switch ours := digestOf(own) == p.Placed; {
 	case n.Type != Absent && n.Type != File:
-		return "", nil // deleted inside, or no index at all
+		return placed, nil // deleted inside, or no index at all
 	case n.Type == File && (!ours || p.Copied):
 		return p.editOwn(layer, own, n)
 	default:
 		if own, from, err = readBeneath(host, p.Path); err != nil {
-			return "", err
+			return placed, err
 		}
 		if from.Type != File {
-			return "", removeFile(layer, p.Path, n)
+			return placed, removeFile(layer, p.Path, n)
 		}
 	}
 	index, set, err := skipWorktree(own, p.Hidden)
 	if err != nil {
-		return "", err
+		return placed, err
 	}
 	if set == 0 {
-		return "", removeFile(layer, p.Path, n)
+		return placed, removeFile(layer, p.Path, n)
 	}
 	if err := p.makeParents(layer, host); err != nil || !p.reaches(layer) {
-		return "", err
+		return placed, err
 	}
-	return digestOf(index), p.write(layer, index, from)
+	return placedIndex(index), p.write(layer, index, from)
 }
+
+func placedIndex(index []byte) PlacedIndex { return PlacedIndex{digestOf(index), indexMeaning(index)} }
 
 func (p IndexPlace) open() (layer, host *rooted, err error) {
 	top, err := openRooted(path.Dir(p.Layer))
@@ -85,13 +93,13 @@ func (p IndexPlace) open() (layer, host *rooted, err error) {
 }
 
 // editOwn sets the bits in an index that the sandbox wrote: it stays the sandbox's. That of a new copy is as good as the host's.
-func (p IndexPlace) editOwn(layer *rooted, own []byte, n node) (placed string, err error) {
+func (p IndexPlace) editOwn(layer *rooted, own []byte, n node) (placed PlacedIndex, err error) {
 	index, set, err := skipWorktree(own, p.Hidden)
 	if err != nil || set == 0 {
-		return "", err
+		return placed, err
 	}
 	if p.Copied {
-		placed = digestOf(index)
+		placed = placedIndex(index)
 	}
 	return placed, p.write(layer, index, n)
 }

@@ -68,7 +68,12 @@ func (m *Mirror) learnRepos() {
 			continue
 		}
 		r := &mirrorRepo{skip: m.survey.TrackedIn(g)}
-		r.index = m.meaning(m.project, join(g.Path, "index"))
+		file := join(g.Path, "index")
+		r.index = m.meaning(m.project, file)
+		if placed := m.survey.Placed[g.Path].meaning; placed != "" { // the host may have gone on since the layer got its own
+			r.index = placed
+			m.touch(file, touch{}) // looked at once all is watched
+		}
 		m.repos[g.Path] = r
 	}
 }
@@ -159,7 +164,8 @@ func (m *Mirror) sameIndex(rel string, up node) bool {
 
 // replaceOwnIndex puts the host's index in the place of one that says the same as the last.
 func (m *Mirror) replaceOwnIndex(rel string, host node) error {
-	if host.Type != File {
+	dir, _ := splitGit(rel)
+	if host.Type != File || m.meaning(m.project, rel) == m.repos[dir].index {
 		return nil
 	}
 	up, err := m.upper.stat(rel)

@@ -42,6 +42,9 @@ type Survey struct {
 	// them, with the reason. "." is the whole project.
 	Aliases map[string]string
 
+	// Placed are the indexes that were laid into the sandbox's layer, by the path of the .git they belong to. Whoever lays them notes them.
+	Placed map[string]PlacedIndex
+
 	Files, Directories int // seen in this scan; with an index, what was not read again counts as last time
 
 	scanned
