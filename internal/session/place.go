@@ -203,7 +203,7 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 		return false
 	}
 	r.Box = b
-	if log := workspace.MirrorLogOf(b.Dir); exists(log) && settleMirror(b, r.Project) != nil { // a crash left it
+	if rec.Ended.IsZero() && settleMirror(b, r.Project) != nil { // a crash left what was mirrored
 		b.Unlock()
 		return false
 	}

@@ -352,6 +352,17 @@ func (m *Mirror) changed(rel string, mask uint32) {
 	}
 }
 
+// missed makes up for events that the kernel dropped: what was mirrored is looked at again, and what exists is by the watcher. What was removed meanwhile, and
+// had been looked up inside, only root can make the kernel forget.
+func (m *Mirror) missed() {
+	for rel := range m.log.at {
+		m.touch(rel, touch{})
+	}
+	if !m.dropCaches() {
+		m.tell("", "so much changed at once that the kernel dropped events: what the host removed in that moment may still be seen inside")
+	}
+}
+
 // ignoredLast orders directories so that what git ignores comes after the rest, whose changes matter more to who works on the project.
 func (m *Mirror) ignoredLast(s *Survey, dirs []int32) {
 	cheap := map[int32]bool{}

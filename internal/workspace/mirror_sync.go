@@ -160,8 +160,8 @@ func (m *Mirror) carry(rel string, t touch, host, up node, see view, in node, fo
 	case host.Type == Absent:
 		return nil
 	case host.Type == Dir:
-		return m.directory(rel, host, up, see, in)
-	case see == unlooked && up.Type == Absent && (m.cheap(rel) || !m.watchedInside(rel)):
+		return m.directory(rel, t, host, up, see, in)
+	case see == unlooked && up.Type == Absent && (!t.saved || m.cheap(rel) || !m.watchedInside(rel)):
 		return nil // the next look finds it
 	case see == visible && in.Type == Dir:
 		if err := m.remove(rel, up); err != nil {
@@ -222,7 +222,7 @@ func (m *Mirror) inPlaceCase(rel string, host, up node, fresh bool) bool {
 }
 
 // directory mirrors a directory that is there. What lies in it has its own turn.
-func (m *Mirror) directory(rel string, host, up node, see view, in node) error {
+func (m *Mirror) directory(rel string, t touch, host, up node, see view, in node) error {
 	if see == visible && in.Type == Dir {
 		if m.lost[rel] && up.Type == Absent { // what was looked up is the one that the host removed
 			m.dropCaches()
@@ -243,7 +243,7 @@ func (m *Mirror) directory(rel string, host, up node, see view, in node) error {
 			return err
 		}
 	case see == unlooked && up.Type == Absent:
-		if m.cheap(rel) || !m.watchedInside(rel) {
+		if !t.made || m.cheap(rel) || !m.watchedInside(rel) {
 			return nil
 		}
 		return m.announce(rel, host)

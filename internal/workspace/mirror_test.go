@@ -325,6 +325,32 @@ func TestMirrorRaisesEvents(t *testing.T) {
 	}
 }
 
+// TestMirrorCatchesUp changes the project before anybody watches.
+func TestMirrorCatchesUp(t *testing.T) {
+	f := newMaskFixture(t, []string{".env"}, "a/x", "a/y", "a/z", "b/x")
+	f.prepare()
+	s := f.enter(f.m.Dir)
+	s.sh("cat a/x a/y; cat a/new; ls b")
+	f.put("a/t", "new")
+	must(t, os.Rename(f.project+"/a/t", f.project+"/a/x"))
+	f.put("a/new", "new")
+	x := f.mirrorInto(s)
+	x.until("cat a/x a/new a/y", "newnewsecret a/y")
+	x.quiesce()
+	if got := names(t, x.s.upper+"/a"); !slices.Equal(got, []string{"new", "x"}) && !slices.Equal(got, []string{"x", "new"}) {
+		t.Errorf("mirrored: %q, want what was stale only", got)
+	}
+	x.settle()
+}
+
+// quiesce waits until nothing is left to be mirrored.
+func (x *mirroring) quiesce() {
+	x.Helper()
+	x.s.sh("cat marker")
+	x.shell("echo 1 >marker")
+	x.until("cat marker", "1")
+}
+
 func TestMirrorNeverShowsWhatIsHidden(t *testing.T) {
 	f := newMaskFixture(t, []string{".env", "*.pem"}, "a/x", "a/.env", "a/k.pem")
 	x := f.mirror()

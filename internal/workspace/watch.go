@@ -291,6 +291,9 @@ func (w *Watcher) forget(gone string) {
 
 // lookEverywhere makes up for events that the kernel dropped.
 func (w *Watcher) lookEverywhere() error {
+	if w.mirror != nil {
+		w.mirror.missed()
+	}
 	known := w.mask.Survey.knownPaths()
 	all := make([]string, 0, len(w.dirs))
 	for _, dir := range w.dirs {
@@ -350,7 +353,7 @@ func (w *Watcher) entry(dir, name string, isDir bool, known map[string]bool) err
 		return nil
 	}
 	if w.mirror != nil {
-		w.mirror.touch(rel, touch{saved: true, made: true})
+		w.mirror.touch(rel, touch{saved: known == nil, made: known == nil, dir: isDir}) // what is only found may not have changed at all
 	}
 	if !isDir || exempt(rel) && w.mirror == nil {
 		return nil
