@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"casemate.dev/internal/workspace"
 )
@@ -220,4 +221,39 @@ sh /tmp/writer & until [ -f f%d ]; do sleep .05; done`, files, files-1))
 	}
 	r.inside("kill -9 $!")
 	r.end()
+}
+
+// An apply that is killed while the sandbox stands still leaves nothing frozen, and nothing half done.
+func TestApplyKilledWhileTheSandboxStandsStill(t *testing.T) {
+	r := startShell(t, nil)
+	r.inside("n=0; while [ $n -lt 1500 ]; do echo inside > f$n; n=$((n+1)); done")
+	cmd := exec.Command(casemate, "apply")
+	cmd.Dir, cmd.Env = r.dir, r.env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "a file is applied, while all stand still", func() bool { return r.read("f0") == "inside\n" })
+	cmd.Process.Kill()
+	cmd.Wait()
+	if out := r.inside("echo alive"); out != "alive\n" {
+		t.Errorf("inside: %q", out)
+	}
+	r.try(casemate, "apply")
+	r.end()
+	names, err := os.ReadDir(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, d := range names {
+		if strings.HasPrefix(d.Name(), ".casemate-") {
+			t.Errorf("%s is left", d.Name())
+		}
+		if strings.HasPrefix(d.Name(), "f") {
+			n++
+		}
+	}
+	if n != 1500 {
+		t.Errorf("%d files are on the host", n)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"casemate.dev/internal/beneath"
 	"golang.org/x/sys/unix"
@@ -42,6 +43,15 @@ func (c *carrying) stage(ctx context.Context, todo []*Step) (ready []staged, sto
 		}
 	}
 	return ready, nil
+}
+
+// Temporary reports whether a name is one that Carry writes under: what has it is no file of the project's, and soon gone.
+func Temporary(name string) bool {
+	rest, ours := strings.CutPrefix(name, tmpPrefix)
+	if !ours || len(rest) < tokenLength+2 || rest[tokenLength] != '-' {
+		return false
+	}
+	return strings.Trim(rest[:tokenLength], "0123456789abcdef") == "" && strings.Trim(rest[tokenLength+1:], "0123456789") == ""
 }
 
 func (c *carrying) name() string {

@@ -98,8 +98,7 @@ type undoing struct {
 	h       *Log
 	p       *Past
 	o       UndoOptions
-	skipped bool            // paths that were not asked for
-	going   map[string]bool // paths that will be removed
+	skipped bool // paths that were not asked for
 }
 
 // decide looks at every path of the entry.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"casemate.dev/internal/history"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func (m *Mirror) sync(rel string, t touch) error {
 
 // passes says that a path is none of the mirror's: hidden, of a kind that is not mirrored, or a lock of git, which would stop git inside.
 func (m *Mirror) passes(rel string, host node) bool {
-	if m.hidden != nil && m.hidden(rel, host) || isMirrorTemp(baseName(rel)) {
+	if m.hidden != nil && m.hidden(rel, host) || isMirrorTemp(baseName(rel)) || history.Temporary(baseName(rel)) {
 		return true
 	}
 	switch host.Type {

@@ -33,7 +33,7 @@ var groups = []struct {
 	run  func(*bench) ([]row, error)
 }{
 	{"version", version}, {"start", start}, {"count", counted}, {"hogs", hogs}, {"rate", rate}, {"memory", memory},
-	{"hide", hide}, {"files", files}, {"pipe", pipe}, {"mirror", mirror},
+	{"hide", hide}, {"files", files}, {"changes", changes}, {"pipe", pipe}, {"mirror", mirror},
 }
 
 func main() {
