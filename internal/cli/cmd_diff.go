@@ -211,7 +211,8 @@ func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[strin
 			return nil, err
 		}
 		fmt.Fprintln(std.Out, diff.Text)
-		if a.Yes(fmt.Sprintf("%s: %s. Let it reach the host?", it.Name(), workspace.Visible(it.Protected))) {
+		answer, _ := a.Ask(fmt.Sprintf("%s: %s. Let it reach the host? [y/N] ", it.Name(), workspace.Visible(it.Protected)))
+		if answer == "y" || answer == "yes" {
 			consent[it.Path] = diff.Digest
 		}
 		if a.Interrupted() {
