@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/store"
 )
 
 // removeHistory removes what is kept of the project's files: all of it, or the named entries.
@@ -44,16 +45,42 @@ func removeHistory(std *IO, args []string) error {
 	return nil
 }
 
+// removeHome removes a home alone: the one that casemate ps -a lists under this id, or without one that of this project. It says if there is none.
+func removeHome(std *IO, st *store.Store, id string) (bool, error) {
+	var dir string
+	var err error
+	if id != "" {
+		dir, err = st.HomeNamed(id)
+	} else if person, failed := session.Self(); failed == nil {
+		dir = st.Project(person.FindProject())
+	} else {
+		err = failed
+	}
+	if err != nil || dir == "" {
+		return false, err
+	}
+	if err := session.RemoveHome(st, dir); err != nil {
+		return false, err
+	}
+	if id == "" {
+		id = "of this project"
+	}
+	fmt.Fprintf(std.Err, "casemate: removed the home %s\n", id)
+	return true, nil
+}
+
 func rmCommand() command {
 	return command{
-		name: "rm", args: "SANDBOX...", summary: "remove kept sandboxes with their layers",
+		name: "rm", args: "SANDBOX...|--home [ID...]", summary: "remove kept sandboxes with their layers",
 		example: "casemate rm --home k7f3q2ab",
 		help: `
 Removes sandboxes, whatever changes they hold. A running one is refused, unless
 --force ends it first. With --home the project's sandbox home goes too: what
 agents and tools have left there, such as settings and logins made inside. With
---history, the arguments are numbers of casemate undo --list, or all: what is kept
-of this project's files goes, and cannot be undone any more.`,
+--home and no SANDBOX it is this project's home alone, with an ID of casemate
+ps -a that home. With --history, the arguments are numbers of casemate undo
+--list, or all: what is kept of this project's files goes, and cannot be undone
+any more.`,
 		exits: "125  a sandbox is running, or could not be removed",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			home := fs.Bool("home", false, "also the home of the sandbox's project")
@@ -63,15 +90,26 @@ of this project's files goes, and cannot be undone any more.`,
 				if *past {
 					return removeHistory(std, args)
 				}
-				if len(args) == 0 {
+				if len(args) == 0 && !*home {
 					return usageError(errors.New("rm needs the name of a sandbox"), "casemate ps -a lists them")
 				}
 				st, err := openStore()
 				if err != nil {
 					return err
 				}
+				if len(args) == 0 {
+					_, err := removeHome(std, st, "")
+					return err
+				}
 				for _, id := range args {
 					box, err := st.Find(id)
+					if err != nil && *home {
+						if done, failed := removeHome(std, st, id); done {
+							continue
+						} else if failed != nil {
+							err = failed
+						}
+					}
 					if err != nil {
 						return err
 					}

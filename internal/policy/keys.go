@@ -253,7 +253,7 @@ func accessKeys() []key {
 		{
 			path: "home", kind: aWord, words: []string{string(HomeNone), string(HomeProject), string(HomeAgent)}, def: "project, but none at level minimal", example: "project",
 			later: "write project or none", laters: []string{string(HomeAgent)},
-			doc:   "Whose home directory the sandbox has, never the host's. none: empty, thrown away. project: kept for this project. agent: kept for this agent, in all projects.",
+			doc:   "Whose home directory the sandbox has, never the host's. none: empty, thrown away; so it is always where no project is seen. project: kept for this project. agent: kept for this agent, in all projects.",
 			opens: "a later one of these words", ceiling: true, byLevel: true,
 			field: scalar(func(s *Settings) *Value[Home] { return &s.Home }, oneOf(HomeNone, HomeProject, HomeAgent), inOrder(HomeNone, HomeProject, HomeAgent)),
 		},

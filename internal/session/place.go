@@ -24,7 +24,7 @@ func (r *Run) place(req *plan.Request) error {
 	if err := r.sandbox(req.User); err != nil {
 		return err
 	}
-	if r.Policy.Home.V == policy.HomeProject {
+	if r.keepsHome() {
 		if err := r.home(req); err != nil {
 			return err
 		}
@@ -127,8 +127,8 @@ func (r *Run) giveAway(dir string, user plan.User) error {
 
 func (r *Run) wouldPlace(req *plan.Request) error {
 	dir := filepath.Join(r.Store.Root, "sandboxes", "new")
-	if r.Policy.Home.V == policy.HomeProject {
-		req.Home = filepath.Join(r.Store.Project(r.homeKey()), r.homeName(req.User))
+	if r.keepsHome() {
+		req.Home = filepath.Join(r.Store.Project(r.Project), r.homeName(req.User))
 	}
 	if req.Project != "" {
 		req.Mask, req.Layer = filepath.Join(r.Store.Project(r.Project), "mask"), filepath.Join(dir, "layer")
@@ -145,11 +145,10 @@ func (r *Run) homeName(user plan.User) string {
 	return "home"
 }
 
-func (r *Run) homeKey() string {
-	if r.Project == "" {
-		return "none"
-	}
-	return r.Project
+// keepsHome says whether this run has a home that another run will see. One without a project has none to keep it for: a home that all such runs
+// shared would carry what one left in it, such as a ~/.bashrc, to the next, whatever that is about.
+func (r *Run) keepsHome() bool {
+	return r.Policy.Home.V == policy.HomeProject && r.Project != ""
 }
 
 // Clean removes what runs left that were killed before their command started.
@@ -289,14 +288,12 @@ func (r *Run) ownDirectory(dir string, user plan.User) error {
 // home prepares the sandbox's own home and, in it, the places that will be mounted on. An earlier run could write there, so each step is
 // taken by descriptor and what is in the way of a mount is removed: it would not be visible anyway.
 func (r *Run) home(req *plan.Request) error {
-	key := r.Store.Project(r.homeKey())
+	key := r.Store.Project(r.Project)
 	if err := store.MakeDir(key); err != nil {
 		return fmt.Errorf("home of the sandbox: %w", err)
 	}
-	if r.Project != "" { // for casemate ps: which project the directory is of
-		if err := store.Note(key, r.Project); err != nil {
-			return err
-		}
+	if err := store.Note(key, r.Project); err != nil { // for casemate ps: which project the directory is of
+		return err
 	}
 	req.Home = filepath.Join(key, r.homeName(req.User))
 	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only

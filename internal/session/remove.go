@@ -33,11 +33,30 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 	if !home || box.Record.Project == "" {
 		return nil
 	}
-	homes, err := filepath.Glob(filepath.Join(st.Project(box.Record.Project), "home*"))
+	return removeHomes(st.Project(box.Record.Project))
+}
+
+func removeHomes(dir string) error {
+	homes, err := filepath.Glob(filepath.Join(dir, "home*"))
 	for _, h := range homes {
 		err = errors.Join(err, workspace.Discard(context.Background(), h))
 	}
 	return err
+}
+
+// RemoveHome deletes the home that the sandboxes of the project in the state directory dir share, if none of them runs. Most projects have a home
+// and no sandbox: what was held is applied or discarded, and the home stays.
+func RemoveHome(st *store.Store, dir string) error {
+	list, err := st.List()
+	if err != nil {
+		return err
+	}
+	for _, b := range list {
+		if b.Running && st.Project(b.Record.Project) == dir {
+			return &Refusal{fmt.Errorf("sandbox %s, which has this home, is running", b.Record.ID), "wait for its end, or end it: casemate rm --force --home " + b.Record.ID}
+		}
+	}
+	return removeHomes(dir)
 }
 
 // end kills the supervisor, with which its sandbox ends, and takes the lock that it leaves. The record may be of an earlier run while the next one

@@ -43,20 +43,38 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 	if !all {
 		return rows, nil
 	}
-	homes, err := filepath.Glob(filepath.Join(s.Root, "projects", "*", "home*"))
+	homes, err := s.homes()
 	if err != nil {
 		return nil, err
 	}
 	for _, h := range homes {
 		dir := filepath.Dir(h)
 		project, _ := os.ReadFile(filepath.Join(dir, "project"))
-		r := Row{ID: filepath.Base(dir)[:8], State: "home", Size: Size(h), Project: string(project)}
+		r := Row{ID: homeID(dir), State: "home", Size: Size(h), Project: string(project)}
 		if st, err := os.Stat(h); err == nil {
 			r.Since = st.ModTime()
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
+}
+
+func (s *Store) homes() ([]string, error) {
+	return filepath.Glob(filepath.Join(s.Root, "projects", "*", "home*"))
+}
+
+// homeID is what Usage calls the home in a project's directory.
+func homeID(dir string) string { return filepath.Base(dir)[:8] }
+
+// HomeNamed returns the project's directory whose home Usage lists under this id, or "".
+func (s *Store) HomeNamed(id string) (string, error) {
+	homes, err := s.homes()
+	for _, h := range homes {
+		if dir := filepath.Dir(h); homeID(dir) == id {
+			return dir, nil
+		}
+	}
+	return "", err
 }
 
 // Size is what a tree takes on disk, as far as it can be read; links are not followed.
