@@ -116,8 +116,10 @@ func (m *Mirror) ownAbove(rel string, host node, dir string) error {
 // sandboxs leaves the sandbox's own entry alone.
 func (m *Mirror) sandboxs(rel string, host, up node) error {
 	switch {
-	case up.blank && host.Type == Absent, up.Type == Dir && host.Type == Dir, m.equal(rel, host, up):
+	case up.blank && host.Type == Absent, up.Type == Dir && host.Type == Dir:
 		return nil
+	case m.equal(rel, host, up):
+		return m.adopt(rel, host, up)
 	case up.Type == Dir && host.Type == Absent:
 		return m.emptied(rel)
 	case m.sameIndex(rel, up):
@@ -128,6 +130,24 @@ func (m *Mirror) sandboxs(rel string, host, up node) error {
 	}
 	m.conflict(rel, "both the sandbox and the host changed it")
 	return nil
+}
+
+// adopt takes an entry that both sides have alike, as after an apply, for one that was mirrored: what the host does next comes in.
+func (m *Mirror) adopt(rel string, host, up node) error {
+	r := mirrorRecord{Path: []byte(rel), Type: up.Type, Mode: up.Mode, Size: up.Size, Sum: up.Link, Host: stampOfHost(host)}
+	if up.Type == Dir || gitPath(rel) || up.Type == File && up.Mode != host.perm() {
+		return nil
+	}
+	if up.Type == File {
+		var err error
+		if r.Sum, err = contentSum(m.upper, rel, up); err != nil {
+			return err
+		}
+		if sum, err := contentSum(m.project, rel, host); err != nil || sum != r.Sum {
+			return err
+		}
+	}
+	return m.log.put(r)
 }
 
 // equal reports whether a layer's entry holds what the host's does.

@@ -343,6 +343,19 @@ func TestMirrorCatchesUp(t *testing.T) {
 	x.settle()
 }
 
+// TestMirrorGoesOnAfterAnApply makes both sides alike, and lets the host go on.
+func TestMirrorGoesOnAfterAnApply(t *testing.T) {
+	x := newMaskFixture(t, nil, "a/x").mirror()
+	x.s.sh("echo mine >a/x")
+	x.shell("echo mine >a/x")
+	x.quiesce()
+	x.shell("echo host >a/x")
+	x.until("cat a/x", "host")
+	x.unconflicted()
+	x.settle()
+	wantPaths(t, "changes", x.changed())
+}
+
 // quiesce waits until nothing is left to be mirrored.
 func (x *mirroring) quiesce() {
 	x.Helper()
