@@ -117,5 +117,14 @@ func BuiltinHide() []HideRow {
 		{".ftpconfig", "passwords of servers that an editor uploads to"},
 		{".erlang.cookie", "the password between Erlang nodes"},
 		{".vagrant/", "private keys of virtual machines"},
+
+		// An editor that is at work on a hidden file puts its content beside it, for a moment or until it is closed.
+		{".*.sw[a-p]", "what Vim holds of a file that is being edited, such as .server.key.swp"},
+		{".env~", "an editor's backup, which Vim makes for the moment of saving"},
+		{"*.pem~", "an editor's backup"},
+		{"*.key~", "an editor's backup"},
+		{"id_*~", "an editor's backup of ssh's private keys"},
+		{"credentials.json~", "an editor's backup"},
+		{`\#.env*#`, "what Emacs holds of a file that is being edited"},
 	}
 }

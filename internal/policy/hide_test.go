@@ -31,6 +31,7 @@ func TestBuiltinHide(t *testing.T) {
 		x-firebase-adminsdk-abc.json client_secret_123.apps.googleusercontent.com.json user_accessKeys.csv
 		.kube/config a/.kube/config prod.kubeconfig .docker/config.json terraform.tfstate env/terraform.tfstate.backup .vault-token .vault_pass.txt
 		.netrc .git-credentials .config/gh/hosts.yml .pgpass .my.cnf .pypirc .cargo/credentials.toml .m2/settings.xml auth.json .composer/auth.json
+		.env~ .env.local~ .env.swp a/.server.key.swp .id_rsa.swo server.key~ certs/x.pem~ id_ed25519~ a/#.env#
 		.claude/.credentials.json .codex/auth.json android/key.properties .vscode/sftp.json .vagrant/machines/default/virtualbox/private_key`) {
 		if !hidden(path) {
 			t.Errorf("%s is not hidden", path)
@@ -40,6 +41,7 @@ func TestBuiltinHide(t *testing.T) {
 		.env.example a/.env.sample .env.template .envrc env env/ .environment src/env.d.ts environment.yml
 		.venv/lib/python3/site-packages/certifi/cacert.pem certs/ca-bundle.pem jwt.pub.pem server.crt ca.cer x.csr id_rsa.pub id_rsa_test.go ssh_host_rsa_key.pub
 		debug.keystore keystore/ key.go keys.json keyboard.ts monkey.py i18n/en/auth.json src/token.json service_accounts.go
+		main.go~ .swp sw.go .a.sws.go notes.swp #main.go# id_rsa.pub
 		.npmrc .yarnrc.yml pip.conf gradle.properties prod.tfvars charts/x/templates/secrets.yaml
 		.kube/deploy.yaml docker/config.json config.json pkg/kubeconfig/ credentials.go config/credentials.yml.enc .config/git/config
 		package-lock.json .git/config .github/workflows/ci.yml .claude/settings.json .vscode/settings.json hosts.yml`) {
