@@ -154,6 +154,9 @@ func (c command) printHelp(w io.Writer, fs *flag.FlagSet) {
 		}
 		value, usage := flag.UnquoteUsage(f)
 		name := "--" + f.Name
+		if len(f.Name) == 1 {
+			name = name[1:]
+		}
 		if value != "" {
 			name += " " + strings.ToUpper(value)
 		}

@@ -20,10 +20,10 @@ func diffCommand() command {
 		name: "diff", args: "[PATH...]", summary: "show what the sandbox changed",
 		example: "casemate diff --stat",
 		help: `
-Shows the held changes of the project's newest sandbox as git would. Changes that
-the host would execute by itself (git hooks, editor tasks, CI, agent settings) are
-marked; built files, which the project's gitignore covers, are counted only. Into a
-file or pipe it writes a patch that git apply takes.`,
+Shows the held changes of the project's newest sandbox as git would. Changes
+that the host would execute by itself (git hooks, editor tasks, CI, agent
+settings) are marked; built files, which the project's gitignore covers, are
+counted only. Into a file or pipe it writes a patch that git apply takes.`,
 		exits: "125  the changes could not be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			id := fs.String("sandbox", "", "the `SANDBOX` to look at; default: the project's newest")
@@ -112,19 +112,19 @@ func applyCommand() command {
 		name: "apply", args: "[PATH...] | --commit [BRANCH]", summary: "let held changes reach the project",
 		example: "casemate apply --dry-run",
 		help: `
-Carries the held changes of the project's newest sandbox to the project, all or the
-given paths. Three kinds stay behind unless you ask for them: changes that the host
-would execute by itself (--with-protected, which shows each before it asks), built
-files (--built), and conflicts, where you changed the same lines too: there --theirs
-PATH takes the sandbox's side, --ours PATH keeps yours, and --both PATH puts the
-sandbox's beside it. Other lines of a file that git tracks are merged. Applied
-changes leave the layer; each file arrives whole or not at all, also if the machine
-stops; casemate undo brings back what was there. A sandbox that runs stands still
-for that moment.
+Carries the held changes of the project's newest sandbox to the project, all or
+the given paths. Three kinds stay behind unless you ask for them: changes that
+the host would execute by itself (--with-protected, which shows each before it
+asks), built files (--built), and conflicts, where you changed the same lines
+too: there --theirs PATH takes the sandbox's side, --ours PATH keeps yours, and
+--both PATH puts the sandbox's beside it. Other lines of a file that git tracks
+are merged. Applied changes leave the layer; each file arrives whole or not at
+all, also if the machine stops; casemate undo brings back what was there. A
+sandbox that runs stands still for that moment.
 
-With --commit it is commits that cross, not files: those made inside are made anew
-outside, by their authors, committed and signed by you, on a branch of their own
-(casemate/SANDBOX, or BRANCH). Your working tree stays as it is.`,
+With --commit it is commits that cross, not files: those made inside are made
+anew outside, by their authors, committed and signed by you, on a branch of
+their own (casemate/SANDBOX, or BRANCH). Your working tree stays as it is.`,
 		exits: `
 1    some changes stayed behind; they are named
 125  the changes could not be read or written`,
@@ -307,8 +307,8 @@ func discardCommand() command {
 		name: "discard", summary: "throw the held changes away",
 		example: "casemate discard --yes",
 		help: `
-Removes the change layer of the project's newest sandbox. The sandbox's own home,
-with what tools have left there, stays; casemate rm --home removes it.`,
+Removes the change layer of the project's newest sandbox. The sandbox's own
+home, with what tools have left there, stays; casemate rm --home removes it.`,
 		exits: `
 1    not confirmed
 125  the sandbox is running, or the layer could not be removed`,

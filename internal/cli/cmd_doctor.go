@@ -14,12 +14,12 @@ import (
 
 func doctorCommand() command {
 	return command{
-		name: "doctor", summary: "say what this machine can enforce, and the remedy for what it cannot",
+		name: "doctor", summary: "say what this machine can enforce, and how to mend the rest",
 		example: "casemate doctor",
 		help: `
-Tries each mechanism that the engine needs, in children that leave nothing behind,
-and says which limits are held by what. For everything that is missing it gives the
-exact command or file that mends it.`,
+Tries each mechanism that the engine needs, in children that leave nothing
+behind, and says which limits are held by what. For everything that is missing
+it gives the exact command or file that mends it.`,
 		exits: "1    something that the engine needs is missing",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON")

@@ -17,9 +17,10 @@ func initCommand() command {
 		name: "init", summary: "write a commented policy file for this project",
 		example: "casemate init",
 		help: `
-Writes casemate.yaml at the project's root, with every key explained and commented
-out, so that nothing changes until you edit it. Its first line names the schema, so
-that editors complete and check the file. An existing file is left alone.`,
+Writes casemate.yaml at the project's root, with every key explained and
+commented out, so that nothing changes until you edit it. Its first line names
+the schema, so that editors complete and check the file. An existing file is
+left alone.`,
 		exits: "125  there is a policy file already",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			user := fs.Bool("user", false, "write your own policy, for all projects, instead of the project's")

@@ -26,13 +26,14 @@ func reviewCommand() command {
 		example: "casemate review",
 		help: `
 Shows the held changes of SANDBOX, or of the project's newest one, on the whole
-terminal: a list with what your machine would execute first, and the diff of one
-change below it. Space chooses, a applies what is chosen, d discards everything,
-q leaves everything as it is, ? lists the keys. What your machine would execute can
-be chosen only after it has been shown whole; exactly what was shown is applied.
+terminal: a list with what your machine would execute first, and the diff of
+one change below it. Space chooses, a applies what is chosen, d discards
+everything, q leaves everything as it is, ? lists the keys. What your machine
+would execute can be chosen only after it has been shown whole; exactly what
+was shown is applied.
 
-With --plain, or where the terminal can no more (TERM=dumb), it asks about one change
-after the other in plain lines, as git add -p does.`,
+With --plain, or where the terminal can no more (TERM=dumb), it asks about one
+change after the other in plain lines, as git add -p does.`,
 		exits: `
 1    some changes that were chosen stayed behind; they are named
 125  there is no terminal, or the changes could not be read or written`,

@@ -17,9 +17,9 @@ func trustCommand() command {
 		name: "trust", summary: "approve what the project's policy file widens",
 		example: "casemate trust --yes",
 		help: `
-A project's casemate.yaml lies where an agent can write. What it narrows holds at
-once; what it widens has no effect until you approve exactly these bytes. This
-shows the widening lines, and asks. A changed file asks again.`,
+A project's casemate.yaml lies where an agent can write. What it narrows holds
+at once; what it widens has no effect until you approve exactly these bytes.
+This shows the widening lines, and asks. A changed file asks again.`,
 		exits: `
 1    not approved
 125  the policy could not be read`,

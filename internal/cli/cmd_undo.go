@@ -19,11 +19,11 @@ func undoCommand() command {
 		name: "undo", args: "[ID] [PATH...]", summary: "bring back what was there before an apply or a live run",
 		example: "casemate undo --dry-run",
 		help: `
-Brings back the project's files as they were before the newest apply or live run
-that was not undone yet, or before the one with the number ID: content, mode and
-time. With paths, only these. What you changed yourself since stays, and is named;
---force brings back the old one there too, and keeps yours. An undo is on the list
-as well, so it can be undone by its number.`,
+Brings back the project's files as they were before the newest apply or live
+run that was not undone yet, or before the one with the number ID: content,
+mode and time. With paths, only these. What you changed yourself since stays,
+and is named; --force brings back the old one there too, and keeps yours. An
+undo is on the list as well, so it can be undone by its number.`,
 		exits: `
 1    some files stayed as they are; they are named
 125  the history could not be read, or the files not be written`,

@@ -17,11 +17,12 @@ func validateCommand() command {
 		name: "validate", args: "[-- COMMAND [ARGUMENT...]]", summary: "attack the sandbox that this policy makes, from inside", direct: true,
 		example: "casemate validate",
 		help: `
-Makes on this machine what attacks are after (secret files, services, sockets, a
-process), runs a table of attacks inside the very sandbox that this project's policy
-and these flags make, and prints what held. The host judges: a service that was
-spoken to or a file that changed counts, whatever the attack itself believed. Your
-project is not attacked: another one with the same policy stands in for it.`,
+Makes on this machine what attacks are after (secret files, services, sockets,
+a process), runs a table of attacks inside the very sandbox that this project's
+policy and these flags make, and prints what held. The host judges: a service
+that was spoken to or a file that changed counts, whatever the attack itself
+believed. Your project is not attacked: another one with the same policy stands
+in for it.`,
 		exits: `
 1    an attack succeeded
 125  the attacks could not be made`,
