@@ -139,6 +139,13 @@ git checkout -qb other; for i in $(seq 400); do echo other $i >many/$i; done; mk
 		if got := k.ask(clean); got != "one\n9" {
 			t.Fatalf("before: %q", got)
 		}
+		k.ask("cat ready")
+		s.put("ready", "ready\n", 0o644)
+		k.seen(t, "cat ready", "ready") // the watching has begun
+		if err := os.Remove(filepath.Join(s.Work, "ready")); err != nil {
+			t.Fatal(err)
+		}
+		k.seen(t, "ls ready", "ls: cannot access 'ready': No such file or directory")
 		s.byHost(t, "git checkout -q other")
 		t.Logf("checkout of 400 files: seen after %v", k.seen(t, clean, "two\nother 9").Round(time.Millisecond))
 		k.seen(t, "ls many/7 fresh/one", "ls: cannot access 'many/7': No such file or directory\nfresh/one")

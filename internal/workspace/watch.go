@@ -175,6 +175,9 @@ func (w *Watcher) watchAll(ctx context.Context) error {
 		}
 		if known == nil {
 			known = s.knownPaths()
+			if w.mirror != nil {
+				w.mirror.dropCaches() // for what was removed, whose names nobody knows
+			}
 		}
 		if err := w.look(d.path, known); err != nil {
 			return err
