@@ -18,13 +18,19 @@ func Open(dir int, rel string, flags int) (int, error) {
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	for {
+	for again := 0; ; {
 		fd, err := unix.Openat2(dir, rel, &how)
-		if err != unix.EINTR && err != unix.EAGAIN {
+		if err == unix.EAGAIN && again < maxAgain {
+			again++
+		} else if err != unix.EINTR {
 			return fd, err
 		}
 	}
 }
+
+// maxAgain bounds how often the kernel may say that something was renamed meanwhile. It says the same of a file that another program has a
+// lease on, for as long as that takes.
+const maxAgain = 256
 
 // Parent opens the directory that holds rel, for calls that name an entry in it.
 func Parent(dir int, rel string) (int, error) {
