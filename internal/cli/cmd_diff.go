@@ -319,6 +319,9 @@ home, with what tools have left there, stays; casemate rm --home removes it.`,
 				return withReview(std, *id, false, func(r *session.Review) error {
 					if !*yes && isTerminal(std.In) {
 						changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+						if err == nil {
+							err = r.Count(context.Background(), changes)
+						}
 						if err != nil {
 							return err
 						}

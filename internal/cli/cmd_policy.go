@@ -64,7 +64,7 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		for _, w := range merged.Ignored {
 			fmt.Fprintf(std.Err, "casemate: %s widens %s and is not approved (casemate trust)\n", w.Origin, w.Key)
 		}
-		fmt.Fprintf(std.Out, "%d policy files are in order\n", len(tiers.Sources)-1)
+		fmt.Fprintf(std.Out, "in order: %s\n", count(len(tiers.Sources)-1, "policy file"))
 		return nil
 	}
 	values := merged.Explain()

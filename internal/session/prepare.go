@@ -100,6 +100,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if r.Store, err = store.Open(p.StateHome, p.Home); err != nil {
 		return nil, err
 	}
+	if err := r.checkReads(); err != nil {
+		return nil, err
+	}
 	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home}
 	if r.Policy.Files.Workspace.V != policy.Scratch {
 		if err := r.checkProject(); err != nil {
@@ -218,6 +221,17 @@ func (r *Run) checkProject() error {
 		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
 	case within(r.Store.Root, r.Project) || within(r.Project, r.Store.Root):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
+	}
+	return nil
+}
+
+// checkReads refuses to show casemate's own state: other projects' layers and history are in it.
+func (r *Run) checkReads() error {
+	for _, v := range r.Policy.Files.Read {
+		if shown := plan.Expand(v.V, r.Person.Home); within(r.Store.Root, shown) || within(shown, r.Store.Root) {
+			return &Refusal{fmt.Errorf("files.read (%s): %s shows casemate's own state, in which what other projects' sandboxes changed is kept", v.Origin, shown),
+				"name the directories in it that are needed"}
+		}
 	}
 	return nil
 }

@@ -107,10 +107,3 @@ func typeOf(mode uint16) FileType {
 		return Device
 	}
 }
-
-// unchangedSince reports whether a host entry is still the one that was looked at. ctime is left out: replacing one hard link of a file
-// touches the ctime of the others.
-func (n node) unchangedSince(seen node) bool {
-	return n.Type == seen.Type && n.dev == seen.dev && n.ino == seen.ino && n.Link == seen.Link &&
-		(n.Type == Dir || n.Size == seen.Size && n.mtime == seen.mtime && n.Mode == seen.Mode)
-}
