@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
@@ -58,8 +59,8 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		return err
 	}
 	if check {
-		if errs := policy.NotInThisVersion(merged); len(errs) > 0 {
-			return errors.Join(errs...)
+		if err := checkApproved(tiers.Sources); err != nil {
+			return err
 		}
 		for _, w := range merged.Ignored {
 			fmt.Fprintf(std.Err, "casemate: %s widens %s and is not approved (casemate trust)\n", w.Origin, w.Key)
@@ -75,4 +76,17 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		fmt.Fprintf(std.Out, "%-18s %-28s %s\n", v.Key, workspace.Visible(v.Value), workspace.Visible(v.From))
 	}
 	return nil
+}
+
+// checkApproved finds what would be wrong once the project's policy were approved: before that, it has no effect.
+func checkApproved(sources []policy.Source) error {
+	sources = slices.Clone(sources)
+	for i := range sources {
+		sources[i].Trusted = true
+	}
+	merged, err := policy.Merge(sources)
+	if err != nil {
+		return err
+	}
+	return errors.Join(policy.NotInThisVersion(merged)...)
 }

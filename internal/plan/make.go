@@ -296,7 +296,7 @@ func (p *Plan) required(pol *policy.Policy) error {
 	for _, v := range pol.Require {
 		i := slices.IndexFunc(p.Guarantees, func(g Guarantee) bool { return g.Name == v.V })
 		if i < 0 {
-			return fmt.Errorf("require (%s): %q is no guarantee of this version: casemate plan lists them", v.Origin, v.V)
+			return fmt.Errorf("require (%s): %s is not set", v.Origin, v.V)
 		}
 		if g := p.Guarantees[i]; g.State != Enforced {
 			return &Missing{g, v.Origin.String()}

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,21 @@ func TestGoldenPlans(t *testing.T) {
 	}
 }
 
+// TestGuaranteesHaveNames: what a policy may require is what a plan may say.
+func TestGuaranteesHaveNames(t *testing.T) {
+	for _, mode := range []Mode{Rootless, Root, Landlock} {
+		p, err := Make(request(merged(t, "limits: {time: 1h, idle: 1h, cpus: 1}\n", policy.Flags{AllowFallback: []string{"landlock"}}), mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range p.Guarantees {
+			if !slices.Contains(policy.Guarantees(), g.Name) {
+				t.Errorf("%s is in no list of guarantees that a policy may require", g.Name)
+			}
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	tests := []struct {
 		name, document string
@@ -103,7 +119,7 @@ func TestRefusals(t *testing.T) {
 		want           string
 	}{
 		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
-		{"a guarantee nobody knows", "", policy.Flags{Require: []string{"files.magic"}}, "no guarantee of this version"},
+		{"a guarantee of a limit that is not set", "", policy.Flags{Require: []string{"limits.idle"}}, "limits.idle is not set"},
 		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com}]}\n", policy.Flags{}, "not in this version"},
 		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
 	}

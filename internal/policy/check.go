@@ -160,16 +160,16 @@ func name(text string) (string, error) {
 	return text, nil
 }
 
-// guarantee reads the name of a guarantee, such as limits.memory. Which ones exist is the engine's to say.
+// guarantee reads the name of a guarantee.
 func guarantee(text string) (string, error) {
-	area, rest, _ := strings.Cut(text, ".")
-	if _, err := name(area); err != nil || rest == "" {
-		return "", bad("guarantees are named like limits.memory or net.default-deny", "%s is not the name of a guarantee", quoted(text))
+	if slices.Contains(Guarantees(), text) {
+		return text, nil
 	}
-	if _, err := name(rest); err != nil {
-		return "", bad("guarantees are named like limits.memory or net.default-deny", "%s is not the name of a guarantee", quoted(text))
+	hint := didYouMean(text, Guarantees())
+	if hint == "" {
+		hint = "casemate plan lists the guarantees, such as limits.memory"
 	}
-	return text, nil
+	return "", bad(hint, "%s is no guarantee of this version", quoted(text))
 }
 
 // variable reads the name of an environment variable.

@@ -345,7 +345,7 @@ func engineKeys() []key {
 			field: list(func(s *Settings) *[]Value[string] { return &s.AllowFallback }, oneOf(fallbacks()...), always),
 		},
 		{
-			path: "require", kind: textList, def: "the mode's own list", example: "[limits.memory]", wrong: "what is not named like limits.memory",
+			path: "require", kind: wordList, words: Guarantees(), def: "the mode's own list", example: "[limits.memory]",
 			doc:   "Guarantees without which nothing runs, beyond the mode's own.",
 			field: list(func(s *Settings) *[]Value[string] { return &s.Require }, guarantee, never),
 		},
@@ -359,6 +359,15 @@ func engineKeys() []key {
 
 // engines are the engines there are or will be.
 func engines() []string { return []string{Native, "docker", "gvisor", "microvm", "wasm", "kube"} }
+
+// Guarantees are the names of all guarantees there are, in any mode and workspace. Package plan says which of them hold.
+func Guarantees() []string {
+	return []string{
+		"files.deny-read", "files.deny-write", "files.metadata", "files.hide", "files.hide-new", "files.protect", "net.default-deny",
+		"proc.isolation", "proc.signals", "proc.no-leftovers", "privileges.none", "kernel.surface", "keys.isolation", "tty.injection", "fds.closed", "env.clean",
+		"limits.memory", "limits.pids", "limits.cpu", "limits.disk", "limits.files", "limits.core", "limits.time", "limits.idle",
+	}
+}
 
 // fallbacks are the weaker modes by name.
 func fallbacks() []string { return []string{"landlock"} }

@@ -163,8 +163,8 @@ f:3:16: limits.pids: "0" is not a number of processes: want a whole number from 
 		{"our variable", "env: {pass: [CASEMATE]}\n", `f:1:14: env.pass: "CASEMATE" is set by casemate itself; it tells a program inside where it is`},
 		{"nothing for a variable", "env: {set: {A: }}\n", `f:1:16: env.set.A wants text, not nothing; write "" for an empty one`},
 		{"NUL in a variable", "env: {set: {A: \"\\0\"}}\n", `f:1:13: env.set: the value of A holds a NUL byte`},
-		{"guarantee with a space", "require: [limits.a b]\n", `f:1:11: require: "limits.a b" is not the name of a guarantee; guarantees are named like limits.memory or net.default-deny`},
-		{"guarantee", "require: [limits]\n", `f:1:11: require: "limits" is not the name of a guarantee; guarantees are named like limits.memory or net.default-deny`},
+		{"guarantee with a space", "require: [limits.a b]\n", `f:1:11: require: "limits.a b" is no guarantee of this version; did you mean "limits.cpu"?`},
+		{"guarantee", "require: [limits]\n", `f:1:11: require: "limits" is no guarantee of this version; casemate plan lists the guarantees, such as limits.memory`},
 
 		{"unquoted exception", "files:\n  hide:\n    - !.env.example\n", `f:3:7: tag !.env.example is not allowed; put what begins with ! in quotes: "!.env.example"`},
 		{"unquoted exception in brackets", "files:\n  hide: [!.env.example]\n", `f:2:3: this is not YAML: did not find expected ',' or ']'; put patterns that begin with * or ! in quotes: "*.pem"`},

@@ -278,7 +278,7 @@ func (m *Mirror) overwrite(rel string, r mirrorRecord, host node, content []byte
 		return ignoreGone(err)
 	}
 	defer unix.Close(fd)
-	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
+	unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK) // refused while others read it, and then a writer may come between; see docs/why/mirror.md
 	release := func() { unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) }
 	defer release()
 	now, err := statFd(fd)
