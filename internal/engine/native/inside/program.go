@@ -148,6 +148,9 @@ func (p *Program) add(kind uint8, nr uintptr, out Slot, ignore unix.Errno, args 
 	if len(p.steps) == 0 {
 		panic("bug: operation outside of a step")
 	}
+	if p.ops == nil { // as much as a sandbox takes: growing copies it several times, at every start
+		p.ops, p.ptrs, p.data = make([]op, 0, 448), make([]uint8, 0, 448), append(make([]byte, 0, 24<<10), p.data...)
+	}
 	o := op{kind: kind, nr: nr, out: out, ignore: uint16(ignore), step: uint16(len(p.steps) - 1)}
 	var ptrs uint8
 	for i, a := range args {
