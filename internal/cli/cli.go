@@ -47,7 +47,7 @@ type command struct {
 // commands is the one list of them, in the order of the help.
 func commands() []command {
 	return []command{
-		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(),
+		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(), forkCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
 		psCommand(), rmCommand(), completionCommand(),

@@ -102,6 +102,9 @@ func withReview(std *IO, id string, asJSON bool, f func(*session.Review) error) 
 	}
 	defer r.Close()
 	for _, o := range r.Others {
+		if id != "" { // it was chosen
+			break
+		}
 		fmt.Fprintf(std.Err, "casemate: sandbox %s holds changes of this project too (--sandbox %s)\n", o, o)
 	}
 	return f(r)

@@ -16,8 +16,9 @@ func psCommand() command {
 		name: "ps", summary: "list running and kept sandboxes",
 		example: "casemate ps -a",
 		help: `
-Lists the sandboxes that run now. With -a also those whose changes are kept, and
-the homes that sandboxes have, each with its size on disk and its age.`,
+Lists the sandboxes that run now. With -a also those whose changes are kept,
+snapshots, and the homes that sandboxes have, each with its size on disk and its
+age. Of a copy it says what it was forked from.`,
 		exits: "125  the state directory cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			all := fs.Bool("a", false, "also kept layers and homes")
@@ -66,7 +67,11 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 	}
 	fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", "ID", "STATE", "SIZE", "AGE", "PROJECT", "COMMAND")
 	for _, r := range rows {
-		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(strings.Join(r.Command, " "), 20))
+		command := strings.Join(r.Command, " ")
+		if r.Origin != "" {
+			command = "of " + r.Origin + ": " + command
+		}
+		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(command, 20))
 	}
 }
 

@@ -26,7 +26,8 @@ keeps it; --then answers beforehand); later: casemate review, apply or discard.
 
 The project is the nearest directory above with a git repository or a
 casemate.yaml, else the working directory. The next run in the project goes on
-where this one ended, unless --fresh is given.`,
+where this one ended, unless --fresh is given; --sandbox names another kept one,
+such as a copy that casemate fork made.`,
 		exits: `
 124  a time limit ended the command
 125  casemate refused or failed; the command did not run
@@ -38,6 +39,7 @@ else the command's own status`,
 			var o session.Options
 			policyFlags(fs, &o.Flags)
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
+			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
 			var t then
@@ -47,6 +49,9 @@ else the command's own status`,
 			return func(std *IO, args []string) error {
 				if len(args) == 0 {
 					return usageError(errors.New("there is no command to run"), "casemate run -- COMMAND [ARGUMENT...]")
+				}
+				if o.Sandbox != "" && o.Fresh {
+					return usageError(errors.New("--fresh starts a new sandbox, and --sandbox goes on with a kept one"), "give one of them")
 				}
 				o.Command = args
 				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)

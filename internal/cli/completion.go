@@ -82,7 +82,7 @@ func candidates(words []string, last string) (list []string) {
 			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			c.flags(fs)
 			fs.VisitAll(func(f *flag.Flag) { list = append(list, "--"+f.Name) })
-		case c.name == "rm" || c.name == "review":
+		case c.name == "rm" || c.name == "review" || c.name == "fork":
 			list = sandboxNames()
 		case c.name == "policy" || c.name == "completion":
 			list = strings.Split(c.args, "|")

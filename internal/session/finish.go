@@ -63,21 +63,21 @@ func (r *Run) finish(res Result, failure error) error {
 	if res.Changes == nil && len(res.Taken) == 0 && !r.Kept {
 		return r.forget()
 	}
-	if err := r.syncLayer(); err != nil {
+	if err := syncLayer(r.Box); err != nil {
 		return err
 	}
 	return r.Box.Save(true)
 }
 
 // syncLayer makes kept changes survive a power failure: the overlay was mounted volatile.
-func (r *Run) syncLayer() error {
-	fd, err := unix.Open(r.Box.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+func syncLayer(box *store.Sandbox) error {
+	fd, err := unix.Open(box.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("sandbox %s: %w", r.Box.Record.ID, err)
+		return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
 	}
 	defer unix.Close(fd)
 	if err := unix.Syncfs(fd); err != nil {
-		return fmt.Errorf("kept changes of %s: %w", r.Box.Record.ID, err)
+		return fmt.Errorf("kept changes of %s: %w", box.Record.ID, err)
 	}
 	return nil
 }

@@ -174,6 +174,9 @@ func (r *Run) sandbox(user plan.User) error {
 		return err
 	}
 	discardDead(r.Store, list)
+	if r.Options.Sandbox != "" {
+		return r.goOnWith(r.Options.Sandbox, user)
+	}
 	if r.Project != "" && r.Policy.Files.Workspace.V == policy.Held && !r.Options.Fresh {
 		for _, b := range list {
 			if r.goOn(b, user) {
@@ -193,7 +196,7 @@ func (r *Run) sandbox(user plan.User) error {
 // goOn takes a kept sandbox of this project, unless another run has it or it is of another user.
 func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 	rec := b.Record
-	if rec.Project != r.Project || rec.Workspace != string(policy.Held) || rec.UID != user.UID || b.Running || !b.HasLayer() || b.Lock() != nil {
+	if rec.Snapshot || rec.Project != r.Project || rec.Workspace != string(policy.Held) || rec.UID != user.UID || b.Running || !b.HasLayer() || b.Lock() != nil {
 		return false
 	}
 	if err := settle(b); err != nil {

@@ -25,12 +25,13 @@ import (
 type Options struct {
 	Flags    policy.Flags
 	Command  []string
-	Fresh    bool // do not go on with the project's kept layer
-	Terminal bool // the command gets a terminal
-	Copy     bool // hold changes in a copy of the project, not in an overlay
-	DryRun   bool // only the plan is wanted: nothing is created
-	Attended bool // a person sits at the terminal
-	AskAgain bool // whatever was answered before
+	Fresh    bool   // do not go on with the project's kept layer
+	Sandbox  string // the kept sandbox to go on with; empty: the project's newest
+	Terminal bool   // the command gets a terminal
+	Copy     bool   // hold changes in a copy of the project, not in an overlay
+	DryRun   bool   // only the plan is wanted: nothing is created
+	Attended bool   // a person sits at the terminal
+	AskAgain bool   // whatever was answered before
 
 	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
 	Progress func(string)                    // says what takes long; may be nil

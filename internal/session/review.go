@@ -64,21 +64,24 @@ func historyOf(box *store.Sandbox) string {
 }
 
 func chooseSandbox(st *store.Store, project, id string) (*store.Sandbox, []string, error) {
+	var found *store.Sandbox
 	if id != "" {
 		box, err := st.Find(id)
 		if err == nil && (box.Record.Workspace != string(policy.Held) || !box.HasLayer()) {
 			err = fmt.Errorf("sandbox %s holds no changes", box.Record.ID)
 		}
-		return box, nil, err
+		if err != nil {
+			return nil, nil, err
+		}
+		found, project = box, box.Record.Project
 	}
 	list, err := st.List()
 	if err != nil {
 		return nil, nil, err
 	}
-	var found *store.Sandbox
 	var others []string
 	for _, b := range list {
-		if b.Record.Project != project || b.Record.Workspace != string(policy.Held) || !b.HasLayer() {
+		if b.Record.Snapshot || found != nil && b.Record.ID == found.Record.ID || b.Record.Project != project || b.Record.Workspace != string(policy.Held) || !b.HasLayer() {
 			continue
 		}
 		if found == nil {

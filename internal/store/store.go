@@ -43,6 +43,9 @@ type Record struct {
 	Protect   []string          `json:"protect,omitempty"`  // the policy's own protect patterns, for the review
 	Hide      []string          `json:"hide,omitempty"`     // the hide patterns in force
 	Aliases   map[string]string `json:"aliases,omitempty"`  // paths that the host executes although their names do not say so, with the reason
+	Origin    string            `json:"origin,omitempty"`   // the sandbox that this one was copied from
+	Forked    time.Time         `json:"forked,omitzero"`    // when
+	Snapshot  bool              `json:"snapshot,omitempty"` // no run goes on with it
 	Cgroups   []string          `json:"cgroups,omitempty"`
 	Objects   string            `json:"objects,omitempty"` // git's object database, which the index kept beside the record speaks of
 	Placed    map[string]string `json:"placed,omitempty"`  // git indexes that we laid into the layer, by their path on the host, with their digests

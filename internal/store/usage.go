@@ -12,7 +12,7 @@ import (
 // Row is one thing that takes room: a sandbox that runs or whose changes are kept, or a home.
 type Row struct {
 	ID      string    `json:"id"`
-	State   string    `json:"state"` // running, kept or home
+	State   string    `json:"state"` // running, kept, snapshot or home
 	Size    int64     `json:"size"`  // bytes on disk
 	Since   time.Time `json:"since"` // of the start, or of the last use
 	Project string    `json:"project,omitempty"`
@@ -20,7 +20,8 @@ type Row struct {
 	Mode    string    `json:"mode,omitempty"`
 	Exit    int       `json:"exit"`
 	Reason  string    `json:"reason,omitempty"`
-	PID     int       `json:"pid,omitempty"` // of the supervisor, while it runs
+	Origin  string    `json:"origin,omitempty"` // the sandbox that it was forked from
+	PID     int       `json:"pid,omitempty"`    // of the supervisor, while it runs
 }
 
 // Usage lists what runs, and with all what is kept.
@@ -34,7 +35,13 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 		if !b.Running && !all {
 			continue
 		}
-		r := Row{ID: b.Record.ID, State: "kept", Size: Size(b.Dir), Since: b.Record.Started, Project: b.Record.Project, Command: b.Record.Command, Mode: b.Record.Mode, Exit: b.Record.Exit, Reason: b.Record.Reason}
+		r := Row{ID: b.Record.ID, State: "kept", Size: Size(b.Dir), Since: b.Record.Started, Project: b.Record.Project, Command: b.Record.Command, Mode: b.Record.Mode, Exit: b.Record.Exit, Reason: b.Record.Reason, Origin: b.Record.Origin}
+		if b.Record.Snapshot {
+			r.State = "snapshot"
+		}
+		if b.Record.Forked.After(r.Since) {
+			r.Since = b.Record.Forked
+		}
 		if b.Running {
 			r.State, r.PID = "running", b.Record.PID
 		}

@@ -231,7 +231,7 @@ func (s *overlaySettler) pushDown(dir string, upper int) error {
 		return err
 	}
 	for _, name := range names {
-		if err := s.pushEntry(join(dir, name), upper, host, name, self.btime); err != nil {
+		if err := s.pushEntry(join(dir, name), upper, host, name, s.l.births.of(self)); err != nil {
 			return err
 		}
 	}

@@ -59,6 +59,7 @@ type Layer struct {
 	log     *history.Log
 	applied map[string]applied // to the host while the layer was mounted; nil if nothing was
 	base    manifest           // of a copy layer
+	births  births             // of a forked layer
 	buffers [2][]byte
 }
 
@@ -100,6 +101,9 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 		return nil, err
 	}
 	if err := l.readApplied(); err != nil {
+		return nil, err
+	}
+	if l.births, err = readBirths(l.top); err != nil {
 		return nil, err
 	}
 	return l, l.log.Recover()

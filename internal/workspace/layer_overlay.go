@@ -88,7 +88,7 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.opaque, p.made = true, self.btime
+		p.opaque, p.made = true, l.births.of(self)
 	}
 	names, err := namesIn(dir)
 	if err != nil {
@@ -116,7 +116,7 @@ func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts boo
 			return q, err
 		}
 	}
-	q.made = in.btime
+	q.made = l.births.of(in)
 	if in.blank || xwhiteouts && isXattrWhiteout(dir, name, in) {
 		q.gone = true
 	} else {

@@ -36,6 +36,9 @@ func SettleMirror(layer, project, log string) error {
 	}
 	defer host.close()
 	s := mirrorSettler{log: g, upper: upper, project: host}
+	if s.births, err = readBirths(top); err != nil {
+		return err
+	}
 	if err := s.all(); err != nil {
 		return fmt.Errorf("layer %q: take out what was mirrored: %w", layer, err)
 	}
@@ -67,6 +70,7 @@ type mirrorSettler struct {
 	log            *MirrorLog
 	upper, project *rooted
 	keep           []mirrorRecord
+	births         births // of a forked layer
 }
 
 func (s *mirrorSettler) all() error {
@@ -187,7 +191,7 @@ func (s *mirrorSettler) theirs(temp string, n node, r mirrorRecord) bool {
 	if r.Was != nil && r.Was.Type != Absent {
 		return true
 	}
-	return n.mtime >= n.btime // a copy carries the time of what it was made from
+	return n.mtime >= s.births.of(n) // a copy carries the time of what it was made from
 }
 
 // madeDir makes the host's entries show through a directory that the mirror made.
