@@ -115,6 +115,7 @@ type Env struct {
 	HostName  string            `json:"host_name,omitempty"`  // hex sha256
 	MachineID string            `json:"machine_id,omitempty"` // the same
 	Queue     string            `json:"queue,omitempty"`      // a POSIX message queue of the host's
+	Segment   int               `json:"segment,omitempty"`    // the key of a System V shared memory segment of the host's
 	Control   Control           `json:"control,omitempty"`    // where the attacks run, when not in a sandbox
 
 	host string // the project as the host names it, where Work is a copy

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -248,9 +249,12 @@ func (f *Fixtures) makeShared(string) error {
 	}
 	f.shared = file.Name()
 	_, err = file.WriteString(f.token("shared") + "\n")
-	id, _, errno := syscall.Syscall(unix.SYS_SHMGET, shmKey, 4096, unix.IPC_CREAT|0o600)
+	var random [4]byte // others may test at the same time
+	_, _ = rand.Read(random[:])
+	key := int(binary.NativeEndian.Uint32(random[:])&0x7fffffff | 1)
+	id, _, errno := syscall.Syscall(unix.SYS_SHMGET, uintptr(key), 4096, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 	if errno == 0 {
-		f.shm = id
+		f.shm, f.Env.Segment = id, key
 	}
 	name := "casemate-" + hex.EncodeToString([]byte(filepath.Base(f.shared)))
 	fd, _, errno := syscall.Syscall6(unix.SYS_MQ_OPEN, text(name), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600, 0, 0, 0)
@@ -349,7 +353,7 @@ func (f *Fixtures) Close() error {
 	if f.Env.Queue != "" {
 		_, _, _ = syscall.Syscall(unix.SYS_MQ_UNLINK, text(f.Env.Queue), 0, 0)
 	}
-	if f.shm != 0 {
+	if f.Env.Segment != 0 {
 		_, _, _ = syscall.Syscall(unix.SYS_SHMCTL, f.shm, unix.IPC_RMID, 0)
 	}
 	return errs

@@ -147,7 +147,10 @@ func procCases() []Case {
 			return first(e.read("/proc/"+itoa(pid)+"/root"+e.Canary), e.read("/proc/"+itoa(pid)+"/cwd/"+filepath.Base(e.Canary)))
 		}),
 		{ID: "X.shm", Group: "processes", Title: "attach the host's System V shared memory", Guarantee: isolation, Control: Outside, Attack: func(e *Env) Outcome {
-			id, errno := sys(unix.SYS_SHMGET, shmKey, 0, 0).do()
+			if e.Segment == 0 {
+				return notRun("the host has none")
+			}
+			id, errno := sys(unix.SYS_SHMGET, uintptr(e.Segment), 0, 0).do()
 			if errno != 0 {
 				return held("shmget: %v", errno)
 			}
@@ -195,9 +198,6 @@ func procCases() []Case {
 		}},
 	}
 }
-
-// shmKey is the key of the segment that the fixtures make.
-const shmKey = 0x0ca5e1a7
 
 // isTarget is true when the pid is the fixtures' process, and not one that has the same number here.
 func (e *Env) isTarget(pid int) bool {
