@@ -11,6 +11,7 @@ import (
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
 )
 
 // Review is a sandbox's change layer, opened to be looked at, applied or discarded.
@@ -264,5 +265,12 @@ func discard(box *store.Sandbox) error {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
 		}
 	}
-	return os.RemoveAll(box.Dir)
+	err := os.RemoveAll(box.Dir)
+	for again := 0; errors.Is(err, unix.ENOTEMPTY) && again < 3; again++ { // another start, which looks for dead ones, has just opened a lock in it
+		err = os.RemoveAll(box.Dir)
+	}
+	if errors.Is(err, unix.ENOTEMPTY) {
+		return nil // without its record it is dead, and that start removes it
+	}
+	return err
 }
