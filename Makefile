@@ -16,8 +16,7 @@ demo: build
 # Everything, as root (where we are root) and as an ordinary user.
 test: build
 	./test/setup.sh
-	go test -p 1 -timeout 20m ./... # one package at a time: the tests measure, and share what a host has one of
-	./test/rootless.sh
+	./test/all.sh
 
 check:
 	./test/check.sh

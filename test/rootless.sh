@@ -31,6 +31,6 @@ while IFS= read -r test; do
 		HOME="$work/home" USER="$user" LOGNAME="$user" SHELL=/bin/bash LANG=C.UTF-8 TERM=xterm PATH="$PATH" TMPDIR=/tmp \
 		CASEMATE_BIN="$work/bin/casemate" CASEMATE_PROBE="$work/bin/casemate-probe" CI="${CI:-}" \
 		GOCACHE="$work/home/.cache/go-build" GOFLAGS=-mod=mod \
-		./rootless.test -test.timeout 20m) || status=1
+		./rootless.test -test.timeout 30m) || status=1
 done < <(find "$work/tree" -name rootless.test | sort)
 exit $status

@@ -288,7 +288,7 @@ func TestEarlySignal(t *testing.T) {
 						p.ends(cmd)
 						ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
 						if ws.ExitStatus() != 128+int(c.sig) && !(ws.Signaled() && ws.Signal() == c.sig) {
-							t.Errorf("after %v: %v", span*time.Duration(i)/times, cmd.ProcessState)
+							t.Errorf("after %v: %v, and the terminal shows %q", span*time.Duration(i)/times, cmd.ProcessState, tail(p.unread))
 						}
 						eventually(t, patience, "nothing of the sandbox left", func() bool { return len(named(forever)) == 0 })
 					}

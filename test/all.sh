@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs every package's tests as the user that we are and, where that is root, as an ordinary user too. The two run beside each other: both wait
+# more than they compute.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+./test/rootless.sh >"$log" 2>&1 &
+rootless=$!
+go test -p 1 -timeout 30m ./... # one package at a time: the tests measure
+status=$?
+wait "$rootless" || status=1
+cat "$log"
+exit $status
