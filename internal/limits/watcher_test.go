@@ -116,10 +116,10 @@ func TestTmpfsCountsAsMemory(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	c, proc := sandboxed(t, "file "+dir+" 100")
-	c.begin()
 	// Mounts made inside the sandbox count whole; here the host's is used, so the limit is over what it holds.
 	m := memoryUse{tmpfs: []int{fd}}
 	before := m.inTmpfs()
+	c.begin()
 	if reason, why := watch(t, Watch{Set: Set{Memory: before + 64*mib}, Proc: proc, Tmpfs: []int{fd}}, 20*time.Second, nil); reason != OverMemory {
 		t.Errorf("%q: %s", reason, why)
 	}
