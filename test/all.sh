@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 go test -timeout 30m ./internal/limits || exit 1 # it measures /dev/shm, which both would fill
-./test/rootless.sh >"$log" 2>&1 &
+env --default-signal=INT,QUIT ./test/rootless.sh >"$log" 2>&1 & # a script's background jobs ignore these, and so would all they start
 rootless=$!
 go test -p 1 -timeout 30m ./... # one package at a time: the tests measure
 status=$?
