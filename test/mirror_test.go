@@ -136,7 +136,7 @@ func TestMirrorGit(t *testing.T) {
 		s.byHost(t, `rm -rf .git; git init -q -b main; mkdir many; for i in $(seq 400); do echo $i >many/$i; done; git add .; git commit -qm one
 git checkout -qb other; for i in $(seq 400); do echo other $i >many/$i; done; mkdir fresh; echo 1 >fresh/one; rm many/7; git add .; git commit -qm two; git checkout -q main`)
 		k := s.talk()
-		git := "git --no-optional-locks -c safe.directory='*' " // who polls must not write the index in the same moment: docs/why/mirror.md
+		git := "git -c safe.directory='*' " // whose status writes the index again, at any moment
 		clean := git + "status --porcelain; " + git + "log -1 --format=%s; cat many/9"
 		if got := k.ask(clean); got != "one\n9" {
 			t.Fatalf("before: %q", got)

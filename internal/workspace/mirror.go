@@ -64,6 +64,7 @@ type Mirror struct {
 	told        map[string]hostStamp
 	written     int64
 	drops       int  // how often everything unused was forgotten for this batch
+	forgot      bool // dropCaches made the kernel forget names, also of directories that somebody watches
 	tried       bool // tryCache has run
 	noCached    bool // the kernel does not say what is cached
 	temps       int
@@ -127,11 +128,19 @@ func (m *Mirror) touch(rel string, t touch) {
 	}
 }
 
-// due is when the changes that wait are to be mirrored; the zero time if there are none.
+// due is when the changes that wait are to be mirrored, or an index is to be looked at again; the zero time if there is nothing to do.
 func (m *Mirror) due() time.Time {
+	look := m.dueIndex()
 	if len(m.dirty) == 0 {
-		return time.Time{}
+		return look
 	}
+	if due := m.dueChanges(); look.IsZero() || due.Before(look) {
+		return due
+	}
+	return look
+}
+
+func (m *Mirror) dueChanges() time.Time {
 	if quiet, late := m.last.Add(mirrorQuiet), m.first.Add(mirrorLate); quiet.Before(late) {
 		return quiet
 	} else {
@@ -146,6 +155,7 @@ func (m *Mirror) flush(ctx context.Context) {
 	if !m.tried {
 		m.tryCache()
 	}
+	m.lookAtIndexes(time.Now())
 	for round := 0; len(m.dirty) > 0 && round < maxRehideDepth; round++ {
 		batch := m.dirty
 		m.dirty = map[string]touch{}
@@ -345,6 +355,7 @@ func (m *Mirror) cheap(rel string) bool {
 
 // changed takes an inotify event of the host's.
 func (m *Mirror) changed(rel string, mask uint32) {
+	m.noteIndex(rel)
 	made := mask&(unix.IN_CREATE|unix.IN_MOVED_TO) != 0
 	m.touch(rel, touch{saved: made || mask&(unix.IN_CLOSE_WRITE|unix.IN_MODIFY|unix.IN_DELETE|unix.IN_MOVED_FROM) != 0, made: made, dir: mask&unix.IN_ISDIR != 0})
 	if mask&unix.IN_ISDIR != 0 && mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) != 0 {

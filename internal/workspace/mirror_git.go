@@ -5,14 +5,48 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"path"
+	"slices"
 	"strings"
+	"time"
 )
 
 // mirrorRepo is what is known about one repository of the project.
 type mirrorRepo struct {
-	own   bool   // the sandbox has its own state: commits, a branch, something staged
-	index string // what the host's index said when the two were last the same (indexMeaning)
-	skip  []string
+	own     bool     // the sandbox has its own state: commits, a branch, something staged
+	indexes []string // what the host's index has said lately (indexMeaning), the newest last
+	skip    []string
+
+	look time.Time     // when to look at the layer's index again
+	wait time.Duration // before the look after that
+	seen indexSeen     // the layer's at the last look
+}
+
+// indexSeen tells one file of an index from the next.
+type indexSeen struct {
+	ino   uint64
+	mtime int64
+}
+
+// Git inside that read the index before the host's next one came in writes it back after that, and nothing tells: so the layer's is looked at again
+// for as long as a git status takes.
+const (
+	firstIndexLook = 30 * time.Millisecond
+	lastIndexLook  = 20 * time.Second
+)
+
+// maxIndexes is how many states of the host's index are remembered. Git inside that only refreshes its index writes back the one it has read, and
+// by then the host may have gone on several times: a stash writes three.
+const maxIndexes = 16
+
+// said notes one state of the host's index; "" is one that cannot be read.
+func (r *mirrorRepo) said(meaning string) {
+	if meaning == "" || slices.Contains(r.indexes, meaning) {
+		return
+	}
+	r.indexes = append(r.indexes, meaning)
+	if n := len(r.indexes) - maxIndexes; n > 0 {
+		r.indexes = r.indexes[n:]
+	}
 }
 
 // gitPath reports whether rel lies in a git directory of the project.
@@ -69,9 +103,9 @@ func (m *Mirror) learnRepos() {
 		}
 		r := &mirrorRepo{skip: m.survey.TrackedIn(g)}
 		file := join(g.Path, "index")
-		r.index = m.meaning(m.project, file)
+		r.said(m.meaning(m.project, file))
 		if placed := m.survey.Placed[g.Path].meaning; placed != "" { // the host may have gone on since the layer got its own
-			r.index = placed
+			r.said(placed)
 			m.touch(file, touch{}) // looked at once all is watched
 		}
 		m.repos[g.Path] = r
@@ -94,7 +128,8 @@ func (m *Mirror) repoIsOwn(rel string) bool {
 	}
 	r := m.repos[dir]
 	if r == nil {
-		r = &mirrorRepo{index: m.meaning(m.project, join(dir, "index"))}
+		r = &mirrorRepo{}
+		r.said(m.meaning(m.project, join(dir, "index")))
 		m.repos[dir] = r
 	}
 	if !r.own && m.ownState(dir, r) {
@@ -126,7 +161,7 @@ func (m *Mirror) ownFile(rel string, r *mirrorRepo) bool {
 	case up.blank && host.Type == Absent, m.equal(rel, host, up) && up.Type == File:
 		return false
 	case gitIndex(rel) && up.Type == File:
-		return r.index == "" || m.meaning(m.upper, rel) != r.index
+		return !slices.Contains(r.indexes, m.meaning(m.upper, rel))
 	}
 	return true
 }
@@ -158,14 +193,12 @@ func (m *Mirror) sameIndex(rel string, up node) bool {
 		return false
 	}
 	dir, _ := splitGit(rel)
-	r := m.repos[dir]
-	return r.index != "" && m.meaning(m.upper, rel) == r.index
+	return slices.Contains(m.repos[dir].indexes, m.meaning(m.upper, rel))
 }
 
-// replaceOwnIndex puts the host's index in the place of one that says the same as the last.
+// replaceOwnIndex puts the host's index in the place of one that says the same as one of the last.
 func (m *Mirror) replaceOwnIndex(rel string, host node) error {
-	dir, _ := splitGit(rel)
-	if host.Type != File || m.meaning(m.project, rel) == m.repos[dir].index {
+	if host.Type != File || m.meaning(m.project, rel) == m.meaning(m.upper, rel) {
 		return nil
 	}
 	up, err := m.upper.stat(rel)
@@ -180,21 +213,46 @@ func (m *Mirror) replaceOwnIndex(rel string, host node) error {
 	if err := m.log.put(mirrorRecord{Path: []byte(rel), Type: File, Mode: up.Mode, Size: up.Size, Sum: sum}); err != nil {
 		return err
 	}
-	if err := m.replace(rel, host); err != nil {
-		return err
-	}
-	m.carried(rel)
-	return nil
+	return m.replace(rel, host)
 }
 
-// carried notes what the index says once it is the same on both sides.
-func (m *Mirror) carried(rel string) {
-	if !gitIndex(rel) {
-		return
+// noteIndex notes what the host's index says as soon as it is known to have changed: git inside reads it at any moment.
+func (m *Mirror) noteIndex(rel string) {
+	if dir, _ := splitGit(rel); gitIndex(rel) {
+		if r := m.repos[dir]; r != nil && !r.own {
+			r.said(m.meaning(m.project, rel))
+			r.look, r.wait = time.Now().Add(firstIndexLook), firstIndexLook
+		}
 	}
-	dir, _ := splitGit(rel)
-	if r := m.repos[dir]; r != nil && !r.own {
-		r.index = m.meaning(m.project, rel)
+}
+
+// dueIndex is when the next index of the layer is to be looked at again; the zero time if none is.
+func (m *Mirror) dueIndex() (due time.Time) {
+	for _, r := range m.repos {
+		if !r.look.IsZero() && (due.IsZero() || r.look.Before(due)) {
+			due = r.look
+		}
+	}
+	return due
+}
+
+// lookAtIndexes has those mirrored again that git inside wrote since the last look.
+func (m *Mirror) lookAtIndexes(now time.Time) {
+	for dir, r := range m.repos {
+		if r.look.IsZero() || r.look.After(now) {
+			continue
+		}
+		r.wait *= 2
+		r.look = now.Add(r.wait)
+		if r.own || r.wait > lastIndexLook {
+			r.look = time.Time{}
+		}
+		file := join(dir, "index")
+		n, err := m.upper.stat(file)
+		if seen := (indexSeen{n.ino, n.mtime}); err == nil && seen != r.seen {
+			r.seen = seen
+			m.touch(file, touch{})
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ func (m *Mirror) sync(rel string, t touch) error {
 	if err != nil || m.passes(rel, host) {
 		return err
 	}
+	m.noteIndex(rel) // also where events were dropped
 	up, force, own, err := m.inLayer(rel)
 	if err != nil {
 		return err
@@ -31,11 +32,7 @@ func (m *Mirror) sync(rel string, t touch) error {
 	if err != nil {
 		return err
 	}
-	if err := m.carry(rel, t, host, up, see, in, t.force || force); err != nil {
-		return err
-	}
-	m.carried(rel)
-	return nil
+	return m.carry(rel, t, host, up, see, in, t.force || force)
 }
 
 // passes says that a path is none of the mirror's: hidden, of a kind that is not mirrored, or a lock of git, which would stop git inside.
@@ -195,7 +192,7 @@ func (m *Mirror) carry(rel string, t touch, host, up node, see view, in node, fo
 		return nil // correct already, and nothing to say
 	case host.Type == Symlink && see == visible && in.Type == Symlink && in.Link == host.Link && !fresh:
 		return nil
-	case host.Type == File && up.Type == File && m.showsStill(rel, host):
+	case host.Type == File && up.Type == File && m.showsStill(rel, host, up):
 		return nil
 	case host.Type == File && m.inPlaceCase(rel, host, up, fresh):
 		return m.writeInPlace(rel, host, fresh)
@@ -212,10 +209,11 @@ func (m *Mirror) worthTelling(rel string, t touch) bool {
 	return t.saved && !t.made && !m.cheap(rel) && m.watchedInside(rel) // what was made in the same batch was never seen
 }
 
-// watchedInside says that somebody may have the directory of rel open or watched: the kernel still knows it.
+// watchedInside says that somebody may have the directory of rel open or watched: the kernel still knows it, or was made to forget what it knew. A
+// watch holds no name (inotify(7)), so one in a directory whose name the kernel forgot for lack of memory raises nothing.
 func (m *Mirror) watchedInside(rel string) bool {
 	dir := parentOf(rel)
-	if dir == "" {
+	if dir == "" || m.forgot {
 		return true
 	}
 	see, _, err := m.look(dir)
@@ -227,10 +225,18 @@ func sameEntry(host, in node) bool {
 	return host.Type == in.Type && host.ino == in.ino && host.Size == in.Size && host.mtime == in.mtime && host.perm() == in.perm()
 }
 
-// showsStill says that this very state was mirrored already.
-func (m *Mirror) showsStill(rel string, host node) bool {
-	stamp, shown := m.log.shown(rel)
+// showsStill says that this very state was mirrored already, and is there.
+func (m *Mirror) showsStill(rel string, host, up node) bool {
+	stamp, shown := m.shown(rel, up)
 	return shown && stamp == stampOfHost(host)
+}
+
+// shown returns the state of the host's file that the layer's shows. There is none if it is what the mirror had made before: git inside can put
+// that back, byte by byte.
+func (m *Mirror) shown(rel string, up node) (hostStamp, bool) {
+	stamp, shown := m.log.shown(rel)
+	r := m.log.at[rel]
+	return stamp, shown && r.holds(m.upper, rel, up)
 }
 
 // inPlaceCase says that the host wrote into the file that the sandbox has been shown, so that what has it open inside must see it too.
@@ -238,7 +244,7 @@ func (m *Mirror) inPlaceCase(rel string, host, up node, fresh bool) bool {
 	if fresh {
 		return true
 	}
-	stamp, shown := m.log.shown(rel)
+	stamp, shown := m.shown(rel, up)
 	return up.Type == File && shown && stamp.Ino == host.ino
 }
 

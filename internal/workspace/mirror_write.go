@@ -522,6 +522,7 @@ func (m *Mirror) dropCaches() bool {
 	}
 	defer unix.Close(fd)
 	_, _, errno := unix.Syscall6(unix.SYS_FSCONFIG, uintptr(fd), unix.FSCONFIG_CMD_RECONFIGURE, 0, 0, 0, 0)
+	m.forgot = m.forgot || errno == 0
 	return errno == 0
 }
 
