@@ -1,0 +1,82 @@
+// Package wire is what a supervisor and its gate say to each other: rules and listeners one way, records of connections the other.
+//
+// It is imported by casemate itself, so it stays free of net, net/http and crypto/tls.
+package wire
+
+import (
+	"net/netip"
+	"time"
+)
+
+// FD is the number of the gate's end of the SOCK_SEQPACKET pair that joins it to its supervisor. One message is one JSON value.
+const FD = 3
+
+// MaxMessage is how long a message may be, in bytes. What is longer is split by the sender (rules) or cut (records).
+const MaxMessage = 128 << 10
+
+// Message goes from the supervisor to the gate. The first one carries the listeners as SCM_RIGHTS, in the order of Listeners; a later one replaces the rules.
+type Message struct {
+	Sandbox   string     `json:"sandbox,omitempty"`
+	Listeners []Listener `json:"listeners,omitempty"`
+	Rules     Rules      `json:"rules"`
+}
+
+// Listener says what one of the descriptors is for. All of them were made inside the sandbox's network namespace.
+type Listener string
+
+const (
+	TCP4    Listener = "tcp4"    // listens; every IPv4 connection that is not for loopback was redirected to it (SO_ORIGINAL_DST)
+	TCP6    Listener = "tcp6"    // the same for IPv6
+	DNS     Listener = "dns"     // bound UDP socket of the resolver
+	DNSOver Listener = "dns-tcp" // listens: the resolver's TCP
+)
+
+// Rules are what may be reached. Deny wins.
+type Rules struct {
+	Allow []Allow  `json:"allow,omitempty"`
+	Deny  []string `json:"deny,omitempty"` // host patterns as policy.MatchHost takes them
+}
+
+// Allow is one opening.
+type Allow struct {
+	Host     string         `json:"host"` // a pattern as policy.MatchHost takes it, or an address
+	Ports    []int          `json:"ports"`
+	Networks []netip.Prefix `json:"networks,omitempty"` // ranges beside the public ones that the name may resolve to
+	Until    time.Time      `json:"until,omitzero"`     // the moment at which it ends; zero: never
+	Origin   string         `json:"origin"`             // the policy line or command that made it
+}
+
+// Verdict is what became of an attempt.
+type Verdict string
+
+const (
+	Opened Verdict = "opened" // a connection was made; a record with the same ID follows when it has ended
+	Closed Verdict = "closed" // it has ended
+	Denied Verdict = "denied" // no rule allows it, or one denies it
+	Failed Verdict = "failed" // a rule allows it, and it could not be made
+)
+
+// Record goes from the gate to the supervisor: one attempt to reach something.
+type Record struct {
+	ID      uint64        `json:"id"`
+	Time    time.Time     `json:"time"`
+	Verdict Verdict       `json:"verdict"`
+	Name    string        `json:"name"`              // the host's name, or its address where none was resolved
+	Port    int           `json:"port,omitempty"`    // 0: a name was looked up
+	Address string        `json:"address,omitempty"` // the real one, once connected
+	Rule    string        `json:"rule,omitempty"`    // the origin of the rule that decided
+	Why     string        `json:"why,omitempty"`     // a sentence: why it was denied or failed
+	Sent    int64         `json:"sent,omitempty"`    // bytes from the sandbox
+	Got     int64         `json:"got,omitempty"`     // bytes to the sandbox
+	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
+	Times   int           `json:"times,omitempty"` // how often, where the same denial was repeated within a second; 0 is once
+}
+
+// Addresses of the sandbox's network. lo has the two hosts' addresses so that getaddrinfo's AI_ADDRCONFIG finds both families.
+const (
+	Resolver    = "127.0.0.53"
+	HostV4      = "198.18.0.1"
+	HostV6      = "fd43:6173:6d61::1"
+	SyntheticV4 = "198.18.0.0/15"       // synthetic addresses stand for names; .0.0 and .0.1 are not given out
+	SyntheticV6 = "fd43:6173:6d61::/96" // the last 32 bits are those of the IPv4 one
+)
