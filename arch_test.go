@@ -15,7 +15,7 @@ const module = "casemate.dev"
 
 // layers lists the packages from bottom to top. A package may import only packages on earlier lines.
 var layers = []string{
-	"internal/policy internal/host internal/event internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge",
+	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge",
 	"internal/history",
 	"internal/guest internal/plan internal/workspace",
 	"internal/engine/native internal/engine/enginetest internal/review internal/commits",

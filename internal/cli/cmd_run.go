@@ -161,6 +161,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"write", "a `PATH` of the project that is written through to the host", &f.Write},
 		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
 		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
+		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},
 	} {

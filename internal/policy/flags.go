@@ -10,6 +10,7 @@ type Flags struct {
 	Level, Workspace, Home   string
 	Read, Readonly, Write    []string
 	Hide, Protect            []string
+	Allow                    []string // HOST or HOST:PORT
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
 	Pass, Set                []string // --env NAME and --env NAME=VALUE
@@ -58,6 +59,7 @@ func (f Flags) given() []given {
 		{"--write", "files.write", f.Write},
 		{"--hide", "files.hide", f.Hide},
 		{"--protect", "files.protect", f.Protect},
+		{"--allow", "network.allow", f.Allow},
 		{"--memory", "limits.memory", one(f.Memory)},
 		{"--pids", "limits.pids", one(f.Pids)},
 		{"--cpus", "limits.cpus", one(f.CPUs)},

@@ -24,6 +24,7 @@ func (r *Run) begin(pid int) {
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
 	rec.UID = r.Plan.User.UID
+	rec.Network = string(r.Plan.Network.Kind)
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.PIDStart, _ = store.ProcessStart(rec.PID)
@@ -216,6 +217,7 @@ func (s *supervision) take(bits uint32, fds []int) {
 	}
 	terminal, proc, workspace, calls := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleCalls)
 	tmp, shm := next(native.HandleTmp), next(native.HandleShm)
+	gate := []int{next(native.HandleTCP4), next(native.HandleTCP6), next(native.HandleDNS), next(native.HandleDNSOver)}
 	if terminal >= 0 && s.term != nil {
 		s.handles = slices.DeleteFunc(s.handles, func(fd int) bool { return fd == terminal }) // the relay's from now on
 		if err := s.term.Adopt(terminal); err != nil {
@@ -226,6 +228,10 @@ func (s *supervision) take(bits uint32, fds []int) {
 	}
 	if r.Plan.Mode == plan.Landlock {
 		s.answerMetadata(calls)
+		return
+	}
+	if err := s.openNetwork(gate); err != nil {
+		s.ended(0, err)
 		return
 	}
 	s.watchLimits(proc, []int{tmp, shm})

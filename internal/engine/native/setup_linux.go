@@ -51,6 +51,10 @@ const (
 	HandleCalls                 // the filter's notifications of system calls
 	HandleTmp                   // the sandbox's /tmp
 	HandleShm                   // the sandbox's /dev/shm
+	HandleTCP4                  // the gate's listeners: see gate/wire
+	HandleTCP6
+	HandleDNS
+	HandleDNSOver
 )
 
 // Rlimit is one resource limit of the command and of pid 1.
@@ -76,10 +80,12 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	mounts(p, pl, trees, at)
 	loopback(p)
 	procSettings(p)
+	gate := network(p, pl)
 	maskProc(p)
 	leaveHost(p)
 	term, fds := terminal(p, at)
-	fds = append(fds, handles(p, pl, at)...)
+	fds = append(append(fds, handles(p, pl, at)...), gate...)
+	verifyNetwork(p, pl)
 	dropCapabilities(p, at)
 	landlock(p, pl)
 	rlimits(p, at)

@@ -74,9 +74,12 @@ type Record struct {
 
 // Addresses of the sandbox's network. lo has the two hosts' addresses so that getaddrinfo's AI_ADDRCONFIG finds both families.
 const (
-	Resolver    = "127.0.0.53"
-	HostV4      = "198.18.0.1"
-	HostV6      = "fd43:6173:6d61::1"
-	SyntheticV4 = "198.18.0.0/15"       // synthetic addresses stand for names; .0.0 and .0.1 are not given out
-	SyntheticV6 = "fd43:6173:6d61::/96" // the last 32 bits are those of the IPv4 one
+	Loopback4      = "127.0.0.1"
+	Loopback6      = "::1"
+	Resolver       = "127.0.0.53"
+	HostV4         = "198.18.0.1"
+	HostV6         = "fd43:6173:6d61::1"
+	SyntheticV4    = "198.18.0.0/15"       // synthetic addresses stand for names; .0.0 to .0.2 are not given out
+	SyntheticProbe = "198.18.0.2"          // stands for no name
+	SyntheticV6    = "fd43:6173:6d61::/96" // the last 32 bits are those of the IPv4 one
 )

@@ -147,6 +147,8 @@ func run(m *machine) {
 			}
 		case opStore:
 			*(*uint32)(address(o.a[0])) = uint32(o.a[1])
+		case opAnswer:
+			errno = uintptr(-*(*int32)(address(o.a[0])))
 		case opScrub:
 			errno = scrub(o.a[0], o.a[1])
 		case opRetry:

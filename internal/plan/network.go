@@ -1,0 +1,68 @@
+package plan
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// NoNamespace says that an opening of the network needs a network namespace.
+type NoNamespace struct{ Origin string }
+
+func (n *NoNamespace) Error() string {
+	return fmt.Sprintf("network.allow (%s): the gate needs a network namespace, and there is none without namespaces", n.Origin)
+}
+
+// Hint names the way out.
+func (n *NoNamespace) Hint() string {
+	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy"
+}
+
+// network resolves what may be reached. Without a rule that still holds there is no network at all.
+func (p *Plan) network(r Request) error {
+	p.Network.Deny = sources(r.Policy.Network.Deny)
+	for _, v := range r.Policy.Network.Allow {
+		if v.V.Expired(r.Now) {
+			p.Notes = append(p.Notes, fmt.Sprintf("network.allow (%s): %s has ended and has no effect", v.Origin, v.V))
+			continue
+		}
+		reach := Reach{Host: v.V.Host, Ports: v.V.Ports, Networks: v.V.Networks, Origin: v.Origin.String()}
+		if !v.V.Until.IsZero() {
+			reach.Until = v.V.Until.AddDate(0, 0, 1)
+		}
+		p.Network.Allow = append(p.Network.Allow, reach)
+	}
+	if len(p.Network.Allow) == 0 {
+		return nil
+	}
+	if r.Mode == Landlock {
+		return &NoNamespace{p.Network.Allow[0].Origin}
+	}
+	p.Network.Kind, p.Network.IPv6 = Gate, r.IPv6
+	return nil
+}
+
+// String is HOST:PORT, as flags take it.
+func (r Reach) String() string {
+	ports := make([]string, len(r.Ports))
+	for i, n := range r.Ports {
+		ports[i] = strconv.Itoa(n)
+	}
+	host := r.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return host + ":" + strings.Join(ports, ",")
+}
+
+// String is the kind and what is allowed, for people.
+func (n Network) String() string {
+	if n.Kind == NoNetwork {
+		return "none: an own empty network namespace with a working loopback"
+	}
+	list := make([]string, len(n.Allow))
+	for i, a := range n.Allow {
+		list[i] = a.String()
+	}
+	return "gate: " + strings.Join(list, " ") + ", by name, over TCP"
+}
