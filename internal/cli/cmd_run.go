@@ -19,8 +19,8 @@ func runCommand() command {
 		example: "casemate run -- npm test",
 		help: `
 Runs COMMAND in a sandbox of its own. It sees the project, its tool chain and
-nothing else of this machine: no credentials, no other files, no network, no
-other processes. What it changes in the project is held aside until you have
+nothing else of this machine: no credentials, no other files, no network but the
+hosts of --allow and of the policy, no other processes. What it changes in the project is held aside until you have
 looked at it. On a terminal you are asked at the end what is to happen (Enter
 keeps it; --then answers beforehand); later: casemate review, apply or discard.
 
@@ -78,21 +78,21 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	if err != nil {
 		return notStarted(std, err, asJSON)
 	}
-	if !quiet {
-		for _, n := range r.Notices {
-			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
-		}
-	}
+	sayNotices(std, r, quiet)
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
 	if err != nil {
 		return refused(std, err, asJSON)
 	}
+	sayNotices(std, r, quiet || asJSON) // of the run itself
 	if !asJSON {
 		if res.Live != nil && !quiet {
 			sayLive(std, r, res)
 		}
 		if res.Detail != "" {
 			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
+		}
+		if !quiet {
+			sayDenied(std, res)
 		}
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
@@ -105,6 +105,15 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+func sayNotices(std *IO, r *session.Run, quiet bool) {
+	for _, n := range r.Notices {
+		if !quiet {
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
+		}
+	}
+	r.Notices = nil
 }
 
 // refused says in JSON as well why nothing ran.

@@ -120,7 +120,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
 		{"a guarantee of a limit that is not set", "", policy.Flags{Require: []string{"limits.idle"}}, "limits.idle is not set"},
-		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com}]}\n", policy.Flags{}, "not in this version"},
+		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com, methods: [GET]}]}\n", policy.Flags{}, "not in this version"},
 		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
 	}
 	for _, tt := range tests {

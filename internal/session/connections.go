@@ -160,3 +160,23 @@ func (p Person) mayAllow(project, text string) (policy.NetRule, error) {
 	}
 	return rule, nil
 }
+
+// SaveRule writes an opening of the network into the person's own policy, and returns the file's path.
+func (p Person) SaveRule(text string) (string, error) {
+	flags, err := policy.Flags{Allow: []string{text}}.Source()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(p.Config, "policy.yaml")
+	doc, err := readPolicy(path, false)
+	if err != nil {
+		return "", err
+	}
+	if doc, err = policy.AddAllow(doc, flags.Doc.Network.Allow[0].V); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if err := os.MkdirAll(p.Config, 0o700); err != nil {
+		return "", err
+	}
+	return path, store.WriteFile(path, doc, 0o600)
+}

@@ -53,6 +53,7 @@ func (s *supervision) startGate() error {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "gate")
 	defer theirs.Close()
+	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
 	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
 	if g.process, err = r.execGate(theirs); err != nil {
 		unix.Close(pair[0])
