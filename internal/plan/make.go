@@ -262,6 +262,9 @@ func (p *Plan) openings(r Request) {
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s", a)
 	}
+	for _, v := range r.Policy.Network.HostPorts {
+		add(v.Origin.String(), "reach port %d of the host's loopback", v.V)
+	}
 	if p.Mode == Landlock {
 		for _, t := range r.Tools {
 			if !t.Link && t.Why != "" {

@@ -7,16 +7,19 @@ import (
 )
 
 // NoNamespace says that an opening of the network needs a network namespace.
-type NoNamespace struct{ Origin string }
+type NoNamespace struct{ Opening string }
 
 func (n *NoNamespace) Error() string {
-	return fmt.Sprintf("network.allow (%s): the gate needs a network namespace, and there is none without namespaces", n.Origin)
+	return fmt.Sprintf("network.%s: the gate needs a network namespace, and there is none without namespaces", n.Opening)
 }
 
 // Hint names the way out.
 func (n *NoNamespace) Hint() string {
 	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy"
 }
+
+// maxHostPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).
+const maxHostPorts = 64
 
 // network resolves what may be reached. Without a rule that still holds there is no network at all.
 func (p *Plan) network(r Request) error {
@@ -32,11 +35,22 @@ func (p *Plan) network(r Request) error {
 		}
 		p.Network.Allow = append(p.Network.Allow, reach)
 	}
-	if len(p.Network.Allow) == 0 {
+	opened := ""
+	for _, v := range r.Policy.Network.HostPorts {
+		p.Network.HostPorts = append(p.Network.HostPorts, v.V)
+		opened = "host_ports (" + v.Origin.String() + ")"
+	}
+	if len(p.Network.HostPorts) > maxHostPorts {
+		return fmt.Errorf("network.host_ports: %d ports, and a sandbox can have %d", len(p.Network.HostPorts), maxHostPorts)
+	}
+	if len(p.Network.Allow) > 0 {
+		opened = "allow (" + p.Network.Allow[0].Origin + ")"
+	}
+	if opened == "" {
 		return nil
 	}
 	if r.Mode == Landlock {
-		return &NoNamespace{p.Network.Allow[0].Origin}
+		return &NoNamespace{opened}
 	}
 	p.Network.Kind, p.Network.IPv6 = Gate, r.IPv6
 	return nil
@@ -60,9 +74,12 @@ func (n Network) String() string {
 	if n.Kind == NoNetwork {
 		return "none: an own empty network namespace with a working loopback"
 	}
-	list := make([]string, len(n.Allow))
-	for i, a := range n.Allow {
-		list[i] = a.String()
+	list := make([]string, 0, len(n.Allow)+len(n.HostPorts))
+	for _, a := range n.Allow {
+		list = append(list, a.String())
 	}
-	return "gate: " + strings.Join(list, " ") + ", by name, over TCP"
+	for _, port := range n.HostPorts {
+		list = append(list, fmt.Sprintf("the host's loopback port %d", port))
+	}
+	return "gate: " + strings.Join(list, ", ")
 }

@@ -42,6 +42,8 @@ type Network struct {
 	IPv6  bool        `json:"ipv6,omitempty"` // Gate: programs inside may use IPv6 too
 	Allow []Reach     `json:"allow,omitempty"`
 	Deny  []Source    `json:"deny,omitempty"` // patterns of hosts that are not reached, whatever allows them
+
+	HostPorts []int `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
 }
 
 // NetworkKind is what lies behind loopback.

@@ -206,7 +206,6 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.host_ports", kind: ports, example: "[5432]", wrong: "numbers outside 1 to 65535",
-			later: "remove it: hosts outside are reached by network.allow, and nothing else is",
 			doc:   "Ports on the host's loopback that can be reached inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[int] { return &s.Network.HostPorts }, port, always),

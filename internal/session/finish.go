@@ -217,7 +217,6 @@ func (s *supervision) take(bits uint32, fds []int) {
 	}
 	terminal, proc, workspace, calls := next(native.HandleTerminal), next(native.HandleProc), next(native.HandleWorkspace), next(native.HandleCalls)
 	tmp, shm := next(native.HandleTmp), next(native.HandleShm)
-	gate := []int{next(native.HandleTCP4), next(native.HandleTCP6), next(native.HandleDNS), next(native.HandleDNSOver)}
 	if terminal >= 0 && s.term != nil {
 		s.handles = slices.DeleteFunc(s.handles, func(fd int) bool { return fd == terminal }) // the relay's from now on
 		if err := s.term.Adopt(terminal); err != nil {
@@ -228,10 +227,6 @@ func (s *supervision) take(bits uint32, fds []int) {
 	}
 	if r.Plan.Mode == plan.Landlock {
 		s.answerMetadata(calls)
-		return
-	}
-	if err := s.openNetwork(gate); err != nil {
-		s.ended(0, err)
 		return
 	}
 	s.watchLimits(proc, []int{tmp, shm})

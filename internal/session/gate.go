@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 
@@ -102,32 +101,22 @@ func sibling(name string) (string, error) {
 	return path, nil
 }
 
-// openNetwork gives the gate the listeners that came from inside, in the order of the handles.
+// openNetwork passes the listeners that came from inside on to the gate. Nobody else has them then: pid 1 closes its own before the command starts.
 func (s *supervision) openNetwork(fds []int) error {
-	if s.gate == nil {
-		return nil
-	}
-	var kinds []wire.Listener
-	var open []int
-	for i, kind := range []wire.Listener{wire.TCP4, wire.TCP6, wire.DNS, wire.DNSOver} {
-		if fds[i] >= 0 {
-			kinds, open = append(kinds, kind), append(open, fds[i])
-			s.handles = slices.DeleteFunc(s.handles, func(fd int) bool { return fd == fds[i] })
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
 		}
+	}()
+	n := s.run.Plan.Network
+	first := wire.Message{Sandbox: s.run.Box.Record.ID, Listeners: wire.Listeners(n.IPv6, n.HostPorts)}
+	if s.gate == nil || len(first.Listeners) != len(fds) {
+		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
 	}
-	return s.gate.adopt(kinds, open)
-}
-
-// adopt passes the listeners on. Nobody else has them then but pid 1 inside, which closes its own before the command starts.
-func (g *gateway) adopt(kinds []wire.Listener, fds []int) error {
-	first := wire.Message{Sandbox: g.run.Box.Record.ID, Listeners: kinds, Rules: g.rules()}
+	first.Rules = s.gate.rules()
 	text, err := json.Marshal(first)
-	if err != nil {
-		return err
-	}
-	err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
-	for _, fd := range fds {
-		unix.Close(fd)
+	if err == nil {
+		err = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 	}
 	if err != nil {
 		return fmt.Errorf("gate: its rules could not be sent: %w", err)

@@ -286,6 +286,10 @@ func (s *supervision) report(int16) {
 	switch report.Kind {
 	case inside.Handles:
 		s.take(report.Value, handles)
+	case inside.Listeners:
+		if err := s.openNetwork(handles); err != nil {
+			s.ended(0, err)
+		}
 	case inside.Stopped:
 		if s.term != nil {
 			s.term.Suspend()

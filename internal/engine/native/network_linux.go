@@ -9,16 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gatePort is where connections are redirected to. It lies above the range that the kernel gives out by itself; a program inside that asks for this very
-// port on loopback finds it taken.
-const gatePort = 61111
-
 // network makes the way to the gate, in a network namespace that has loopback and nothing else. Every address is one of this machine's own, so that a
 // connection to any of them stays here; a redirect leads it to the gate's listener, which the supervisor gets. What is not TCP is rejected at once, so that
 // programs do not wait: QUIC falls back to TCP.
 //
 // NOT promised: that a listener inside which is bound to another address than loopback's is reached by that address.
-func network(p *program, pl *plan.Plan) []handle {
+func network(p *program, pl *plan.Plan) []inside.Slot {
 	if pl.Network.Kind != plan.Gate {
 		return nil
 	}
@@ -27,12 +23,21 @@ func network(p *program, pl *plan.Plan) []handle {
 	p.Step("redirect to the gate (nf_tables)")
 	p.ask(unix.NETLINK_NETFILTER, redirects(pl.Network.IPv6))
 	p.Step("listeners of the gate")
-	hs := []handle{{HandleTCP4, p.listen(wire.Loopback4, gatePort)}}
-	if pl.Network.IPv6 {
-		hs = append(hs, handle{HandleTCP6, p.listen(wire.Loopback6, gatePort)})
+	var fds []inside.Slot
+	for _, l := range wire.Listeners(pl.Network.IPv6, pl.Network.HostPorts) {
+		kind := unix.SOCK_STREAM
+		if l == wire.DNS {
+			kind = unix.SOCK_DGRAM
+		}
+		at := l.Inside()
+		s := p.bound(at, kind)
+		if kind == unix.SOCK_STREAM {
+			const backlog = 1024
+			p.Call(unix.SYS_LISTEN, s.Arg(), inside.Int(backlog))
+		}
+		fds = append(fds, s)
 	}
-	const dns = 53
-	return append(hs, handle{HandleDNS, p.bound(wire.Resolver, dns, unix.SOCK_DGRAM)}, handle{HandleDNSOver, p.listen(wire.Resolver, dns)})
+	return fds
 }
 
 // verifyNetwork sees the wall for what is not TCP. The namespace has no interface to send it out by.
@@ -42,36 +47,29 @@ func verifyNetwork(p *program, pl *plan.Plan) {
 	}
 	p.Step("verify the network")
 	s := p.Get(unix.SYS_SOCKET, inside.Int(unix.AF_INET), inside.Int(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), zero)
-	to := socketAddress(netip.MustParseAddr(wire.SyntheticProbe), gatePort)
+	to := socketAddress(netip.AddrPortFrom(netip.MustParseAddr(wire.SyntheticProbe), wire.GatePort))
 	p.Refused(unix.EPERM, unix.SYS_SENDTO, s.Arg(), p.Buffer(1), inside.Int(1), zero, p.Bytes(to), inside.Int(len(to)))
 }
 
-func (p *program) bound(address string, port uint16, kind int) inside.Slot {
-	at := netip.MustParseAddr(address)
+func (p *program) bound(at netip.AddrPort, kind int) inside.Slot {
 	family := unix.AF_INET
-	if at.Is6() {
+	if at.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	s := p.Get(unix.SYS_SOCKET, inside.Int(family), inside.Int(kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK), zero)
-	name := socketAddress(at, port)
+	name := socketAddress(at)
 	p.Call(unix.SYS_BIND, s.Arg(), p.Bytes(name), inside.Int(len(name)))
 	return s
 }
 
-func (p *program) listen(address string, port uint16) inside.Slot {
-	const backlog = 1024
-	s := p.bound(address, port, unix.SOCK_STREAM)
-	p.Call(unix.SYS_LISTEN, s.Arg(), inside.Int(backlog))
-	return s
-}
-
 // socketAddress is struct sockaddr_in or sockaddr_in6.
-func socketAddress(at netip.Addr, port uint16) []byte {
+func socketAddress(to netip.AddrPort) []byte {
+	at := to.Addr()
 	b := native(nil, uint16(unix.AF_INET))
 	if at.Is6() {
 		b = native(nil, uint16(unix.AF_INET6))
 	}
-	b = network16(b, port)
+	b = network16(b, to.Port())
 	if at.Is6() {
 		b = append(b, 0, 0, 0, 0)
 		b = append(b, at.AsSlice()...)

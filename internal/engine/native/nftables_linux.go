@@ -18,8 +18,8 @@ const (
 //	table inet casemate {
 //	    chain redirect {
 //	        type nat hook output priority -100
-//	        ip  daddr != { 127.0.0.0/8, HostV4 } meta l4proto tcp redirect to :gatePort
-//	        ip6 daddr != { ::1, HostV6 }         meta l4proto tcp redirect to :gatePort
+//	        ip  daddr != { 127.0.0.0/8, HostV4 } meta l4proto tcp redirect to :GatePort
+//	        ip6 daddr != { ::1, HostV6 }         meta l4proto tcp redirect to :GatePort
 //	    }
 //	    chain reject {
 //	        type filter hook output priority 0
@@ -45,7 +45,7 @@ func redirects(ipv6 bool) []byte {
 			b.elsewhere(family)
 			b.meta(unix.NFT_META_L4PROTO)
 			b.compare(unix.NFT_CMP_EQ, []byte{unix.IPPROTO_TCP})
-			b.redirect(gatePort)
+			b.redirect(wire.GatePort)
 		})
 		b.rule(chainReject, func() {
 			b.elsewhere(family)

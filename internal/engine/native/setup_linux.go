@@ -51,10 +51,6 @@ const (
 	HandleCalls                 // the filter's notifications of system calls
 	HandleTmp                   // the sandbox's /tmp
 	HandleShm                   // the sandbox's /dev/shm
-	HandleTCP4                  // the gate's listeners: see gate/wire
-	HandleTCP6
-	HandleDNS
-	HandleDNSOver
 )
 
 // Rlimit is one resource limit of the command and of pid 1.
@@ -80,11 +76,11 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	mounts(p, pl, trees, at)
 	loopback(p)
 	procSettings(p)
-	gate := network(p, pl)
+	listeners := network(p, pl)
 	maskProc(p)
 	leaveHost(p)
 	term, fds := terminal(p, at)
-	fds = append(append(fds, handles(p, pl, at)...), gate...)
+	fds = append(fds, handles(p, pl, at)...)
 	verifyNetwork(p, pl)
 	dropCapabilities(p, at)
 	landlock(p, pl)
@@ -96,6 +92,9 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	fds = append(fds, filter(p, pl, at)...)
 	verify(p, pl, at)
 	handOver(p, at, fds)
+	if len(listeners) > 0 {
+		p.sendRights(at.Control, inside.Report{Kind: inside.Listeners, Value: uint32(len(listeners))}, listeners)
+	}
 	forget(p, at)
 	command(p, pl, at, signals, term)
 	return p

@@ -5,6 +5,8 @@ package wire
 
 import (
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,7 +31,57 @@ const (
 	TCP6    Listener = "tcp6"    // the same for IPv6
 	DNS     Listener = "dns"     // bound UDP socket of the resolver
 	DNSOver Listener = "dns-tcp" // listens: the resolver's TCP
+
+	host4 = "host4:" // and a port: listens on it inside, for what listens on it on the host's loopback
+	host6 = "host6:"
 )
+
+// GatePort is where connections are redirected to. It lies above the range that the kernel gives out by itself; a program inside that asks for this very
+// port on loopback finds it taken.
+const GatePort = 61111
+
+// Listeners are the ones that a sandbox needs, in the order in which it hands them out.
+func Listeners(ipv6 bool, hostPorts []int) []Listener {
+	list := []Listener{TCP4, DNS, DNSOver}
+	if ipv6 {
+		list = append(list, TCP6)
+	}
+	for _, p := range hostPorts {
+		list = append(list, Listener(host4+strconv.Itoa(p)))
+		if ipv6 {
+			list = append(list, Listener(host6+strconv.Itoa(p)))
+		}
+	}
+	return list
+}
+
+// HostPort is the port of the host's loopback that a listener stands for; 0: none.
+func (l Listener) HostPort() int {
+	for _, kind := range []string{host4, host6} {
+		if text, ok := strings.CutPrefix(string(l), kind); ok {
+			n, _ := strconv.Atoi(text)
+			return n
+		}
+	}
+	return 0
+}
+
+// Inside is where it is bound.
+func (l Listener) Inside() netip.AddrPort {
+	const dns = 53
+	v4, v6 := netip.MustParseAddr(Loopback4), netip.IPv6Loopback()
+	switch {
+	case l == TCP4:
+		return netip.AddrPortFrom(v4, GatePort)
+	case l == TCP6:
+		return netip.AddrPortFrom(v6, GatePort)
+	case l == DNS || l == DNSOver:
+		return netip.AddrPortFrom(netip.MustParseAddr(Resolver), dns)
+	case strings.HasPrefix(string(l), host6):
+		return netip.AddrPortFrom(v6, uint16(l.HostPort()))
+	}
+	return netip.AddrPortFrom(v4, uint16(l.HostPort()))
+}
 
 // Rules are what may be reached. Deny wins.
 type Rules struct {

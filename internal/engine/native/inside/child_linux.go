@@ -36,10 +36,11 @@ type Report struct {
 }
 
 const (
-	Failed  = 'F'
-	Exited  = 'X'
-	Stopped = 'S'
-	Handles = 'H' // Value is a set of Handle bits; the descriptors come with the message, in the order of the bits
+	Failed    = 'F'
+	Exited    = 'X'
+	Stopped   = 'S'
+	Handles   = 'H' // Value is a set of Handle bits; the descriptors come with the message, in the order of the bits
+	Listeners = 'L' // Value is how many descriptors come with the message: the gate's listeners
 )
 
 // Requests of the supervisor to pid 1, two bytes each: the request and its argument.
