@@ -171,6 +171,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
 		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
+		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},

@@ -262,6 +262,9 @@ func (p *Plan) openings(r Request) {
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s", a)
 	}
+	for _, v := range r.Policy.Network.Publish {
+		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
+	}
 	for _, v := range r.Policy.Network.HostPorts {
 		add(v.Origin.String(), "reach port %d of the host's loopback", v.V)
 	}

@@ -18,8 +18,8 @@ func (n *NoNamespace) Hint() string {
 	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy"
 }
 
-// maxHostPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).
-const maxHostPorts = 64
+// maxPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).
+const maxPorts = 64
 
 // network resolves what may be reached. Without a rule that still holds there is no network at all.
 func (p *Plan) network(r Request) error {
@@ -40,8 +40,12 @@ func (p *Plan) network(r Request) error {
 		p.Network.HostPorts = append(p.Network.HostPorts, v.V)
 		opened = "host_ports (" + v.Origin.String() + ")"
 	}
-	if len(p.Network.HostPorts) > maxHostPorts {
-		return fmt.Errorf("network.host_ports: %d ports, and a sandbox can have %d", len(p.Network.HostPorts), maxHostPorts)
+	for _, v := range r.Policy.Network.Publish {
+		p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		opened = "publish (" + v.Origin.String() + ")"
+	}
+	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
+		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
 	}
 	if len(p.Network.Allow) > 0 {
 		opened = "allow (" + p.Network.Allow[0].Origin + ")"
@@ -80,6 +84,9 @@ func (n Network) String() string {
 	}
 	for _, port := range n.HostPorts {
 		list = append(list, fmt.Sprintf("the host's loopback port %d", port))
+	}
+	for _, port := range n.Publish {
+		list = append(list, fmt.Sprintf("port %d inside offered at the host's loopback port %d", port.Inside, port.Host))
 	}
 	return "gate: " + strings.Join(list, ", ")
 }

@@ -43,7 +43,14 @@ type Network struct {
 	Allow []Reach     `json:"allow,omitempty"`
 	Deny  []Source    `json:"deny,omitempty"` // patterns of hosts that are not reached, whatever allows them
 
-	HostPorts []int `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
+	HostPorts []int       `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
+	Publish   []Published `json:"publish,omitempty"`
+}
+
+// Published is a port inside that is offered on the host's loopback.
+type Published struct {
+	Host   int `json:"host"`
+	Inside int `json:"inside"`
 }
 
 // NetworkKind is what lies behind loopback.

@@ -10,7 +10,8 @@ type Flags struct {
 	Level, Workspace, Home   string
 	Read, Readonly, Write    []string
 	Hide, Protect            []string
-	Allow, HostPorts         []string // HOST or HOST:PORT; ports of the host's loopback
+	Allow                    []string // HOST or HOST:PORT
+	HostPorts, Publish       []string // ports of the host's loopback; ports inside
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
 	Pass, Set                []string // --env NAME and --env NAME=VALUE
@@ -60,6 +61,7 @@ func (f Flags) given() []given {
 		{"--hide", "files.hide", f.Hide},
 		{"--protect", "files.protect", f.Protect},
 		{"--allow", "network.allow", f.Allow},
+		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},
 		{"--memory", "limits.memory", one(f.Memory)},
 		{"--pids", "limits.pids", one(f.Pids)},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/plan"
@@ -24,7 +25,8 @@ type gateway struct {
 	fd      int
 	watch   *relay.Watch
 	log     *os.File
-	grants  int // inotify, for what casemate allow writes
+	grants  int              // inotify, for what casemate allow writes
+	want    func(family int) // asks pid 1 for a socket
 	told    map[string]bool
 	ended   bool
 }
@@ -54,6 +56,7 @@ func (s *supervision) startGate() error {
 	defer theirs.Close()
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
 	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
+	g.want = func(family int) { s.box.Send(inside.Socket, unix.Signal(family)) }
 	if g.process, err = r.execGate(theirs); err != nil {
 		unix.Close(pair[0])
 		return err
@@ -113,15 +116,45 @@ func (s *supervision) openNetwork(fds []int) error {
 	if s.gate == nil || len(first.Listeners) != len(fds) {
 		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
 	}
-	first.Rules = s.gate.rules()
-	text, err := json.Marshal(first)
-	if err == nil {
-		err = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+	for _, p := range s.published {
+		first.Listeners, fds = append(first.Listeners, wire.Published(p.inside)), append(fds, p.fd)
 	}
-	if err != nil {
-		return fmt.Errorf("gate: its rules could not be sent: %w", err)
+	s.published = nil
+	return s.gate.send(first, fds)
+}
+
+// send sends a message with the rules as they are now, in as many messages as they need. The descriptors go with the first.
+func (g *gateway) send(m wire.Message, fds []int) error {
+	const atOnce = 200 // rules, each with a handful of ports and ranges
+	rules := g.rules()
+	for {
+		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
+		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny]}
+		rules.Allow, rules.Deny = rules.Allow[n:], rules.Deny[deny:]
+		m.More = len(rules.Allow)+len(rules.Deny) > 0
+		text, err := json.Marshal(m)
+		if err == nil {
+			err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+		}
+		if err != nil {
+			return fmt.Errorf("gate: its rules could not be sent: %w", err)
+		}
+		if !m.More {
+			return nil
+		}
+		m, fds = wire.Message{}, nil
 	}
-	return nil
+}
+
+// newSocket passes a socket on that the gate has asked for; none came if it could not be made.
+func (s *supervision) newSocket(family int, fds []int) {
+	text, err := json.Marshal(wire.Message{Socket: family})
+	if err == nil && s.gate != nil {
+		_ = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // a gate that takes nothing waits in vain
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
 }
 
 // rules are the plan's, and what was allowed since.
@@ -139,10 +172,7 @@ func (g *gateway) rules() wire.Rules {
 
 // reload sends the rules anew.
 func (g *gateway) reload() {
-	text, err := json.Marshal(wire.Message{Rules: g.rules()})
-	if err == nil {
-		err = unix.Sendmsg(g.fd, text, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	}
+	err := g.send(wire.Message{}, nil)
 	if err != nil && !g.ended {
 		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules: %v", err)})
 	}
@@ -179,10 +209,18 @@ func (g *gateway) lost() {
 
 // note writes one record down.
 func (g *gateway) note(text []byte) {
-	var r wire.Record
-	if json.Unmarshal(text, &r) != nil {
+	var said struct {
+		wire.Record
+		wire.Request
+	}
+	if json.Unmarshal(text, &said) != nil {
 		return
 	}
+	if said.Socket != 0 {
+		g.want(said.Socket)
+		return
+	}
+	r := said.Record
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
 	if line, err := json.Marshal(entry); err == nil {
 		_, _ = g.log.Write(append(line, '\n')) // on a full disk the run goes on, and the events say what was denied

@@ -80,9 +80,11 @@ type supervision struct {
 	handles []int // to close
 	watcher *limits.Watcher
 	gate    *gateway // nil without a network
-	hiding  *rehiding
-	taking  *rehiding
-	over    bool // the sandbox has ended
+
+	published []published
+	hiding    *rehiding
+	taking    *rehiding
+	over      bool // the sandbox has ended
 
 	suspending bool // the user's shell wants the command stopped
 }
@@ -100,6 +102,10 @@ func (s *supervision) supervise() (err error) {
 	if err := r.keep(); err != nil {
 		return err
 	}
+	if err := s.publish(); err != nil {
+		return err
+	}
+	defer s.unpublish()
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -286,6 +292,8 @@ func (s *supervision) report(int16) {
 	switch report.Kind {
 	case inside.Handles:
 		s.take(report.Value, handles)
+	case inside.NewSocket:
+		s.newSocket(int(report.Value), handles)
 	case inside.Listeners:
 		if err := s.openNetwork(handles); err != nil {
 			s.ended(0, err)

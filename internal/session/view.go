@@ -44,7 +44,7 @@ func (r *Run) view(req *plan.Request) error {
 			req.Tools = append(req.Tools, tree(p, "found through PATH: "+t.Name))
 		}
 	}
-	offline, resolver := len(r.Policy.Network.Allow)+len(r.Policy.Network.HostPorts) == 0, ""
+	offline, resolver := !r.Policy.Network.Opens(), ""
 	if !offline {
 		resolver = wire.Resolver
 	}

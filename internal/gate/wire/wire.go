@@ -21,6 +21,17 @@ type Message struct {
 	Sandbox   string     `json:"sandbox,omitempty"`
 	Listeners []Listener `json:"listeners,omitempty"`
 	Rules     Rules      `json:"rules"`
+	More      bool       `json:"more,omitempty"` // the next message goes on with these rules; they hold from the one without it
+
+	// Socket is not 0 in an answer to a Request: the address family of the socket that comes with the message. There is none if it could not be made.
+	// Such a message says nothing of rules.
+	Socket int `json:"socket,omitempty"`
+}
+
+// Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
+// It is for a listener that stands for a port inside (InsidePort).
+type Request struct {
+	Socket int `json:"socket"`
 }
 
 // Listener says what one of the descriptors is for. All of them were made inside the sandbox's network namespace.
@@ -32,8 +43,9 @@ const (
 	DNS     Listener = "dns"     // bound UDP socket of the resolver
 	DNSOver Listener = "dns-tcp" // listens: the resolver's TCP
 
-	host4 = "host4:" // and a port: listens on it inside, for what listens on it on the host's loopback
-	host6 = "host6:"
+	published = "published:" // and a port: listens on the host's loopback, for what listens on that port inside
+	host4     = "host4:"     // and a port: listens on it inside, for what listens on it on the host's loopback
+	host6     = "host6:"
 )
 
 // GatePort is where connections are redirected to. It lies above the range that the kernel gives out by itself; a program inside that asks for this very
@@ -64,6 +76,16 @@ func (l Listener) HostPort() int {
 		}
 	}
 	return 0
+}
+
+// Published is a listener on the host for a port inside.
+func Published(port int) Listener { return Listener(published + strconv.Itoa(port)) }
+
+// InsidePort is the port inside that a listener of the host stands for; 0: none.
+func (l Listener) InsidePort() int {
+	text, _ := strings.CutPrefix(string(l), published)
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 // Inside is where it is bound.
@@ -104,8 +126,9 @@ type Verdict string
 const (
 	Opened Verdict = "opened" // a connection was made; a record with the same ID follows when it has ended
 	Closed Verdict = "closed" // it has ended
-	Denied Verdict = "denied" // no rule allows it, or one denies it
+	Denied Verdict = "denied" // no rule allows it, or one denies it; with the ID of an opened one: it was ended, because it named another host
 	Failed Verdict = "failed" // a rule allows it, and it could not be made
+	Lost   Verdict = "lost"   // no attempt: Times records were not written, because the supervisor did not take them
 )
 
 // Record goes from the gate to the supervisor: one attempt to reach something.
