@@ -52,6 +52,8 @@ func (s *supervision) startGate() error {
 	if err != nil {
 		return fmt.Errorf("gate: %w", err)
 	}
+	wait := unix.NsecToTimeval(int64(lastWords)) // a gate that takes nothing does not stop the supervisor
+	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait)
 	theirs := os.NewFile(uintptr(pair[1]), "gate")
 	defer theirs.Close()
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
@@ -249,7 +251,7 @@ func (r *Run) denied(d Denial) {
 	}
 }
 
-// lastWords is how long an ended run waits for its gate's records.
+// lastWords is how long an ended run waits for its gate's records, and any for it to take a message.
 const lastWords = time.Second
 
 // stop ends the gate, and takes the records of the connections that end with it.
