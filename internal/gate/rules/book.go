@@ -22,4 +22,6 @@ func (b *Book) Rules() wire.Rules {
 }
 
 // Decide is Decide by the rules in force, now.
-func (b *Book) Decide(host string, port int) Decision { return Decide(b.Rules(), host, port, time.Now()) }
+func (b *Book) Decide(host string, port int) Decision {
+	return Decide(b.Rules(), host, port, time.Now())
+}
