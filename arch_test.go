@@ -19,7 +19,7 @@ var layers = []string{
 	"internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records",
 	"internal/gate/dns",
 	"internal/gate/keeper",
-	"internal/history",
+	"internal/history internal/preset",
 	"internal/guest internal/plan internal/workspace",
 	"internal/engine/native internal/engine/enginetest internal/review internal/commits",
 	"internal/session internal/screen",

@@ -93,6 +93,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		}
 		if !quiet {
 			sayDenied(std, res)
+			sayPresets(std, r, res)
 		}
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
@@ -173,6 +174,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
 		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
+		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},
 	} {

@@ -85,9 +85,9 @@ func mainKeys() []key {
 			field: scalar(func(s *Settings) *Value[string] { return &s.Agent }, name, differs),
 		},
 		{
-			path: "presets", kind: textList, example: "[npm, playwright]", wrong: "names with anything but a-z, 0-9, - . _",
-			later:   "remove it: the sandbox is the same for every command",
-			doc:     "Further presets: what known tool chains need.",
+			path: "presets", kind: textList, example: "[npm, playwright]", wrong: "names with anything but a-z, 0-9, - . _; names that `casemate preset list` does not have",
+			doc: "What known tool chains install from: each preset opens the network to the hosts that your own configuration of the tool names. " +
+				"What a policy says itself comes after it, and deny wins.",
 			opens:   "every entry",
 			byLevel: true,
 			field:   list(func(s *Settings) *[]Value[string] { return &s.Presets }, name, always),

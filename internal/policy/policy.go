@@ -271,4 +271,5 @@ type Source struct {
 	Name    string // what origins call it; the document's own name when empty
 	Doc     *Document
 	Trusted bool // for a project: a person approved exactly these bytes
+	Chosen  Tier // for a preset: the tier that asked for it
 }

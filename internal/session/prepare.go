@@ -88,6 +88,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Notices, err = p.AddPresets(tiers, r.Project); err != nil {
+		return nil, err
+	}
 	if err = r.merge(tiers); err != nil {
 		return nil, err
 	}
