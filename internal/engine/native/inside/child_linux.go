@@ -26,16 +26,17 @@ type machine struct {
 	request [8]byte
 	pause   [2]int64
 	siginfo [128]byte
-	iov     unix.Iovec
 	rights  rights
-	message unix.Msghdr
+	iov     [2]uintptr // struct iovec: address, length
+	message [7]uintptr // struct msghdr: name, its length, vectors, their number, control, its length, flags
 }
 
 // rights is struct cmsghdr with one descriptor (unix(7), SCM_RIGHTS).
 type rights struct {
-	header unix.Cmsghdr
-	fd     int32
-	_      int32
+	length      uintptr
+	level, kind int32
+	fd          int32
+	_           int32
 }
 
 // Report is what the child says to its supervisor, one message each.
@@ -234,10 +235,11 @@ func handOut(m *machine, control, family uintptr) {
 		send(m, control)
 		return
 	}
-	m.iov = unix.Iovec{Base: (*byte)(unsafe.Pointer(&m.report)), Len: uint64(reportSize)}
-	m.rights.header = unix.Cmsghdr{Len: uint64(unsafe.Offsetof(m.rights.fd) + 4), Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
+	m.iov[0], m.iov[1] = uintptr(unsafe.Pointer(&m.report)), reportSize
+	m.rights.length, m.rights.level, m.rights.kind = unsafe.Offsetof(m.rights.fd)+4, unix.SOL_SOCKET, unix.SCM_RIGHTS
 	m.rights.fd = int32(fd)
-	m.message = unix.Msghdr{Iov: &m.iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&m.rights)), Controllen: uint64(unsafe.Sizeof(m.rights))}
+	m.message[2], m.message[3] = uintptr(unsafe.Pointer(&m.iov)), 1
+	m.message[4], m.message[5] = uintptr(unsafe.Pointer(&m.rights)), unsafe.Sizeof(m.rights)
 	syscall.RawSyscall6(unix.SYS_SENDMSG, control, uintptr(unsafe.Pointer(&m.message)), 0, 0, 0, 0)
 	syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 }
