@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ type gateway struct {
 	fd      int
 	watch   *relay.Watch
 	log     *os.File
+	words   *os.File // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
 	told    map[string]bool
@@ -59,8 +61,13 @@ func (s *supervision) startGate() error {
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
 	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
 	g.want = func(family int) { s.box.Send(inside.Socket, unix.Signal(family)) }
-	if g.process, err = r.execGate(theirs); err != nil {
+	if g.words, err = lastPage(); err != nil {
 		unix.Close(pair[0])
+		return err
+	}
+	if g.process, err = r.execGate(theirs, g.words); err != nil {
+		unix.Close(pair[0])
+		g.words.Close()
 		return err
 	}
 	s.gate = g
@@ -71,8 +78,38 @@ func (s *supervision) startGate() error {
 	return g.watchGrants(&s.loop)
 }
 
+const page = 4096
+
+// lastPage is memory for a few words, which cannot grow, whoever writes to it.
+func lastPage() (*os.File, error) {
+	fd, err := unix.MemfdCreate("gate", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "gate")
+	if err = unix.Ftruncate(fd, page); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	return f, nil
+}
+
+// said returns what the gate wrote to its standard error, as the end of a sentence.
+func (g *gateway) said() string {
+	b := make([]byte, page)
+	n, _ := g.words.ReadAt(b, 0)
+	text, _, _ := strings.Cut(strings.TrimRight(string(b[:n]), "\x00"), "\n")
+	if text = strings.TrimPrefix(text, "casemate-gate: "); text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
 // execGate executes the gate as the sandbox's user: as root it needs no more than that.
-func (r *Run) execGate(theirs *os.File) (*os.Process, error) {
+func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
 	program, err := sibling("casemate-gate")
 	if err != nil {
 		return nil, err
@@ -86,7 +123,7 @@ func (r *Run) execGate(theirs *os.File) (*os.Process, error) {
 	if r.Facts.EUID == 0 {
 		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
 	}
-	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, null, theirs}, Sys: as})
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, words, theirs}, Sys: as})
 	if err != nil {
 		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
 	}
@@ -139,7 +176,7 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 			err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 		}
 		if err != nil {
-			return fmt.Errorf("gate: its rules could not be sent: %w", err)
+			return fmt.Errorf("gate: its rules could not be sent: %w%s", err, g.said())
 		}
 		if !m.More {
 			return nil
@@ -205,8 +242,8 @@ func (g *gateway) lost() {
 	}
 	g.ended = true
 	g.watch.Close()
-	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it"})
-	g.run.notice("the gate ended, and the network with it; the command went on without")
+	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it" + g.said()})
+	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
 }
 
 // note writes one record down.
@@ -277,6 +314,7 @@ func (g *gateway) stop() {
 	g.process.Kill()
 	g.process.Wait()
 	unix.Close(g.fd)
+	g.words.Close()
 	if g.log != nil {
 		g.log.Close()
 	}
