@@ -26,7 +26,7 @@ type gateway struct {
 	fd      int
 	watch   *relay.Watch
 	log     *os.File
-	words   *os.File // what it writes to its standard error
+	words   *os.File         // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
 	told    map[string]bool
