@@ -55,7 +55,11 @@ func limits() error {
 
 // onAllThreads makes a call on every thread of the process. The Go runtime can do that without C only.
 func onAllThreads(what string, call, a, b, c uintptr) error {
-	if _, _, errno := syscall.AllThreadsSyscall(call, a, b, c); errno != 0 {
+	_, _, errno := syscall.AllThreadsSyscall(call, a, b, c)
+	if errno == unix.ENOTSUP {
+		return fmt.Errorf("%s: casemate-gate was built with cgo; build it with CGO_ENABLED=0, as make does", what)
+	}
+	if errno != 0 {
 		return fmt.Errorf("%s: %w", what, errno)
 	}
 	return nil

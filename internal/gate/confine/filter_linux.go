@@ -48,7 +48,7 @@ func rules(self uint32) []rule {
 		{unix.SYS_SOCKET, []argument{exactly(0, unix.AF_INET, unix.AF_INET6), {1, 0xf, []uint32{unix.SOCK_DGRAM}}, exactly(2, 0, unix.IPPROTO_UDP)}},
 		{unix.SYS_SENDTO, []argument{without(3, unix.MSG_FASTOPEN)}},
 		{unix.SYS_SENDMSG, []argument{without(2, unix.MSG_FASTOPEN)}},
-		{unix.SYS_CLONE, []argument{exactly(0, aThread)}},
+		{unix.SYS_CLONE, []argument{exactly(0, aThread, aThread|unix.CLONE_SETTLS)}},
 		{unix.SYS_MMAP, []argument{without(2, unix.PROT_EXEC)}},
 		{unix.SYS_MPROTECT, []argument{without(2, unix.PROT_EXEC)}},
 		{unix.SYS_TGKILL, []argument{exactly(0, self)}},

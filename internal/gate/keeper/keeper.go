@@ -139,7 +139,6 @@ func (k *Keeper) connections() []*connection {
 
 // adopt starts to serve a listener.
 func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
-	defer f.Close()
 	if kind == wire.DNS {
 		c, err := net.FilePacketConn(f)
 		if err != nil {

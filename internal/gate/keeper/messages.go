@@ -22,6 +22,12 @@ const maxRules = 1 << 16 // openings, so that a supervisor gone mad is noticed
 // half understood are none.
 func (k *Keeper) receive(begun bool) error {
 	var all wire.Rules
+	var listeners []listener
+	defer func() {
+		for _, l := range listeners {
+			l.file.Close()
+		}
+	}()
 	for {
 		m, fds, err := k.message()
 		if err != nil {
@@ -31,37 +37,37 @@ func (k *Keeper) receive(begun bool) error {
 			k.sockets.deliver(m.Socket, fds)
 			continue
 		}
-		if err := k.adoptAll(m.Listeners, fds, begun); err != nil {
-			return err
+		for i, fd := range fds {
+			l := listener{file: os.NewFile(uintptr(fd), "listener")}
+			if i < len(m.Listeners) {
+				l.kind = m.Listeners[i]
+			}
+			listeners = append(listeners, l)
+		}
+		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
+			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
 		if len(all.Allow)+len(all.Deny) > maxRules {
 			return fmt.Errorf("more than %d rules", maxRules)
 		}
-		if !m.More {
-			k.replace(all)
-			return nil
+		if m.More {
+			continue
 		}
+		k.replace(all) // before anything can ask
+		for _, l := range listeners {
+			if err := k.adopt(l.kind, l.file); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
-func (k *Keeper) adoptAll(kinds []wire.Listener, fds []int, begun bool) error {
-	defer func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}()
-	if len(kinds) != len(fds) || begun && len(fds) > 0 {
-		return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(kinds))
-	}
-	for i, kind := range kinds {
-		fd := fds[0]
-		fds = fds[1:]
-		if err := k.adopt(kind, os.NewFile(uintptr(fd), string(kinds[i]))); err != nil {
-			return err
-		}
-	}
-	return nil
+// listener is one that came from inside.
+type listener struct {
+	kind wire.Listener
+	file *os.File
 }
 
 // message reads one message and its descriptors.
