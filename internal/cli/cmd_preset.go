@@ -124,7 +124,12 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 		fmt.Fprintln(w, "  nothing: no host was found")
 	}
 	for _, o := range f.Openings {
-		fmt.Fprintf(w, "  %-34s %s\n", workspace.Visible(o.Target()), workspace.Visible(o.From))
+		target, from := workspace.Visible(o.Target()), workspace.Visible(o.From)
+		if len(target) > 34 || len(from) > 42 {
+			fmt.Fprintf(w, "  %s\n    %s\n", target, wrap(from, 74, "    "))
+		} else {
+			fmt.Fprintf(w, "  %-34s %s\n", target, from)
+		}
 	}
 	if len(f.Set) > 0 {
 		fmt.Fprintln(w, "\nTells the tool inside")

@@ -48,6 +48,9 @@ func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Sour
 	return Source{Tier: Preset, Chosen: chosen, Doc: doc}, nil
 }
 
+// DidYouMean is a hint that names the candidate nearest to what was written, or "".
+func DidYouMean(wrote string, candidates []string) string { return didYouMean(wrote, candidates) }
+
 // speaker is the tier whose rights a source has: a preset may open what the tier that chose it may.
 func (src Source) speaker() Tier {
 	if src.Tier == Preset && src.Chosen > Preset {

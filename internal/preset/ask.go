@@ -43,8 +43,9 @@ func (s *search) ask(keep func(string) []string, tools []string, args ...string)
 		return nil, ""
 	}
 	from = strings.Join(append([]string{filepath.Base(tool)}, args...), " ")
-	question := strings.Join(append([]string{tool}, args...), "\x00")
-	stamps := stampAll(append(s.files, tool))
+	files := append(slices.Clone(s.files), tool)
+	question := strings.Join(slices.Concat([]string{tool}, args, files), "\x00")
+	stamps := stampAll(files)
 	if a, ok := s.recall(question); ok && sameStamps(a.Stamps, stamps) {
 		return a.Lines, from
 	}

@@ -167,7 +167,7 @@ func keepNpm(out string) (kept []string) {
 			p, _ := parsePlace(value)
 			kept = append(kept, "registry="+p.url())
 		case key == "globalconfig" && filepath.IsAbs(value):
-			kept = append(kept, "globalconfig="+value)
+			kept = append(kept, "globalconfig="+filepath.Clean(value))
 		}
 	})
 	return kept

@@ -109,20 +109,25 @@ func isPlain(path string) bool {
 	}) < 0
 }
 
-// hasToken recognises what some registries put into paths in place of a password: a long word of letters and digits that nobody would call a directory.
-// One that looks like a word gets through: it is only told to the tool inside, for the host that it is meant for.
+// hasToken recognises what some registries put into paths in place of a password: a word in which letters and digits take turns, as in no name of a
+// directory. One that looks like a name gets through: it is only told to the tool inside, for the host that it is meant for.
 func hasToken(path string) bool {
 	for part := range strings.SplitSeq(path, "/") {
-		digits, letters := 0, 0
+		turns, before := 0, byte(0)
 		for i := range len(part) {
+			now := byte(0)
 			switch c := part[i] | 0x20; {
 			case '0' <= part[i] && part[i] <= '9':
-				digits++
+				now = '0'
 			case 'a' <= c && c <= 'z':
-				letters++
+				now = 'a'
 			}
+			if now != 0 && before != 0 && now != before {
+				turns++
+			}
+			before = now
 		}
-		if len(part) >= 16 && digits >= 3 && letters >= 3 && (digits >= len(part)/6 || len(part) >= 32) || len(part) > 64 || strings.Contains(part, "@") || strings.Contains(part, "%40") || strings.Contains(part, ":") {
+		if len(part) >= 16 && turns >= 4 || len(part) > 64 || strings.ContainsAny(part, "@:") || strings.Contains(part, "%40") || strings.Contains(part, "%3") {
 			return true
 		}
 	}

@@ -74,16 +74,13 @@ func (h *Here) Names() []string {
 }
 
 // Unknown says that there is no preset of a name.
-type Unknown struct{ Name, Near string }
+type Unknown struct{ Name, near string }
 
 func (u *Unknown) Error() string { return fmt.Sprintf("there is no preset %q", u.Name) }
 
 // Hint names the nearest one.
 func (u *Unknown) Hint() string {
-	if u.Near != "" {
-		return fmt.Sprintf("did you mean %q? casemate preset list shows all", u.Near)
-	}
-	return "casemate preset list shows all"
+	return strings.TrimSpace(u.near + " casemate preset list shows all")
 }
 
 // Load reads a preset: a person's own takes the place of the built-in one of the same name.
@@ -103,7 +100,7 @@ func (h *Here) Load(name string) (Preset, error) {
 	}
 	text, err = data.ReadFile(path.Join("data", name+".yaml"))
 	if err != nil {
-		return Preset{}, &Unknown{name, nearest(name, h.Names())}
+		return Preset{}, &Unknown{name, policy.DidYouMean(name, h.Names())}
 	}
 	return parse(name, "", text)
 }
@@ -144,19 +141,4 @@ func isName(name string) bool {
 		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_')
 	}
 	return ok
-}
-
-// nearest is the name that differs from what was written by a letter or two, or "": one holds the other, or they share all but that.
-func nearest(wrote string, names []string) string {
-	best, most := "", 0
-	for _, name := range names {
-		shared := 0
-		for shared < min(len(name), len(wrote)) && name[shared] == wrote[shared] {
-			shared++
-		}
-		if shared > most && max(len(name), len(wrote))-shared <= 3 {
-			best, most = name, shared
-		}
-	}
-	return best
 }
