@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"casemate.dev/internal/gate/keeper"
 	"casemate.dev/internal/gate/wire"
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type box struct {
 	inside     *space
 	supervisor *net.UnixConn
 	gate       *exec.Cmd
+	published  map[wire.Listener]string // where outside such a listener is
 
 	mu       sync.Mutex
 	records  []wire.Record
@@ -38,12 +40,43 @@ var ports = []uint16{22, 25, 80, 443, 5432, 8080}
 // open starts a gate for a sandbox of its own.
 func open(t testing.TB, rules wire.Rules, more ...wire.Listener) *box {
 	t.Helper()
+	b, first, files := sandbox(t, rules, more)
+	b.start(first, files)
+	return b
+}
+
+// openWith is open with limits of the test's own, and therefore in this process, which cannot be confined.
+func openWith(t testing.TB, limits keeper.Limits, rules wire.Rules) *box {
+	t.Helper()
+	b, first, files := sandbox(t, rules, nil)
+	theirs := b.pair()
+	fd, err := unix.Dup(int(theirs.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- keeper.Run(fd, limits) }()
+	t.Cleanup(func() {
+		b.supervisor.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	go b.listen()
+	b.send(first, files)
+	return b
+}
+
+// sandbox makes what a gate is given.
+func sandbox(t testing.TB, rules wire.Rules, more []wire.Listener) (*box, wire.Message, []*os.File) {
+	t.Helper()
 	inside, err := newSpace()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(inside.close)
-	b := &box{t: t, inside: inside, arrived: make(chan struct{}, 1), finished: make(chan struct{})}
+	b := &box{t: t, inside: inside, arrived: make(chan struct{}, 1), finished: make(chan struct{}), published: map[wire.Listener]string{}}
 	first := wire.Message{Sandbox: "test", Rules: rules}
 	var files []*os.File
 	inside.do(func() {
@@ -51,11 +84,23 @@ func open(t testing.TB, rules wire.Rules, more ...wire.Listener) *box {
 			first.Listeners, files, err = listeners(more)
 		}
 	})
+	for _, kind := range more {
+		if kind.InsidePort() == 0 || err != nil {
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp4", "127.0.0.1:0"); err == nil {
+			b.published[kind] = l.Addr().String()
+			var f *os.File
+			f, err = l.(*net.TCPListener).File()
+			first.Listeners, files = append(first.Listeners, kind), append(files, f)
+			l.Close()
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.start(first, files)
-	return b
+	return b, first, files
 }
 
 func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, err error) {
@@ -79,7 +124,9 @@ func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, e
 	}
 	listen(wire.DNSOver, "tcp4", wire.Resolver+":53")
 	for _, kind := range more {
-		listen(kind, "tcp4", kind.Inside().String())
+		if kind.HostPort() != 0 {
+			listen(kind, "tcp4", kind.Inside().String())
+		}
 	}
 	if err != nil {
 		return nil, nil, err
@@ -93,21 +140,28 @@ func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, e
 	return append(kinds, wire.DNS), append(files, f), err
 }
 
-// start runs the gate: this binary in that role, which calls main.
-func (b *box) start(first wire.Message, files []*os.File) {
+// pair joins a supervisor to a gate, whose end it returns.
+func (b *box) pair() *os.File {
 	b.t.Helper()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	mine, theirs := os.NewFile(uintptr(pair[0]), "supervisor"), os.NewFile(uintptr(pair[1]), "gate")
+	mine := os.NewFile(uintptr(fds[0]), "supervisor")
 	defer mine.Close()
-	defer theirs.Close()
 	c, err := net.FileConn(mine)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.supervisor = c.(*net.UnixConn)
+	return os.NewFile(uintptr(fds[1]), "gate")
+}
+
+// start runs the gate: this binary in that role, which calls main.
+func (b *box) start(first wire.Message, files []*os.File) {
+	b.t.Helper()
+	theirs := b.pair()
+	defer theirs.Close()
 	b.gate = exec.Command("/proc/self/exe")
 	b.gate.Env = []string{roleVariable + "=gate", "SECRET=of the host"}
 	b.gate.Stderr, b.gate.ExtraFiles = os.Stderr, []*os.File{theirs}
