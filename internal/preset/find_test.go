@@ -99,7 +99,7 @@ func TestFind(t *testing.T) {
 		want         string
 	}{
 		{"npm, by the person's file", "npm", map[string]string{".npmrc": "//mirror.example/:_authToken=" + secret + "\n@acme:registry=https://npm.acme.example\nregistry=https://mirror.example/npm/\n", "bin/npm": "exit 1"}, nil,
-			"npm.acme.example ~/.npmrc:2 private\nmirror.example ~/.npmrc:3 private\nnpm_config_registry=https://mirror.example/npm/"},
+			"mirror.example ~/.npmrc:3 private\nnpm.acme.example ~/.npmrc:2 private\nnpm_config_registry=https://mirror.example/npm/"},
 		{"npm, by a variable in the file", "npm", map[string]string{".npmrc": "registry=https://${USER_NAME}:${SECRET}@${MIRROR}/npm/\n"}, []string{"MIRROR=mirror.example"}, "mirror.example ~/.npmrc:1 private\nnpm_config_registry=https://mirror.example/npm/"},
 		{"npm, by the environment", "npm", map[string]string{".npmrc": "registry=https://file.example"}, []string{"NPM_CONFIG_REGISTRY=https://u:" + secret + "@env.example/npm"}, "env.example $npm_config_registry private\nnpm_config_registry=https://env.example/npm"},
 		{"npm, by asking", "npm", map[string]string{"bin/npm": askedNpm}, nil, "built-in.example npm config get registry globalconfig\nnpm_config_registry=https://built-in.example/"},
@@ -223,11 +223,11 @@ func TestProjectIsNotBelieved(t *testing.T) {
 		want         string
 	}{
 		{"npmrc", "npm", map[string]string{"project/.npmrc": "registry=https://evil.example/\n@x:registry=https://u:" + secret + "@two.example:8443/\n"}, nil,
-			".npmrc of the project names another registry than yours, which preset npm does not open (--allow evil.example --allow two.example:8443 would)"},
+			".npmrc of the project names another registry than yours, which this preset does not open (--allow evil.example --allow two.example:8443 would)"},
 		{"npmrc that would show a secret", "npm", map[string]string{"project/.npmrc": "registry=https://${SECRET}.evil.example/\n"}, nil, ""},
 		{"npmrc with names that write to terminals", "npm", map[string]string{"project/.npmrc": "registry=https://evil\x1b]0;x\a.example/\n"}, nil, ""},
 		{"npmrc with many", "npm", map[string]string{"project/.npmrc": "registry=https://a.example/\nregistry=https://b.example/\nregistry=https://c.example/\nregistry=https://d.example/\n"}, nil,
-			".npmrc of the project names another registry than yours, which preset npm does not open (--allow a.example --allow b.example --allow c.example and 1 more would)"},
+			".npmrc of the project names another registry than yours, which this preset does not open (--allow a.example --allow b.example --allow c.example and 1 more would)"},
 		{"npmrc that is a link out of it", "npm", map[string]string{"elsewhere": "registry=https://private.example", "project/.npmrc": "->elsewhere"}, nil, ""},
 		{"the person's npmrc is a link into it", "npm", map[string]string{"project/dot": "registry=https://evil.example/", ".npmrc": "->project/dot"}, nil, "~/.npmrc lies in the project, where an agent can write, and is not believed"},
 		{"a variable leads into it", "npm", map[string]string{"project/rc": "registry=https://evil.example/"}, func(h *Here) []string { return []string{"npm_config_userconfig=" + h.Project + "/rc"} },
@@ -237,13 +237,13 @@ func TestProjectIsNotBelieved(t *testing.T) {
 		}, ""},
 		{"a link to a program of it", "npm", map[string]string{"project/bin/npm": evil, "tools/npm": "->project/bin/npm"}, func(h *Here) []string { return []string{"PATH=" + h.in("tools")} }, ""},
 		{"pip.conf of a virtual environment", "pypi", map[string]string{"project/.venv/pip.conf": "[global]\nindex-url=https://evil.example\n"}, func(h *Here) []string { return []string{"VIRTUAL_ENV=" + h.Project + "/.venv"} },
-			".venv/pip.conf of the project names another registry than yours, which preset pypi does not open (--allow evil.example would)"},
+			".venv/pip.conf of the project names another registry than yours, which this preset does not open (--allow evil.example would)"},
 		{"cargo", "cargo", map[string]string{"project/.cargo/config.toml": "[registries.x]\nindex='https://evil.example'\n"}, nil,
-			".cargo/config.toml of the project names another registry than yours, which preset cargo does not open (--allow evil.example would)"},
+			".cargo/config.toml of the project names another registry than yours, which this preset does not open (--allow evil.example would)"},
 		{"cargo's home", "cargo", map[string]string{"project/ch/registry/index/evil.example-01/config.json": `{"dl":"https://evil.example"}`}, func(h *Here) []string { return []string{"CARGO_HOME=" + h.Project + "/ch"} }, ""},
-		{"Gemfile", "rubygems", map[string]string{"project/Gemfile": "source 'https://evil.example'\n"}, nil, "Gemfile of the project names another registry than yours, which preset rubygems does not open (--allow evil.example would)"},
+		{"Gemfile", "rubygems", map[string]string{"project/Gemfile": "source 'https://evil.example'\n"}, nil, "Gemfile of the project names another registry than yours, which this preset does not open (--allow evil.example would)"},
 		{"pom.xml", "maven", map[string]string{"project/pom.xml": "<project><repositories><repository><url>http://evil.example</url></repository></repositories></project>"}, nil,
-			"pom.xml of the project names another registry than yours, which preset maven does not open (--allow evil.example:80 would)"},
+			"pom.xml of the project names another registry than yours, which this preset does not open (--allow evil.example:80 would)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := machine(t, c.files)

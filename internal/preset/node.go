@@ -85,11 +85,17 @@ type nodeFile struct {
 // opened beside it, whichever file has them.
 func (s *search) node(files []nodeFile, ask func() (url, from string, configured bool)) {
 	registry, from, known := s.nodeVariable(), "$npm_config_registry", true
+	var scopes [][2]string
+	defer func() {
+		for _, scope := range scopes {
+			s.openURL(scope[0], scope[1], true)
+		}
+	}()
 	for _, f := range files {
 		list := f.read(s.read(f.path))
 		for _, l := range list {
 			if l.key != "registry" {
-				s.openURL(s.expand(l.value), s.at(f.path, l.line), true)
+				scopes = append(scopes, [2]string{s.expand(l.value), s.at(f.path, l.line)})
 			}
 		}
 		if l, ok := last(list, "registry"); ok && registry == "" {

@@ -55,7 +55,7 @@ func (s *search) projectRegistries(read func(string) []setting, rel string) {
 	if len(others) > maxNamed {
 		flags += fmt.Sprintf(" and %d more", len(others)-maxNamed)
 	}
-	s.warn(fmt.Sprintf("%s of the project names another registry than yours, which preset %s does not open (%s would)", rel, s.found.Preset.Name, flags))
+	s.warn(fmt.Sprintf("%s of the project names another registry than yours, which this preset does not open (%s would)", rel, flags))
 }
 
 func (s *search) isOpen(p place) bool {
