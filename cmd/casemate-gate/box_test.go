@@ -149,12 +149,22 @@ func (b *box) pair() *os.File {
 	}
 	mine := os.NewFile(uintptr(fds[0]), "supervisor")
 	defer mine.Close()
+	b.t.Cleanup(b.tellIfFailed)
 	c, err := net.FileConn(mine)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.supervisor = c.(*net.UnixConn)
 	return os.NewFile(uintptr(fds[1]), "gate")
+}
+
+// tellIfFailed prints what the gate told, where a test fails.
+func (b *box) tellIfFailed() {
+	if b.t.Failed() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.t.Logf("the gate told %+v", b.records)
+	}
 }
 
 // start runs the gate: this binary in that role, which calls main.

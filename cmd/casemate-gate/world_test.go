@@ -105,7 +105,7 @@ func makeWorld() error {
 		return err
 	}
 	for file, text := range map[string]string{
-		"/etc/resolv.conf": "nameserver 203.0.113.53\noptions timeout:1 attempts:1\n",
+		"/etc/resolv.conf": "nameserver 203.0.113.53\noptions timeout:1 attempts:5\n",
 		"/etc/hosts":       "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
 	} {
 		if err := cover(file, text); err != nil {
@@ -225,6 +225,13 @@ func (w *world) name(name string, addrs ...string) {
 	for _, a := range addrs {
 		w.names[name] = append(w.names[name], netip.MustParseAddr(a))
 	}
+}
+
+// forget what the host's resolver was asked.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = nil
 }
 
 func (w *world) wasAsked(part string) bool {
