@@ -21,7 +21,7 @@ name = sys.argv[4] if len(sys.argv) > 4 else host
 try:
     s = socket.create_connection((host, port), 5)
 except OSError as e:
-    print("refused:", type(e).__name__); sys.exit(1)
+    print("refused:", e); sys.exit(1)
 try:
     if how == "tls":
         c = ssl.create_default_context(cafile="ca.txt")
@@ -31,8 +31,8 @@ try:
         print(s.makefile("rb").read().split(b"\r\n\r\n")[-1].decode().strip())
     elif how == "greeting":
         f = s.makefile("rb")
-        print(f.readline().decode().strip())
-        s.sendall(b"x" * 100000); s.shutdown(socket.SHUT_WR)
+        print(f.readline().decode().strip(), flush=True)
+        s.sendall(bytes(100000)); s.shutdown(socket.SHUT_WR)
         print(f.readline().decode().strip())
     elif how == "echo":
         s.sendall(b"hello\n"); s.shutdown(socket.SHUT_WR)
@@ -40,7 +40,7 @@ try:
     elif how == "connect":
         print("connected", s.recv(1))
 except OSError as e:
-    print("broken:", type(e).__name__); sys.exit(1)
+    print("broken:", e); sys.exit(1)
 `
 
 // gated makes the worlds in which a gate can be had.
@@ -189,7 +189,7 @@ func TestGateIsToldAndOpened(t *testing.T) {
 	gated(t, func(t *testing.T, s *site) {
 		s.put("casemate.yaml", "network: {deny: [\"*.denied.example\", closed.allowed.example]}\n", 0o644)
 		k := s.talk("--allow", "*.allowed.example:80")
-		id := s.nowRunning(t)
+		id := s.running(t)
 		denied := func() string { return k.ask("python3 reach.py denied.example 80 http") }
 		has(t, "before", denied(), "refused")
 		hasNot(t, "closed", k.ask("python3 reach.py closed.allowed.example 80 http"), "GET")
@@ -223,21 +223,6 @@ func TestGateIsToldAndOpened(t *testing.T) {
 			t.Errorf("allow in a sandbox that does not run: %v", out)
 		}
 	})
-}
-
-// nowRunning is the sandbox that runs now.
-func (s *site) nowRunning(t *testing.T) string {
-	t.Helper()
-	var rows []struct{ ID, State string }
-	id := ""
-	eventually(t, 5*time.Second, "the sandbox is listed", func() bool {
-		_ = json.Unmarshal([]byte(s.do("ps", "--json").stdout), &rows)
-		for _, r := range rows {
-			id = r.ID
-		}
-		return id != ""
-	})
-	return id
 }
 
 // TestGateInward: a port of the host's loopback inside, and one inside on the host's loopback; nothing else of either.
@@ -279,13 +264,11 @@ http.server.HTTPServer((sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", int(s
 // outsideStart runs a line of shell in the world until the returned function is called.
 func (s *site) outsideStart(line string) func() {
 	s.t.Helper()
-	out := s.command("ps")
-	out.Args = out.Args[:len(out.Args)-2] // the program and its argument
-	out.Args = append(out.Args, "sh", "-c", "exec "+line)
-	if err := out.Start(); err != nil {
+	cmd := s.outsideCommand("exec " + line)
+	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	return func() { out.Process.Kill(); out.Wait() }
+	return func() { cmd.Process.Kill(); cmd.Wait() }
 }
 
 // gateOf finds the gate's process: a child of the supervisor's.
@@ -364,4 +347,15 @@ func TestGateRealClients(t *testing.T) {
 		has(t, "git, a denied host", k.ask("git ls-remote https://denied.example/x.git"), "Could not resolve host")
 		k.end()
 	})
+}
+
+// TestGateDocs runs what the how-to shows.
+func TestGateDocs(t *testing.T) {
+	needs(t, "curl")
+	s := newSite(t, best())
+	text, err := os.ReadFile("../docs/how-to/reach-the-network.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runExamples(t, examples(string(text)), "mkdir project && cd project && git init -q\n", s.newWorld())
 }

@@ -171,7 +171,7 @@ func (s *site) command(args ...string) *exec.Cmd {
 	cmd.Dir = s.Work
 	cmd.Env = s.environ()
 	if s.world != nil {
-		s.world.enter(cmd)
+		s.world.enter(cmd, append([]string{casemate}, args...)...)
 	}
 	cmd.WaitDelay = 5 * time.Second
 	return cmd

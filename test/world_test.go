@@ -8,9 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,7 +99,14 @@ func (s *site) newWorld() *world {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { in.Close(); <-over; w.cmd.Wait() })
-	eventually(s.t, 10*time.Second, "the world is there", func() bool { return w.saw("ready") })
+	eventually(s.t, 10*time.Second, "the world is there", func() bool {
+		select {
+		case <-over:
+			s.t.Fatal("the world ended")
+		default:
+		}
+		return w.saw("ready")
+	})
 	s.world = w
 	return w
 }
@@ -129,28 +139,31 @@ func (w *world) told(begin string) (list []string) {
 }
 
 // enter has a command run in the world: as whoever it would be outside, with no more rights.
-func (w *world) enter(cmd *exec.Cmd) {
+func (w *world) enter(cmd *exec.Cmd, argv ...string) {
 	args := []string{"nsenter", "--target", strconv.Itoa(w.cmd.Process.Pid), "--net", "--mount"}
 	if w.user {
 		args = append(args, "--user", "--preserve-credentials")
 	}
-	args = append(args, "--", "sh", "-c", `cd "$0" && exec "$@"`, cmd.Dir)
 	path, err := exec.LookPath("nsenter")
 	if err != nil {
 		panic(err)
 	}
-	cmd.Path, cmd.Args = path, append(args, append([]string{casemate}, cmd.Args[1:]...)...)
+	cmd.Path, cmd.Args = path, append(append(args, "--", "sh", "-c", `cd "$0" && exec "$@"`, cmd.Dir), argv...)
 }
 
-// outside runs a line of shell in the world, outside of any sandbox: the control.
+// outsideCommand is a line of shell in the world, outside of any sandbox.
+func (s *site) outsideCommand(line string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command("sh")
+	cmd.Dir, cmd.Env = s.Work, s.environ()
+	s.world.enter(cmd, "sh", "-c", line)
+	return cmd
+}
+
+// outside runs it to its end: the control.
 func (s *site) outside(line string) output {
 	s.t.Helper()
-	cmd := exec.Command("sh", "-c", line)
-	cmd.Dir, cmd.Env = s.Work, s.environ()
-	args := cmd.Args
-	s.world.enter(cmd)
-	cmd.Args = append(cmd.Args[:len(cmd.Args)-len(args)], args...)
-	return s.finish(cmd)
+	return s.finish(s.outsideCommand(line))
 }
 
 // beWorld is the process: it ends when its standard input does.
@@ -165,17 +178,66 @@ func beWorld() int {
 	return 0
 }
 
+// makeWorld makes two networks, joined by a cable: here, and there the hosts.
 func makeWorld(dir string) error {
-	lines := []string{"link set lo up"}
-	for _, a := range []string{allowedHost, deniedHost, privateHost, metadataHost, nameServer} {
-		lines = append(lines, "addr add "+a+"/32 dev lo")
+	made := make(chan error)
+	go func() {
+		runtime.LockOSThread() // this thread is in the other network, and lasts as long as the process
+		made <- makeHosts(dir)
+		select {}
+	}()
+	if err := <-made; err != nil {
+		return err
 	}
-	lines = append(lines, "addr add "+allowedHost6+"/128 dev lo nodad")
+	if err := ip("link set lo up", "addr add 192.0.2.1/24 dev here", "addr add 2001:db8:1::1/64 dev here nodad", "link set here up", "route add default via 192.0.2.2",
+		"-6 route add default via 2001:db8:1::2"); err != nil {
+		return err
+	}
+	return hostFiles(dir)
+}
+
+func ip(lines ...string) error {
 	for _, l := range lines {
 		if out, err := exec.Command("ip", strings.Fields(l)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %w: %s", l, err, out)
 		}
 	}
+	return nil
+}
+
+// The main thread is the one whose network others enter, so that goroutine stays on it.
+func init() {
+	if os.Getenv(worldVariable) != "" {
+		runtime.LockOSThread()
+	}
+}
+
+// makeHosts leaves the thread in a network whose addresses are the hosts'.
+func makeHosts(dir string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	if err := ip("link add there type veth peer name here", fmt.Sprintf("link set here netns %d", os.Getpid())); err != nil {
+		return err
+	}
+	lines := []string{"link set lo up", "addr add 192.0.2.2/24 dev there", "addr add 2001:db8:1::2/64 dev there nodad", "link set there up"}
+	for _, a := range []string{allowedHost, deniedHost, privateHost, metadataHost, nameServer} {
+		lines = append(lines, "addr add "+a+"/32 dev lo")
+	}
+	lines = append(lines, "addr add "+allowedHost6+"/128 dev lo nodad")
+	if err := ip(lines...); err != nil {
+		return err
+	}
+	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting} {
+		if err := serve(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostFiles lays the machine's own files for names and authorities over those of the real one, for this mount namespace.
+func hostFiles(dir string) error {
 	for name, text := range map[string]string{
 		"/etc/resolv.conf": "nameserver " + nameServer + "\n", "/etc/hosts": "127.0.0.1 localhost\n" + allowedHost + " in-hosts.example\n",
 		"/etc/nsswitch.conf": "hosts: files dns\n",
@@ -195,19 +257,27 @@ func makeWorld(dir string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting} {
-		if err := serve(dir); err != nil {
-			return err
-		}
+	const authorities = "/etc/ssl/certs/ca-certificates.crt"
+	bundle, err := os.ReadFile(authorities)
+	if err != nil {
+		return err
 	}
-	return nil
+	own, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		return err
+	}
+	trusted := filepath.Join(dir, "authorities")
+	if err := os.WriteFile(trusted, append(bundle, own...), 0o644); err != nil {
+		return err
+	}
+	return unix.Mount(trusted, authorities, "", unix.MS_BIND, "")
 }
 
 // zone are the names. "turn." ones alternate, as a rebinding attack does.
 func zone(name string, turn int) (list []netip.Addr) {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	switch {
-	case name == "denied.example":
+	case name == "denied.example" || name == "telemetry.example.com":
 		return []netip.Addr{netip.MustParseAddr(deniedHost)}
 	case name == "private.allowed.example":
 		return []netip.Addr{netip.MustParseAddr(privateHost)}
@@ -219,7 +289,7 @@ func zone(name string, turn int) (list []netip.Addr) {
 		return []netip.Addr{netip.MustParseAddr(privateHost)}
 	case name == "six.allowed.example":
 		return []netip.Addr{netip.MustParseAddr(allowedHost6)}
-	case name == "allowed.example" || strings.HasSuffix(name, ".allowed.example"):
+	case name == "allowed.example" || name == "api.example.com" || strings.HasSuffix(name, ".allowed.example"):
 		return []netip.Addr{netip.MustParseAddr(allowedHost)}
 	}
 	return nil
@@ -306,8 +376,8 @@ func serveTLS(dir string) error {
 		return err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		DNSNames: []string{"allowed.example", "*.allowed.example", "denied.example"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a certificate of Casemate's tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"allowed.example", "*.allowed.example", "denied.example", "api.example.com", "telemetry.example.com"},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -321,7 +391,7 @@ func serveTLS(dir string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: page, TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}}
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: page, TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}}
 	go server.ServeTLS(l, "", "")
 	return nil
 }

@@ -152,7 +152,7 @@ func sayDenied(std *IO, res session.Result) {
 		}
 		c := session.Connection{Record: wire.Record{Name: d.Name, Port: d.Port}}
 		times := ""
-		if d.Times > 1 {
+		if d.Port != 0 && d.Times > 1 { // a name is looked up for each family of addresses
 			times = fmt.Sprintf(" (%d times)", d.Times)
 		}
 		fmt.Fprintf(std.Err, "casemate: denied %s%s: %s (--allow %s allows it)\n", workspace.Visible(c.Target()), times, workspace.Visible(d.Why), workspace.Visible(c.Target()))
