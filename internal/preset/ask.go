@@ -96,14 +96,17 @@ func (b *bounded) Write(p []byte) (int, error) {
 
 // path is the person's PATH without what is relative, what lies in the project and what others can write: an agent may have laid an npm there.
 func (h *Here) path() []string {
-	var dirs []string
+	if h.dirs != nil {
+		return h.dirs
+	}
+	h.dirs = []string{}
 	for dir := range strings.SplitSeq(h.env("PATH"), ":") {
 		st, err := os.Stat(dir)
-		if err == nil && st.Mode()&0o002 == 0 && filepath.IsAbs(dir) && !h.ofProject(dir) && !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
+		if err == nil && st.Mode()&0o002 == 0 && filepath.IsAbs(dir) && !slices.Contains(h.dirs, dir) && !h.ofProject(dir) {
+			h.dirs = append(h.dirs, dir)
 		}
 	}
-	return dirs
+	return h.dirs
 }
 
 // lookFor finds the first of the programs that is installed.

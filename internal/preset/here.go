@@ -22,6 +22,8 @@ type Here struct {
 	Env     []string // the person's
 	Project string   // "" for none. An agent can write in it: nothing in it is believed, and no program of it is executed
 	Cache   string   // the directory with what tools have answered; "" keeps nothing
+
+	dirs []string // of the PATH, once looked at
 }
 
 // Found is what a preset opens here.
