@@ -43,6 +43,12 @@ func (s *search) ask(keep func(string) []string, tools []string, args ...string)
 		return nil, ""
 	}
 	from = strings.Join(append([]string{filepath.Base(tool)}, args...), " ")
+	for _, f := range s.files { // the tool would believe it
+		if _, err := os.Stat(f); err == nil && s.ofProject(f) {
+			s.note(fmt.Sprintf("%s is not asked, as its configuration lies where an agent can write", filepath.Base(tool)))
+			return nil, from
+		}
+	}
 	files := append(slices.Clone(s.files), tool)
 	question := strings.Join(slices.Concat([]string{tool}, args, files), "\x00")
 	stamps := stampAll(files)

@@ -30,6 +30,7 @@ func (s *search) golang() {
 		files = []string{v}
 	}
 	own := len(files)
+	s.files = append(s.files, filepath.Join(s.Config, "go", "env")) // go reads it when it is asked
 	if tool := s.lookFor("go"); tool != "" {
 		if real, err := filepath.EvalSymlinks(tool); err == nil {
 			files = append(files, filepath.Join(filepath.Dir(filepath.Dir(real)), "go.env")) // Go's defaults, which are inside as well

@@ -162,16 +162,37 @@ func (h *Here) env(name string) string {
 	return ""
 }
 
-// ofProject is true for what an agent can write: a path in the project, also by links on the way.
+// ofProject is true for what an agent can write: a path in the project or in casemate's own state, where the homes of sandboxes are, and one that leads
+// through either. Where the last link ends is not enough: the agent could have laid it.
 func (h *Here) ofProject(path string) bool {
-	if h.Project == "" {
-		return false
+	path = filepath.Clean(path)
+	for range 40 { // as many links as the kernel follows
+		if h.Project != "" && within(path, h.Project) || h.Cache != "" && within(path, filepath.Dir(h.Cache)) {
+			return true
+		}
+		next, link := followOne(path)
+		if !link {
+			return false
+		}
+		path = next
 	}
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		real = path
+	return true
+}
+
+// followOne puts what the first link of a path leads to in its place.
+func followOne(path string) (next string, link bool) {
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != '/' {
+			continue
+		}
+		if to, err := os.Readlink(path[:i]); err == nil {
+			if !filepath.IsAbs(to) {
+				to = filepath.Join(filepath.Dir(path[:i]), to)
+			}
+			return filepath.Join(to, path[i:]), true
+		}
 	}
-	return within(path, h.Project) || within(real, h.Project)
+	return path, false
 }
 
 func within(inner, outer string) bool {

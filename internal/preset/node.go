@@ -85,6 +85,7 @@ type nodeFile struct {
 // opened beside it, whichever file has them.
 func (s *search) node(files []nodeFile, ask func() (url, from string, configured bool)) {
 	registry, from, known := s.nodeVariable(), "$npm_config_registry", true
+	raw := ""
 	var scopes [][2]string
 	defer func() {
 		for _, scope := range scopes {
@@ -99,7 +100,7 @@ func (s *search) node(files []nodeFile, ask func() (url, from string, configured
 			}
 		}
 		if l, ok := last(list, "registry"); ok && registry == "" {
-			registry, from = s.expand(l.value), s.at(f.path, l.line)
+			registry, raw, from = s.expand(l.value), l.value, s.at(f.path, l.line)
 		}
 	}
 	if registry == "" {
@@ -109,6 +110,9 @@ func (s *search) node(files []nodeFile, ask func() (url, from string, configured
 		return
 	}
 	p, ok := s.openURL(registry, from, known)
+	if _, rest, _ := strings.Cut(raw, "://"); strings.Contains(rest[strings.IndexByte(rest, '/')+1:], "${") && strings.Contains(rest, "/") {
+		p.path, p.token = "", true // what stands in a variable is no name of a directory
+	}
 	if ok && !p.isLoopback() && !s.projectNames(npmrc, ".npmrc") && !s.projectNames(yarnrc, ".yarnrc") { // over which the variable would win
 		s.tellPlace("npm_config_registry", p, from)
 	}
@@ -141,6 +145,7 @@ func (s *search) npm() {
 
 // askNpm asks npm for its registry and for the machine's own file, which may say it with a line and name scopes.
 func (s *search) askNpm() (url, from string, configured bool) {
+	s.files = append(s.files, s.in(".npmrc")) // whatever the person's environment says, npm reads this one when it is asked
 	for _, file := range []string{"npmrc", "../usr/etc/npmrc", "../usr/local/etc/npmrc"} {
 		s.files = append(s.files, s.etc(file))
 	}

@@ -2,6 +2,7 @@ package preset
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,7 +76,7 @@ func (s *search) openCargo(home, url, from string) {
 	}
 	for _, dir := range s.indexDirs(home) {
 		if host, _ := splitIndex(dir); host == p.host {
-			s.openIndex(filepath.Join(home, "registry/index", dir), true)
+			s.openIndex(filepath.Join(home, "registry/index", dir))
 		}
 	}
 }
@@ -87,7 +88,7 @@ func (s *search) usedIndexes(home string) {
 	for _, dir := range s.indexDirs(home) {
 		if host, sparse := splitIndex(dir); sparse {
 			path := filepath.Join(home, "registry/index", dir)
-			if s.openIndex(path, false) {
+			if s.openIndex(path) {
 				s.openURL("https://"+host, s.at(path, 0), false)
 			}
 		}
@@ -121,8 +122,9 @@ func splitIndex(dir string) (host string, ok bool) {
 	return p.host, err == nil
 }
 
-// openIndex opens where the crates of a registry lie, as its own config.json says. It is the registry's word, which cargo follows, too.
-func (s *search) openIndex(dir string, private bool) bool {
+// openIndex opens where the crates of a registry lie, as its own config.json says. It is the registry's word, which cargo follows, too: it opens names of
+// public machines, never an address and never a machine of a private network.
+func (s *search) openIndex(dir string) bool {
 	var config struct {
 		DL string `json:"dl"`
 	}
@@ -131,6 +133,10 @@ func (s *search) openIndex(dir string, private bool) bool {
 		return false
 	}
 	url, _, _ := strings.Cut(config.DL, "{")
-	_, ok := s.openURL(url, s.at(file, 0), private)
+	p, err := parsePlace(url)
+	if _, isAddress := netip.ParseAddr(p.host); err != nil || isAddress == nil {
+		return false
+	}
+	_, ok := s.openURL(url, s.at(file, 0), false)
 	return ok
 }
