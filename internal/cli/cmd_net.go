@@ -21,8 +21,8 @@ func netCommand() command {
 		example: "casemate net --follow k7f3q2ab",
 		help: `
 Lists the connections of a sandbox, by default of the one that used the network
-last: when, what became of it, the host's name and port, bytes to it and from it,
-and the rule that allowed it. What was denied comes with the reason and the
+last: when, what became of it, the host's name and port, bytes to it and from
+it, and the rule that allowed it. What was denied comes with the reason and the
 command that allows it while the sandbox runs; after that, run --allow does.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {

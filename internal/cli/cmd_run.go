@@ -19,10 +19,11 @@ func runCommand() command {
 		example: "casemate run -- npm test",
 		help: `
 Runs COMMAND in a sandbox of its own. It sees the project, its tool chain and
-nothing else of this machine: no credentials, no other files, no network but the
-hosts of --allow and of the policy, no other processes. What it changes in the project is held aside until you have
-looked at it. On a terminal you are asked at the end what is to happen (Enter
-keeps it; --then answers beforehand); later: casemate review, apply or discard.
+nothing else of this machine: no credentials, no other files, no other
+processes, and of the network only the hosts that --allow or the policy names.
+What it changes in the project is held aside until you have looked at it. On a
+terminal you are asked at the end what is to happen (Enter keeps it; --then
+answers beforehand); later: casemate review, apply or discard.
 
 The project is the nearest directory above with a git repository or a
 casemate.yaml, else the working directory. The next run in the project goes on

@@ -76,7 +76,7 @@ func (r Reach) String() string {
 // String is the kind and what is allowed, for people.
 func (n Network) String() string {
 	if n.Kind == NoNetwork {
-		return "none: an own empty network namespace with a working loopback"
+		return "none"
 	}
 	list := make([]string, 0, len(n.Allow)+len(n.HostPorts))
 	for _, a := range n.Allow {
