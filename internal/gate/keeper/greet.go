@@ -12,7 +12,8 @@ import (
 const page = 4 << 10
 
 // greet reads what the client says first, until it is clear which host it means, and passes it on if that is the one it looked up. What the server says
-// meanwhile, in protocols where it speaks first, is on its way already. byName is false for an address that a rule names: there whatever is behind it was
+// meanwhile, in protocols where it speaks first, is on its way already; a server that does is neither of TLS nor of HTTP, so its client may say what it
+// likes. byName is false for an address that a rule names: there whatever is behind it was
 // opened, except for names that a rule denies.
 func (c *connection) greet(byName bool) error {
 	buf := make([]byte, 0, page)
@@ -40,6 +41,9 @@ func (c *connection) greet(byName bool) error {
 			if err := c.client.SetReadDeadline(time.Now().Add(c.keeper.limits.Hello)); err != nil {
 				return err
 			}
+		}
+		if n > 0 && len(buf) == 0 && c.got.Load() > 0 {
+			return c.pass(buf[:n])
 		}
 		buf = buf[:len(buf)+n]
 		switch {

@@ -58,7 +58,8 @@ func (p *pipes) give(one pipe, empty bool) {
 	unix.Close(one.w)
 }
 
-// move copies until src has no more, then tells dst so; what came before is there by then. It counts as it goes.
+// move copies until src has no more, then tells dst so; what came before is there by then. It counts what it has read before it passes it on, so that
+// nobody answers to something that was not counted.
 func (p *pipes) move(dst, src *net.TCPConn, count func(int)) error {
 	from, err := src.SyscallConn()
 	if err != nil {
@@ -69,19 +70,18 @@ func (p *pipes) move(dst, src *net.TCPConn, count func(int)) error {
 		return err
 	}
 	for {
-		n, err := p.once(to, from)
+		n, err := p.once(to, from, count)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return dst.CloseWrite()
 		}
-		count(n)
 	}
 }
 
 // once moves what is there, and waits if nothing is; 0 is the end.
-func (p *pipes) once(to, from syscall.RawConn) (int, error) {
+func (p *pipes) once(to, from syscall.RawConn, count func(int)) (int, error) {
 	var one pipe
 	var n int
 	var err error
@@ -106,11 +106,12 @@ func (p *pipes) once(to, from syscall.RawConn) (int, error) {
 	case waited != nil:
 		return 0, waited
 	case full:
-		return little1(to, from)
+		return small(to, from, count)
 	case err != nil || n == 0:
 		p.give(one, true)
 		return 0, err
 	}
+	count(n)
 	err = drain(to, n, func(fd, left int) (int, error) {
 		n, err := unix.Splice(one.r, nil, fd, nil, left, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		return int(n), err
@@ -119,8 +120,8 @@ func (p *pipes) once(to, from syscall.RawConn) (int, error) {
 	return n, err
 }
 
-// little1 moves a little without a pipe.
-func little1(to, from syscall.RawConn) (n int, err error) {
+// small moves a little without a pipe.
+func small(to, from syscall.RawConn, count func(int)) (n int, err error) {
 	buf := make([]byte, little)
 	waited := from.Read(func(fd uintptr) bool {
 		n, err = retry(func() (int, error) { return unix.Read(int(fd), buf) })
@@ -129,6 +130,7 @@ func little1(to, from syscall.RawConn) (n int, err error) {
 	if waited != nil || err != nil || n == 0 {
 		return 0, firstOf(waited, err)
 	}
+	count(n)
 	rest := buf[:n]
 	return n, drain(to, n, func(fd, left int) (int, error) {
 		m, err := unix.Write(fd, rest)
