@@ -100,7 +100,12 @@ func TestGateByName(t *testing.T) {
 		}
 		udp := k.ask(`python3 -c 'import socket; s=socket.socket(2,2); s.settimeout(2); s.sendto(b"x",("` + nameServer + `",53)); print(s.recv(10))' 2>&1 | tail -1`)
 		has(t, "UDP", udp, "Operation not permitted")
-		k.end()
+		words := k.end()
+		for _, target := range []string{deniedHost + ":80", allowedHost + ":80", "allowed.example:81", "denied.example:0", "secret-0123456789.denied.example:0"} {
+			if denials(t, words)[target] == 0 {
+				t.Errorf("the denial of %s is not told: %s", target, words)
+			}
+		}
 		// The controls: outside of the sandbox, in the same network, all of it is reached.
 		for _, c := range []struct{ args, want string }{
 			{"denied.example 80 http", "GET denied.example /page 0"}, {deniedHost + " 80 http", "GET " + deniedHost + " /page 0"}, {allowedHost + " 80 http", "GET " + allowedHost + " /page 0"},
@@ -216,6 +221,7 @@ func TestGateIsToldAndOpened(t *testing.T) {
 		out := s.do("net", "--json", id)
 		has(t, "net --json", out.stdout, `"verdict":"closed"`)
 		has(t, "net --json", out.stdout, `"address":"`+deniedHost)
+		has(t, "net --json", out.stdout, `"sent":`)
 		if out := s.run("--allow", "allowed.example:80", "--", "python3", "reach.py", "denied.example", "80", "http"); strings.Contains(out.stdout, "GET") {
 			t.Errorf("the next run has it still: %v", out)
 		}
