@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -342,4 +343,45 @@ func TestGateEndsWithItsSupervisor(t *testing.T) {
 		t.Errorf("the gate: %v", err)
 	}
 	refused(t, c, "")
+}
+
+// TestReplacedResolver: where another file has taken the place of resolv.conf, the gate says so. This is a limit of its confinement.
+func TestReplacedResolver(t *testing.T) {
+	outside.name("a.example.com", "203.0.113.5")
+	b := open(t, rulesOf(allow("*.example.com", 443)))
+	b.lookup("a.example.com", v4)
+	if err := unix.Unmount("/etc/resolv.conf", unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	if err := cover("/etc/resolv.conf", resolvConf); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, b.dial("a.example.com", 443, v4), "")
+	b.await("why", func(r wire.Record) bool { return r.Verdict == wire.Failed && strings.Contains(r.Why, "was replaced") })
+}
+
+// TestGoResolver: Go's own resolver, which reads replies strictly, takes them as they are meant.
+func TestGoResolver(t *testing.T) {
+	b := open(t, rulesOf(allow("a.example.com", 443)))
+	r := &net.Resolver{PreferGo: true, Dial: func(_ context.Context, network, _ string) (c net.Conn, err error) {
+		b.inside.do(func() { c, err = net.Dial(network, wire.Resolver+":53") })
+		return c, err
+	}}
+	ctx := context.Background()
+	list, err := r.LookupNetIP(ctx, "ip", "A.example.com.")
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%v %v", list, err)
+	}
+	for _, a := range list {
+		if names, err := r.LookupAddr(ctx, a.String()); err != nil || len(names) != 1 || names[0] != "a.example.com." {
+			t.Errorf("%v: %v %v", a, names, err)
+		}
+	}
+	var e *net.DNSError
+	if list, err := r.LookupNetIP(ctx, "ip", "evil.test."); !errors.As(err, &e) || !e.IsNotFound || e.IsTemporary {
+		t.Errorf("evil.test: %v %v", list, err)
+	}
+	if list, err := r.LookupMX(ctx, "a.example.com."); !errors.As(err, &e) || !e.IsNotFound || e.IsTemporary {
+		t.Errorf("MX: %v %v", list, err)
+	}
 }

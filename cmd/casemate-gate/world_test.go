@@ -100,12 +100,14 @@ var outside = &world{names: map[string][]netip.Addr{}}
 // The servers' addresses. Documentation ranges stand for public ones.
 var serverAddresses = []string{"203.0.113.5/24", "203.0.113.53/24", "203.0.113.6/24", "2001:db8::5/64", "10.0.0.5/24", "169.254.169.254/16", "fd00:ec2::254/64"}
 
+const resolvConf = "nameserver 203.0.113.53\noptions timeout:1 attempts:5\n"
+
 func makeWorld() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
 	for file, text := range map[string]string{
-		"/etc/resolv.conf": "nameserver 203.0.113.53\noptions timeout:1 attempts:5\n",
+		"/etc/resolv.conf": resolvConf,
 		"/etc/hosts":       "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
 	} {
 		if err := cover(file, text); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -58,13 +60,24 @@ func (k *Keeper) lookup(ctx context.Context, host string) ([]netip.Addr, error) 
 	resolver := net.Resolver{PreferGo: true}
 	list, err := resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		var e *net.DNSError
-		if errors.As(err, &e) {
-			return nil, fmt.Errorf("look up %s on the host: %s", strings.TrimSuffix(host, "."), e.Err)
-		}
-		return nil, fmt.Errorf("look up %s on the host: %w", strings.TrimSuffix(host, "."), err)
+		return nil, unresolved(strings.TrimSuffix(host, "."), err)
 	}
 	return list, nil
+}
+
+// unresolved says why. Landlock lets the gate read the file that was there when it started: where a host replaces it, instead of writing into it or
+// linking to a directory of systemd's or NetworkManager's, the gate has no resolver any more.
+func unresolved(host string, err error) error {
+	var e *net.DNSError
+	if errors.As(err, &e) {
+		err = errors.New(e.Err)
+	}
+	f, errOpen := os.Open("/etc/resolv.conf")
+	if errors.Is(errOpen, fs.ErrPermission) {
+		return fmt.Errorf("look up %s on the host: /etc/resolv.conf was replaced after the sandbox had started; start it again", host)
+	}
+	f.Close()
+	return fmt.Errorf("look up %s on the host: %w", host, err)
 }
 
 // usable leaves out the addresses that the rule does not open. Some may be left where a name has good and bad ones.
