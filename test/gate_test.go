@@ -365,3 +365,14 @@ func TestGateDocs(t *testing.T) {
 	}
 	runExamples(t, examples(string(text)), "mkdir project && cd project && git init -q\n", s.newWorld())
 }
+
+// TestGateOpensNothingElse: all that the table attacks holds beside a gate as it does without one.
+func TestGateOpensNothingElse(t *testing.T) {
+	namespaced(t, func(t *testing.T, s *site) {
+		s.newWorld()
+		out := s.do("validate", "--allow", "allowed.example", "--host-port", "5432")
+		if out.exit != 0 || !strings.Contains(out.stdout, "net.default-deny") {
+			t.Errorf("validate: %v", out)
+		}
+	})
+}
