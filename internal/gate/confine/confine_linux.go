@@ -80,7 +80,7 @@ func readable() []string {
 func landlock() error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return fmt.Errorf("Landlock: %w (the gate needs it; see landlock in /sys/kernel/security/lsm)", errno)
+		return fmt.Errorf("the gate needs Landlock: %w (see /sys/kernel/security/lsm)", errno)
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled(abi)}
 	if abi >= 4 {
@@ -98,7 +98,7 @@ func landlock() error {
 	}
 	set, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
 	if errno != 0 {
-		return fmt.Errorf("Landlock rules: %w", errno)
+		return fmt.Errorf("make a Landlock ruleset: %w", errno)
 	}
 	defer unix.Close(int(set))
 	for _, path := range readable() {

@@ -90,7 +90,7 @@ func (k *Keeper) usable(list []netip.Addr, d rules.Decision) (good []netip.Addr,
 			err = address.CheckOwn(a, d.Networks)
 		}
 		if err == nil {
-			if no, denied := rules.Denied(k.book.Rules(), a.String()); denied {
+			if no, denied := k.book.Set().Denied(a.String()); denied {
 				err = errors.New(no.Why)
 			}
 		}

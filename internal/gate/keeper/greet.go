@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"casemate.dev/internal/gate/claim"
-	"casemate.dev/internal/gate/rules"
 )
 
 const page = 4 << 10
@@ -76,7 +75,7 @@ func (c *connection) agree(said claim.Claim, byName bool) error {
 		return said.Agree(c.record.Name, c.record.Port)
 	}
 	for _, h := range said.Hosts {
-		if d, denied := rules.Denied(c.keeper.book.Rules(), h.Name); denied {
+		if d, denied := c.keeper.book.Set().Denied(h.Name); denied {
 			return errors.New(d.Why)
 		}
 	}

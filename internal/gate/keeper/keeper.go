@@ -235,7 +235,7 @@ func (k *Keeper) endUnruled(stop <-chan struct{}) {
 	for {
 		var ends <-chan time.Time
 		now := time.Now()
-		if next := rules.Next(k.book.Rules(), now); !next.IsZero() {
+		if next := k.book.Set().Next(now); !next.IsZero() {
 			ends = time.After(next.Sub(now))
 		}
 		select {

@@ -8,20 +8,21 @@ import (
 )
 
 // Book holds the rules that are in force. They are replaced as a whole, so nobody sees half of a change. The zero Book allows nothing.
-type Book struct{ rules atomic.Pointer[wire.Rules] }
+type Book struct{ set atomic.Pointer[Set] }
 
 // Replace puts other rules in force.
-func (b *Book) Replace(r wire.Rules) { b.rules.Store(&r) }
+func (b *Book) Replace(r wire.Rules) {
+	s := Compile(r)
+	b.set.Store(&s)
+}
 
-// Rules are those in force. Nobody may change them.
-func (b *Book) Rules() wire.Rules {
-	if r := b.rules.Load(); r != nil {
-		return *r
+// Set is those in force.
+func (b *Book) Set() *Set {
+	if s := b.set.Load(); s != nil {
+		return s
 	}
-	return wire.Rules{}
+	return &Set{}
 }
 
-// Decide is Decide by the rules in force, now.
-func (b *Book) Decide(host string, port int) Decision {
-	return Decide(b.Rules(), host, port, time.Now())
-}
+// Decide asks the rules in force, now.
+func (b *Book) Decide(host string, port int) Decision { return b.Set().Decide(host, port, time.Now()) }

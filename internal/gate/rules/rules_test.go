@@ -7,7 +7,13 @@ import (
 	"time"
 
 	"casemate.dev/internal/gate/wire"
+	"casemate.dev/internal/policy"
 )
+
+func decide(r wire.Rules, host string, port int, now time.Time) Decision {
+	s := Compile(r)
+	return s.Decide(host, port, now)
+}
 
 func TestDecide(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -55,15 +61,16 @@ func TestDecide(t *testing.T) {
 		{"127.1", 443, "", "not a host"},
 		{"", 443, "", "empty"},
 	} {
-		d := Decide(r, c.host, c.port, now)
+		d := decide(r, c.host, c.port, now)
 		if d.Allowed != (c.rule != "") || d.Rule != c.rule && c.rule != "" || !strings.Contains(d.Why, c.why) {
 			t.Errorf("%q port %d: %+v", c.host, c.port, d)
 		}
 	}
-	if d := Decide(wire.Rules{}, "api.example.com", 443, now); d.Allowed {
+	if d := decide(wire.Rules{}, "api.example.com", 443, now); d.Allowed {
 		t.Error("no rules allow something")
 	}
-	if next := Next(r, now); !next.Equal(now.Add(time.Second)) {
+	set := Compile(r)
+	if next := set.Next(now); !next.Equal(now.Add(time.Second)) {
 		t.Errorf("the next rule ends at %v", next)
 	}
 }
@@ -74,7 +81,7 @@ func TestUnreadableRules(t *testing.T) {
 		"deny":  {Allow: []wire.Allow{fine}, Deny: []string{"*"}},
 		"allow": {Allow: []wire.Allow{fine, {Host: "a b", Ports: []int{1}}}},
 	} {
-		if d := Decide(r, "a.example.com", 443, time.Now()); d.Allowed {
+		if d := decide(r, "a.example.com", 443, time.Now()); d.Allowed {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
@@ -89,27 +96,36 @@ func TestNetworks(t *testing.T) {
 		{Host: "db.example.com", Ports: []int{22}, Networks: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")}, Origin: "c"},
 		{Host: "10.1.2.3", Ports: []int{443}},
 	}}
-	d := Decide(r, "db.example.com", 443, time.Now())
+	d := decide(r, "db.example.com", 443, time.Now())
 	if !d.Allowed || d.Rule != "a" || len(d.Networks) != 2 || d.Networks[0] != ten || d.Networks[1] != twenty {
 		t.Errorf("%+v", d)
 	}
-	if d := Decide(r, "10.1.2.3", 443, time.Now()); len(d.Networks) != 1 || d.Networks[0] != netip.MustParsePrefix("10.1.2.3/32") {
+	if d := decide(r, "10.1.2.3", 443, time.Now()); len(d.Networks) != 1 || d.Networks[0] != netip.MustParsePrefix("10.1.2.3/32") {
 		t.Errorf("%+v", d)
 	}
 }
 
 func FuzzDecide(f *testing.F) {
 	f.Add("a.example.com", "*.example.com", "b.example.com", 443)
+	f.Add("A.example.com.", "*.Example.com.", "*.a.example.com", 443)
+	f.Add("::1", "::1", "*.example.com", 0)
 	f.Add("10.0.0.1", "::ffff:10.0.0.1", "", 1)
 	f.Add("evil.com\x00.example.com", "*.example.com", "evil.com", 443)
 	f.Fuzz(func(t *testing.T, host, allow, deny string, port int) {
 		r := wire.Rules{Allow: []wire.Allow{{Host: allow, Ports: []int{port}}}, Deny: []string{deny}}
-		d := Decide(r, host, port, time.Now())
-		if _, denied := Denied(r, host); denied && d.Allowed {
+		d := decide(r, host, port, time.Now())
+		set := Compile(r)
+		if _, denied := set.Denied(host); denied && d.Allowed {
 			t.Errorf("%q is allowed by %q although %q denies it", host, allow, deny)
 		}
-		if r.Allow = nil; Decide(r, host, port, time.Now()).Allowed {
+		if r.Allow = nil; decide(r, host, port, time.Now()).Allowed {
 			t.Errorf("%q is allowed by nothing", host)
+		}
+		// policy.MatchHost is what patterns mean.
+		yes, errAllow := policy.MatchHost(allow, host)
+		no, errDeny := policy.MatchHost(deny, host)
+		if want := yes && !no && errAllow == nil && errDeny == nil; d.Allowed != want {
+			t.Errorf("%q, %q allows, %q denies: %+v", host, allow, deny, d)
 		}
 		if d.Allowed == (d.Why != "") {
 			t.Errorf("%+v", d)
