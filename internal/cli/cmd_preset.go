@@ -148,6 +148,9 @@ const publishing = "a host that serves both installs and publishing can be publi
 
 // sayPresets names the presets that would have allowed what was denied.
 func sayPresets(std *IO, r *session.Run, res session.Result) {
+	if name := r.OfflineInstall(res); name != "" {
+		fmt.Fprintf(std.Err, "casemate: there was no network: --preset %s allows installing\n", name)
+	}
 	for _, name := range r.MissingPresets(res.Denied) {
 		fmt.Fprintf(std.Err, "casemate: %s was denied its registry: --preset %s allows installing\n", name, name)
 	}

@@ -35,6 +35,7 @@ type Preset struct {
 	Hosts       []Host   `yaml:"hosts,omitempty" json:"-"`                       // what is fixed
 	From        []string `yaml:"from,omitempty" json:"from,omitempty"`           // whose configuration is asked: see Askable
 	Lockfiles   []string `yaml:"lockfiles,omitempty" json:"lockfiles,omitempty"` // files of a project that installs by it
+	Installs    []string `yaml:"installs,omitempty" json:"installs,omitempty"`   // arguments by which the programs install
 	Notes       []string `yaml:"notes,omitempty" json:"-"`                       // what a person should know
 }
 

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
 	"casemate.dev/internal/store"
@@ -97,6 +98,26 @@ func (r *Run) MissingPresets(denied []Denial) []string {
 		}
 	}
 	return names
+}
+
+// OfflineInstall is the preset of the command, where it was one that installs, had no network at all and failed: nothing was denied then that could be
+// listed, since there was no gate.
+func (r *Run) OfflineInstall(res Result) string {
+	argv := r.Plan.Command.Argv
+	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork || len(argv) < 2 {
+		return ""
+	}
+	here, err := r.Person.Presets(r.Project)
+	if err != nil {
+		return ""
+	}
+	for _, name := range here.Names() {
+		p, err := here.Load(name)
+		if err == nil && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1]) {
+			return name
+		}
+	}
+	return ""
 }
 
 func wouldOpen(f preset.Found, d Denial) bool {
