@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"casemate.dev/internal/gate/wire"
@@ -118,29 +119,37 @@ func (l *lister) print(list []session.Connection) error {
 			delete(l.open, key(c))
 			l.row(c, "closed", c.Rule)
 		case wire.Failed:
-			l.row(c, "failed", c.Why)
+			l.row(c, "failed", "")
+			l.below(c.Why)
 		case wire.Denied:
-			l.row(c, "denied", c.Why)
-			fmt.Fprintf(l.std.Out, "%9s%s\n", "", workspace.Visible(c.AllowCommand()))
+			l.row(c, "denied", "")
+			l.below(c.Why)
+			l.below(c.AllowCommand())
+		case wire.Lost:
+			l.below(fmt.Sprintf("%d records are missing: there were more than could be written down", c.Times))
 		}
 	}
 	return nil
 }
 
-func (l *lister) row(c session.Connection, verdict, why string) {
+func (l *lister) row(c session.Connection, verdict, rule string) {
 	if !l.head {
 		l.head = true
-		fmt.Fprintf(l.std.Out, "%-8s %-6s %-30s %7s %7s  %s\n", "TIME", "", "HOST", "SENT", "GOT", "RULE OR REASON")
+		fmt.Fprintf(l.std.Out, "%-8s %-6s %-26s %7s %7s  %s\n", "TIME", "", "HOST", "SENT", "GOT", "RULE")
 	}
 	sent, got := size(c.Sent), size(c.Got)
 	if verdict == "denied" || verdict == "failed" {
 		sent, got = "", ""
 	}
 	if c.Times > 1 {
-		why += fmt.Sprintf(" (%d times)", c.Times)
+		rule = fmt.Sprintf("%d times", c.Times)
 	}
-	fmt.Fprintf(l.std.Out, "%-8s %-6s %-30s %7s %7s  %s\n", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(c.Target()), sent, got, workspace.Visible(why))
+	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(c.Target()), sent, got, workspace.Visible(rule))
+	fmt.Fprintln(l.std.Out, strings.TrimRight(line, " "))
 }
+
+// below is a line about the row above.
+func (l *lister) below(text string) { fmt.Fprintf(l.std.Out, "%9s%s\n", "", workspace.Visible(text)) }
 
 // sayDenied says at the end of a run what could not be reached, and how to allow it next time.
 func sayDenied(std *IO, res session.Result) {
