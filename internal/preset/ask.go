@@ -2,6 +2,7 @@ package preset
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,9 @@ const patience = 10 * time.Second
 // memory is how long an answer is remembered at most: configuration that nobody knows of may have changed.
 const memory = 24 * time.Hour
 
+// forgiveness is how long a tool that did not answer is not asked again.
+const forgiveness = 10 * time.Minute
+
 // maxAnswer bounds what a tool says, in bytes.
 const maxAnswer = 64 << 10
 
@@ -33,6 +37,7 @@ type answer struct {
 	Asked  time.Time         `json:"asked"`
 	Stamps map[string]string `json:"stamps"` // of the files that it depends on, the tool's among them
 	Lines  []string          `json:"lines"`
+	Failed string            `json:"failed,omitempty"`
 }
 
 // ask executes a tool of the person, outside of the project and with next to no environment, and returns what keep takes of its words. What it
@@ -52,18 +57,19 @@ func (s *search) ask(keep func(string) []string, tools []string, args ...string)
 	files := append(slices.Clone(s.files), tool)
 	question := strings.Join(slices.Concat([]string{tool}, args, files), "\x00")
 	stamps := stampAll(files)
-	if a, ok := s.recall(question); ok && sameStamps(a.Stamps, stamps) {
-		return a.Lines, from
+	a, ok := s.recall(question)
+	if !ok || !sameStamps(a.Stamps, stamps) {
+		a = answer{Asked: time.Now().UTC(), Stamps: stamps}
+		out, err := s.execute(tool, args)
+		if a.Lines = keep(out); err != nil {
+			a.Lines, a.Failed = nil, err.Error()
+		}
+		s.remember(question, a)
 	}
-	out, err := s.execute(tool, args)
-	if err != nil {
-		s.note(fmt.Sprintf("%s did not answer (%v)", from, err))
-		return nil, from
+	if len(a.Lines) == 0 {
+		s.note(fmt.Sprintf("%s did not say it (%s)", from, cmp.Or(a.Failed, "its words name no registry")))
 	}
-	if lines = keep(out); len(lines) > 0 {
-		s.remember(question, answer{time.Now().UTC(), stamps, lines})
-	}
-	return lines, from
+	return a.Lines, from
 }
 
 // execute runs the tool in the root directory, where no project's configuration is near. It gets no terminal, no input, and nothing of the person's
@@ -168,8 +174,11 @@ func (h *Here) recall(question string) (a answer, ok bool) {
 	if err != nil || json.Unmarshal(text, &a) != nil {
 		return a, false
 	}
-	age := time.Since(a.Asked)
-	return a, age >= 0 && age < memory
+	age, most := time.Since(a.Asked), memory
+	if len(a.Lines) == 0 {
+		most = forgiveness
+	}
+	return a, age >= 0 && age < most
 }
 
 // remember keeps an answer. That it cannot be kept costs time at the next start, and nothing else.

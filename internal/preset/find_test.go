@@ -183,13 +183,21 @@ func TestAskedOnce(t *testing.T) {
 	if got := told(find(t, h, "npm")); asked() != 3 || !strings.HasPrefix(got, "newer.example ") {
 		t.Fatalf("asked %d times after another npm was installed, which says %s", asked(), got)
 	}
+	put(t, h, "bin/npm", "echo >>$HOME/asked\nexit 3\n") // one that fails costs no start either
+	for range 2 {
+		if f := find(t, h, "npm"); asked() != 4 || len(f.Openings) > 0 || !slices.Contains(f.Notes, "npm config get registry globalconfig did not say it (exit status 3)") {
+			t.Fatalf("asked %d times, which fails: %+v", asked(), f)
+		}
+	}
+	put(t, h, "bin/npm", "echo >>$HOME/asked\necho registry=https://newer.example\n")
+	find(t, h, "npm")
 	kept, _ := filepath.Glob(h.Cache + "/*")
 	for _, file := range kept { // what nobody can read is asked anew, and what is old
 		if err := os.WriteFile(file, []byte(`{"asked":"2001-01-01T00:00:00Z","lines":["registry=https://old.example"]}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := told(find(t, h, "npm")); asked() != 4 || !strings.HasPrefix(got, "newer.example ") {
+	if got := told(find(t, h, "npm")); asked() != 6 || !strings.HasPrefix(got, "newer.example ") {
 		t.Fatalf("asked %d times, which says %s", asked(), got)
 	}
 }
