@@ -124,7 +124,9 @@ func (l *lister) print(list []session.Connection) error {
 		case wire.Denied:
 			l.row(c, "denied", "")
 			l.below(c.Why)
-			l.below(c.AllowCommand())
+			if command := c.AllowCommand(); command != "" {
+				l.below(command)
+			}
 		case wire.Lost:
 			l.below(fmt.Sprintf("%d records are missing: there were more than could be written down", c.Times))
 		}
@@ -164,6 +166,10 @@ func sayDenied(std *IO, res session.Result) {
 		if d.Port != 0 && d.Times > 1 { // a name is looked up for each family of addresses
 			times = fmt.Sprintf(" (%d times)", d.Times)
 		}
-		fmt.Fprintf(std.Err, "casemate: denied %s%s: %s (--allow %s allows it)\n", workspace.Visible(c.Target()), times, workspace.Visible(d.Why), workspace.Visible(c.Target()))
+		allow := ""
+		if c.Allowable() {
+			allow = " (--allow " + c.Target() + " allows it)"
+		}
+		fmt.Fprintf(std.Err, "casemate: denied %s%s: %s%s\n", workspace.Visible(c.Target()), times, workspace.Visible(d.Why), allow)
 	}
 }

@@ -39,8 +39,19 @@ func (c Connection) Target() string {
 	return c.Name + ":" + strconv.Itoa(c.Port)
 }
 
-// AllowCommand is how to allow what was denied, in the sandbox while it runs.
+// Allowable reports whether the name is one that a rule can have. What a program inside looks up is any bytes, and must not come into a command line that a
+// person copies.
+func (c Connection) Allowable() bool {
+	return c.Name != "" && !strings.ContainsFunc(c.Name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r))
+	})
+}
+
+// AllowCommand is how to allow what was denied, in the sandbox while it runs; "" if no rule can.
 func (c Connection) AllowCommand() string {
+	if !c.Allowable() {
+		return ""
+	}
 	return "casemate allow " + c.Sandbox + " net:" + c.Target()
 }
 
