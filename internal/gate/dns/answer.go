@@ -29,6 +29,7 @@ type Resolver struct {
 	Rules *rules.Book
 	Names *names.Table
 	Log   *records.Log
+	Only4 bool // nothing inside takes connections over IPv6
 }
 
 // reply is what is said to a query.
@@ -106,7 +107,7 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 	}
 	switch {
 	case name == "localhost" || strings.HasSuffix(name, ".localhost"): // RFC 6761, 6.3
-		return addresses(q, netip.MustParseAddr(wire.Loopback4), netip.MustParseAddr(wire.Loopback6))
+		return r.addresses(q, netip.MustParseAddr(wire.Loopback4), netip.MustParseAddr(wire.Loopback6))
 	case strings.HasSuffix(name, ".in-addr.arpa") || strings.HasSuffix(name, ".ip6.arpa"):
 		return r.pointer(q, name)
 	}
@@ -120,7 +121,7 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 		r.Log.TellOnce(wire.Record{Verdict: wire.Failed, Rule: d.Rule, Why: "the sandbox has looked up so many names that no address is left to stand for another one"})
 		return reply{code: dnsmessage.RCodeServerFailure}
 	}
-	return addresses(q, v4, v6)
+	return r.addresses(q, v4, v6)
 }
 
 func (r *Resolver) denied(name string, d rules.Decision) {
@@ -129,12 +130,15 @@ func (r *Resolver) denied(name string, d rules.Decision) {
 
 // addresses answers for a name that exists. Of HTTPS and SVCB it has none: they would name other hosts, ports and keys for an encrypted hello. To ANY
 // one record is enough (RFC 8482, 4.1).
-func addresses(q dnsmessage.Question, v4, v6 netip.Addr) reply {
+func (r *Resolver) addresses(q dnsmessage.Question, v4, v6 netip.Addr) reply {
 	h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}
 	switch q.Type {
 	case dnsmessage.TypeA, dnsmessage.TypeALL:
 		return reply{answers: []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AResource{A: v4.As4()}}}}
 	case dnsmessage.TypeAAAA:
+		if r.Only4 {
+			break
+		}
 		return reply{answers: []dnsmessage.Resource{{Header: h, Body: &dnsmessage.AAAAResource{AAAA: v6.As16()}}}}
 	}
 	return reply{} // the name exists, and has nothing of that type

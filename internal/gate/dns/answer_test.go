@@ -140,6 +140,17 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestOnly4(t *testing.T) {
+	r, _ := resolver()
+	r.Only4 = true
+	if m := ask(t, r, query(t, "api.example.com.", dnsmessage.TypeAAAA)); m.RCode != 0 || len(m.Answers) != 0 {
+		t.Errorf("%v", m)
+	}
+	if m := ask(t, r, query(t, "api.example.com.", dnsmessage.TypeA)); len(m.Answers) != 1 {
+		t.Errorf("%v", m)
+	}
+}
+
 func TestEDNS(t *testing.T) {
 	r, _ := resolver()
 	if m := ask(t, r, query(t, "api.example.com.", dnsmessage.TypeA)); len(m.Additionals) != 0 {

@@ -26,13 +26,16 @@ type refusal struct{ error }
 // dial connects to a host that the rules allow. A name is looked up here and nowhere else, now and never again for this connection; its addresses are
 // checked, and only checked addresses are dialled: a name that resolves to something else the next time gains nothing.
 //
-// A proxy of the host's, once it is honoured, takes the place of what follows the check by name.
+// Where the machine has to go through a proxy, that takes the place of all this.
 func (k *Keeper) dial(ctx context.Context, host string, port int, d rules.Decision) (*net.TCPConn, error) {
 	select {
 	case k.dials <- struct{}{}:
 		defer func() { <-k.dials }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+	if proxy := k.upstream.forHost(host, port); proxy != nil {
+		return k.through(ctx, proxy, host, port)
 	}
 	all, err := k.lookup(ctx, host)
 	if err != nil {

@@ -50,10 +50,12 @@ type Keeper struct {
 	names      names.Table
 	pipes      pipes
 	sockets    sockets
+	upstream   upstream
 	slots      chan struct{} // one for each connection
 	dials      chan struct{}
 	long       chan struct{}
 	listening  []io.Closer
+	only4      bool          // there is no listener for IPv6
 	changed    chan struct{} // gets a value when other rules are in force
 
 	mu     sync.Mutex
@@ -177,7 +179,7 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 }
 
 func (k *Keeper) answering() *dns.Server {
-	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log})
+	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4})
 }
 
 // accept gives each connection a goroutine, within the limit.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"casemate.dev/internal/gate/wire"
@@ -51,10 +52,18 @@ func (k *Keeper) receive(begun bool) error {
 		if len(all.Allow)+len(all.Deny) > maxRules {
 			return fmt.Errorf("more than %d rules", maxRules)
 		}
+		if m.Proxy.URL != "" {
+			if err := k.upstream.set(m.Proxy); err != nil {
+				return err
+			}
+		}
 		if m.More {
 			continue
 		}
 		k.replace(all) // before anything can ask
+		if !begun {
+			k.only4 = !slices.ContainsFunc(listeners, func(l listener) bool { return l.kind == wire.TCP6 })
+		}
 		for _, l := range listeners {
 			if err := k.adopt(l.kind, l.file); err != nil {
 				return err

@@ -15,7 +15,7 @@ import (
 
 const (
 	queued     = 1024        // records that wait for the supervisor; what comes on top is counted
-	remembered = 512         // denials of the last second that are compared
+	remembered = 128         // different denials of one second; more are counted, so that a flood does not fill the supervisor's disk
 	window     = time.Second // how long the same denial is counted instead of told
 	maxText    = 512         // bytes of a name or sentence
 )
@@ -81,9 +81,11 @@ func (l *Log) TellOnce(r wire.Record) {
 		again.times++
 		return
 	}
-	if len(l.repeats) < remembered {
-		l.repeats[key] = &repeat{record: r, since: time.Now()}
+	if len(l.repeats) == remembered {
+		l.lost.Add(1)
+		return
 	}
+	l.repeats[key] = &repeat{record: r, since: time.Now()}
 	l.Tell(r)
 }
 
@@ -123,6 +125,7 @@ func (l *Log) write() {
 			l.send(r)
 		case <-second.C:
 			l.sum(false)
+			l.sendLost()
 		case <-l.end:
 			l.drain()
 			return
@@ -159,7 +162,7 @@ func (l *Log) sendLost() {
 	if n == 0 {
 		return
 	}
-	b, err := json.Marshal(wire.Record{ID: l.Next(), Time: time.Now().UTC(), Verdict: wire.Lost, Times: int(n), Why: strconv.FormatInt(n, 10) + " records were not told, because the supervisor did not take them in time"})
+	b, err := json.Marshal(wire.Record{ID: l.Next(), Time: time.Now().UTC(), Verdict: wire.Lost, Times: int(n), Why: strconv.FormatInt(n, 10) + " records were left out, because there were too many"})
 	if err == nil {
 		_, err = l.to.Write(b)
 	}

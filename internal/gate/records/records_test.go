@@ -79,16 +79,29 @@ func TestRepeats(t *testing.T) {
 	})
 }
 
-// TestFloodOfNames: different denials are not remembered without bound.
-func TestFloodOfNames(t *testing.T) {
-	l := New(&supervisor{})
-	for i := range 10 * remembered {
-		l.TellOnce(wire.Record{Verdict: wire.Denied, Name: strings.Repeat("x", i%500) + string(rune('a'+i%26)), Port: i})
-	}
-	if len(l.repeats) > remembered {
-		t.Errorf("%d are remembered", len(l.repeats))
-	}
-	l.Close(time.Second)
+// TestFloodOfDenials: different denials are neither remembered nor told without bound, and each is counted.
+func TestFloodOfDenials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &supervisor{}
+		l := New(s)
+		const all = 10 * remembered
+		for i := range all {
+			l.TellOnce(wire.Record{Verdict: wire.Denied, Name: "evil.org", Port: i + 1})
+		}
+		time.Sleep(2 * window)
+		l.Close(time.Second)
+		told, lost := 0, 0
+		for _, r := range s.got {
+			if r.Verdict == wire.Lost {
+				lost += r.Times
+			} else {
+				told++
+			}
+		}
+		if told != remembered || told+lost != all {
+			t.Errorf("%d told, %d lost, of %d", told, lost, all)
+		}
+	})
 }
 
 func TestPrintable(t *testing.T) {

@@ -21,11 +21,18 @@ type Message struct {
 	Sandbox   string     `json:"sandbox,omitempty"`
 	Listeners []Listener `json:"listeners,omitempty"`
 	Rules     Rules      `json:"rules"`
+	Proxy     Proxy      `json:"proxy,omitzero"` // of the host, in the first message
 	More      bool       `json:"more,omitempty"` // the next message goes on with these rules; they hold from the one without it
 
 	// Socket is not 0 in an answer to a Request: the address family of the socket that comes with the message. There is none if it could not be made.
 	// Such a message says nothing of rules.
 	Socket int `json:"socket,omitempty"`
+}
+
+// Proxy is how the host itself gets out, as its environment says.
+type Proxy struct {
+	URL    string `json:"url"`              // HTTPS_PROXY; it may hold a password, and goes nowhere but to the gate
+	Except string `json:"except,omitempty"` // NO_PROXY
 }
 
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
@@ -128,7 +135,7 @@ const (
 	Closed Verdict = "closed" // it has ended
 	Denied Verdict = "denied" // no rule allows it, or one denies it; with the ID of an opened one: it was ended, because it named another host
 	Failed Verdict = "failed" // a rule allows it, and it could not be made
-	Lost   Verdict = "lost"   // no attempt: Times records were not written, because the supervisor did not take them
+	Lost   Verdict = "lost"   // no attempt: Times records were left out, because there were too many for the supervisor
 )
 
 // Record goes from the gate to the supervisor: one attempt to reach something.
