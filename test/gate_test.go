@@ -376,3 +376,39 @@ func TestGateOpensNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// TestGateProxy: a machine that has to go out through a proxy does so, with the password that stays outside; the rules hold as ever.
+func TestGateProxy(t *testing.T) {
+	gated(t, func(t *testing.T, s *site) {
+		run := func(setting string, args ...string) output {
+			cmd := s.command(append([]string{"run", "--json", "--allow", "*.allowed.example:443", "--allow", "allowed.example:443", "--", "python3", "reach.py"}, args...)...)
+			cmd.Env = append(cmd.Env, "HTTPS_PROXY="+setting, "NO_PROXY=api.allowed.example")
+			return s.finish(cmd)
+		}
+		const proxy = "http://user:casemate-test-password@" + nameServer + ":3128"
+		if out := run(proxy, "only-the-proxy-knows.allowed.example", "443", "tls"); strings.TrimSpace(out.stdout) != "GET only-the-proxy-knows.allowed.example /page 0" {
+			t.Errorf("through the proxy: %v", out)
+		}
+		if len(s.world.told("proxy CONNECT only-the-proxy-knows.allowed.example:443 Basic ")) == 0 {
+			t.Error("the proxy was not asked")
+		}
+		if s.world.saw("query only-the-proxy-knows.allowed.example") {
+			t.Error("its name was looked up beside the proxy")
+		}
+		out := run(proxy, "denied.example", "443", "tls")
+		hasNot(t, "what no rule allows", out.stdout, "GET")
+		if n := len(s.world.told("proxy CONNECT denied.example")); n > 0 {
+			t.Error("the proxy was asked for what no rule allows")
+		}
+		before := len(s.world.told("proxy "))
+		if out := run(proxy, "api.allowed.example", "443", "tls"); !strings.HasPrefix(out.stdout, "GET") || len(s.world.told("proxy ")) > before {
+			t.Errorf("a host of NO_PROXY: %v", out)
+		}
+		hasNot(t, "the record", s.do("net", "--json").stdout+s.events(t), "casemate-test-password")
+		out = run("http://user@"+nameServer+":3129", "allowed.example", "443", "tls")
+		hasNot(t, "a proxy that is not there", out.stdout, "GET")
+		out = run("socks5://"+nameServer+":1080", "allowed.example", "443", "tls")
+		hasNot(t, "a proxy that cannot be used", out.stdout, "GET")
+		has(t, "a proxy that cannot be used", s.events(t)+out.stderr, "HTTPS_PROXY")
+	})
+}

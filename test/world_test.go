@@ -228,7 +228,7 @@ func makeHosts(dir string) error {
 	if err := ip(lines...); err != nil {
 		return err
 	}
-	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting} {
+	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy} {
 		if err := serve(dir); err != nil {
 			return err
 		}
@@ -434,6 +434,42 @@ func serveGreeting(string) error {
 			}()
 		}
 	}()
+	return nil
+}
+
+// serveProxy is a proxy that machines have to go through: it asks for a password, and knows a name that no name server does.
+func serveProxy(string) error {
+	l, err := listenAll(3128)
+	if err != nil {
+		return err
+	}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println("proxy", r.Method, r.Host, r.Header.Get("Proxy-Authorization"))
+		host, port, err := net.SplitHostPort(r.Host)
+		if r.Method != http.MethodConnect || err != nil || r.Header.Get("Proxy-Authorization") == "" {
+			http.Error(w, "no", http.StatusProxyAuthRequired)
+			return
+		}
+		if host == "only-the-proxy-knows.allowed.example" {
+			host = allowedHost
+		} else if a := zone(host, 0); len(a) > 0 {
+			host = a[0].String()
+		}
+		up, err := net.Dial("tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			http.Error(w, "no", http.StatusBadGateway)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		c, rest, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		go func() { io.Copy(up, rest); up.(*net.TCPConn).CloseWrite() }()
+		io.Copy(c, up)
+		c.Close()
+	})
+	go (&http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: handler}).Serve(l)
 	return nil
 }
 

@@ -159,6 +159,7 @@ func (s *supervision) openNetwork(fds []int) error {
 		first.Listeners, fds = append(first.Listeners, wire.Published(p.inside)), append(fds, p.fd)
 	}
 	s.published = nil
+	first.Proxy = s.run.Person.proxy()
 	return s.gate.send(first, fds)
 }
 
@@ -183,6 +184,19 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 		}
 		m, fds = wire.Message{}, nil
 	}
+}
+
+// proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
+func (p Person) proxy() wire.Proxy {
+	either := func(names ...string) string {
+		for _, n := range names {
+			if v := p.getenv(n); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	return wire.Proxy{URL: either("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), Except: either("no_proxy", "NO_PROXY")}
 }
 
 // newSocket passes a socket on that the gate has asked for; none came if it could not be made.
