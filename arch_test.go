@@ -49,7 +49,8 @@ var beside = map[string]string{
 	"github.com/clipperhouse/displaywidth": "internal/screen",
 	module + "/internal/gate/keeper":       "cmd/casemate-gate",
 	module + "/internal/gate/dns":          "internal/gate/keeper",
-	"golang.org/x/net":                     "internal/gate/dns",
+	"golang.org/x/net/dns/dnsmessage":      "internal/gate/dns",
+	"golang.org/x/net/http/httpproxy":      "internal/gate/keeper",
 }
 
 // TestArchitecture parses the files instead of asking `go list`, so that the test cache sees every change.
