@@ -50,6 +50,7 @@ func commands() []command {
 		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(), forkCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
+		netCommand(), allowCommand(), presetCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}
 }
