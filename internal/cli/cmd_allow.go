@@ -32,7 +32,7 @@ line for each.`,
 				}
 				host, isNet := strings.CutPrefix(args[1], "net:")
 				if !isNet {
-					return usageError(fmt.Errorf("%q does not begin with net:", args[1]), "casemate allow "+args[0]+" net:"+args[1])
+					return usageError(fmt.Errorf("%q is not of the form net:HOST[:PORT]", args[1]), "casemate allow "+args[0]+" net:"+args[1])
 				}
 				if *during < 0 || *during > 0 && *save {
 					return usageError(errors.New("--for needs a time to come, and what is saved has none"), "give --for or --save")
