@@ -412,3 +412,38 @@ func TestGateProxy(t *testing.T) {
 		has(t, "a proxy that cannot be used", s.events(t)+out.stderr, "HTTPS_PROXY")
 	})
 }
+
+// TestGateWatch: on a second terminal a person sees what was denied and allows it; Enter leaves it denied.
+func TestGateWatch(t *testing.T) {
+	gated(t, func(t *testing.T, s *site) {
+		p := sitDown(t)
+		watch := s.command("watch")
+		p.start(watch)
+		p.sees("watching")
+		k := s.talk("--allow", "allowed.example:80")
+		id := s.running(t)
+		attempt := func(host string) string { return k.ask("python3 reach.py " + host + " 80 http") }
+		has(t, "at first", attempt("denied.example"), "refused")
+		p.sees("denied denied.example")
+		p.sees("May " + id + " reach denied.example? ")
+		p.send("\r")
+		has(t, "after Enter", attempt("denied.example"), "refused")
+		has(t, "another", attempt("api.allowed.example"), "refused")
+		p.sees("May " + id + " reach api.allowed.example? ")
+		p.send("y\r")
+		p.sees("api.allowed.example until its run ends")
+		if got := k.ask("python3 reach.py api.allowed.example 443 tls"); got != "GET api.allowed.example /page 0" {
+			t.Errorf("after the answer: %q", got)
+		}
+		has(t, "the other one still", attempt("denied.example"), "refused")
+		p.send("\x03")
+		if status := p.ends(watch); status != 0 {
+			t.Errorf("watch ended with %d", status)
+		}
+		k.end()
+		out := s.outside("timeout --signal=INT 1 " + casemate + " watch --json")
+		if strings.Contains(out.stdout, "May ") {
+			t.Errorf("it asks without a terminal: %v", out)
+		}
+	})
+}
