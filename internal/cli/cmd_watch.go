@@ -20,11 +20,11 @@ func watchCommand() command {
 		name: "watch", summary: "follow what sandboxes reach, and allow what was denied",
 		example: "casemate watch",
 		help: `
-For a second terminal: lists the connections of all sandboxes as they happen, and
-asks about each host that was denied, once, whether its sandbox may reach it. What
-is allowed holds for the next attempt on: the one that was denied has failed, and
-most programs try again. Enter leaves it denied. Without a terminal nothing is
-asked; casemate allow is the same in a script. Interrupt it to end it.`,
+For a second terminal: lists the connections of all sandboxes as they happen,
+and asks about each host that was denied, once, whether its sandbox may reach
+it. What is allowed holds for the next attempt on: the one that was denied has
+failed, and most programs try again. Enter leaves it denied. Without a terminal
+nothing is asked; casemate allow is the same in a script. Interrupt it to end.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON, one line for each record, and ask nothing")
