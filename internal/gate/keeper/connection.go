@@ -219,5 +219,7 @@ func (c *connection) reconsider() {
 	remote := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 	if err := address.Check(remote, d.Networks); err != nil {
 		c.end(fmt.Sprintf("its rule holds no more: %v", err))
+	} else if no, denied := c.keeper.book.Set().Denied(remote.Unmap().String()); denied {
+		c.end("its rule holds no more: " + no.Why)
 	}
 }
