@@ -147,6 +147,8 @@ func (c *connection) relay(greet func() error) {
 
 // join copies both ways until both have ended, or one has failed. What the client says first goes through greet.
 func (c *connection) join(greet func() error) error {
+	bound(c.client, true)
+	bound(c.server, false)
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
