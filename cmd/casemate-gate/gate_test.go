@@ -345,6 +345,41 @@ func TestGateEndsWithItsSupervisor(t *testing.T) {
 	refused(t, c, "")
 }
 
+// TestProxy: where the machine goes out through a proxy, in its private network, names are the proxy's to look up, and the rules hold as without one.
+func TestProxy(t *testing.T) {
+	asked := make(chan string, 10)
+	outside.serve(t, "10.0.0.5:3128", func(c *net.TCPConn) {
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		asked <- strings.TrimSpace(line)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		echo(c)
+	})
+	rules := rulesOf(allow("far.example.com", 443))
+	b, first, files := sandbox(t, rules, nil)
+	first.Proxy = wire.Proxy{URL: "http://10.0.0.5:3128"}
+	b.start(first, files)
+	c := b.dial("far.example.com", 443, v4)
+	if err := ping(c); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-asked; got != "CONNECT far.example.com:443 HTTP/1.1" {
+		t.Errorf("the proxy was asked %q", got)
+	}
+	refused(t, b.dial("far.example.com", 22, v4), "")
+	rules.Deny = []string{"other.example.com"}
+	b.send(wire.Message{Rules: rules}, nil)
+	if code, _ := b.lookup("other.example.com", v4); code != dnsmessage.RCodeNameError {
+		t.Error(code)
+	}
+	for range 50 {
+		if err := ping(c); err != nil {
+			t.Fatalf("after a change of rules that is not about it: %v", err)
+		}
+	}
+	b.send(wire.Message{}, nil)
+	b.await("the end", func(r wire.Record) bool { return r.Verdict == wire.Closed && strings.Contains(r.Why, "no more") })
+}
+
 // TestReplacedResolver: where another file has taken the place of resolv.conf, the gate says so. This is a limit of its confinement.
 func TestReplacedResolver(t *testing.T) {
 	outside.name("a.example.com", "203.0.113.5")

@@ -71,6 +71,24 @@ func TestSlowHello(t *testing.T) {
 	}
 }
 
+// TestManyPieces: a request that comes byte by byte is not looked at from its beginning for each.
+func TestManyPieces(t *testing.T) {
+	outside.name("a.example.com", "203.0.113.5")
+	outside.serve(t, "203.0.113.5:443", echo)
+	b := open(t, rulesOf(allow("a.example.com", 443)))
+	c := b.dial("a.example.com", 443, v4)
+	before := b.processor()
+	for range 70000 { // more than may come at all
+		if _, err := c.Write([]byte("a")); err != nil {
+			break
+		}
+	}
+	r := b.await("the denial", func(r wire.Record) bool { return r.Verdict == wire.Denied && r.Port == 443 })
+	if used := b.processor() - before; r.Sent != 0 || used > 100 {
+		t.Errorf("%.0f hundredths of a second were used; %+v", used, r)
+	}
+}
+
 // TestSmallBuffersCarryOn: without pipes everything arrives as well.
 func TestSmallBuffersCarryOn(t *testing.T) {
 	outside.name("a.example.com", "203.0.113.5")

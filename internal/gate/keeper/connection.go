@@ -26,11 +26,12 @@ type connection struct {
 	active  atomic.Int64 // when bytes moved last, as Unix nanoseconds
 	started time.Time
 
-	mu     sync.Mutex
-	target string       // the host as the rules know it; empty where no rule decides
-	server *net.TCPConn // nil until connected
-	ended  bool
-	why    string
+	mu      sync.Mutex
+	target  string       // the host as the rules know it; empty where no rule decides
+	proxied bool         // the server's address is that of the host's proxy
+	server  *net.TCPConn // nil until connected
+	ended   bool
+	why     string
 }
 
 func newConnection(k *Keeper, client *net.TCPConn) *connection {
@@ -82,7 +83,7 @@ func (c *connection) outward() {
 func (c *connection) about(host string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.target = host
+	c.target, c.proxied = host, c.keeper.upstream.forHost(host, c.record.Port) != nil
 }
 
 // deny turns the client away.
@@ -146,6 +147,8 @@ func (c *connection) relay(greet func() error) {
 
 // join copies both ways until both have ended, or one has failed. What the client says first goes through greet.
 func (c *connection) join(greet func() error) error {
+	bound(c.client, true)
+	bound(c.server, false)
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
@@ -202,7 +205,7 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server := c.target, c.server
+	target, server, proxied := c.target, c.server, c.proxied
 	c.mu.Unlock()
 	if target == "" {
 		return
@@ -212,11 +215,13 @@ func (c *connection) reconsider() {
 		c.end("its rule holds no more: " + d.Why)
 		return
 	}
-	if server == nil {
+	if server == nil || proxied {
 		return
 	}
 	remote := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 	if err := address.Check(remote, d.Networks); err != nil {
 		c.end(fmt.Sprintf("its rule holds no more: %v", err))
+	} else if no, denied := c.keeper.book.Set().Denied(remote.Unmap().String()); denied {
+		c.end("its rule holds no more: " + no.Why)
 	}
 }

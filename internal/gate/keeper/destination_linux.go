@@ -37,6 +37,26 @@ func destination(c *net.TCPConn) (netip.AddrPort, error) {
 	return to, err
 }
 
+const (
+	unsent = 256 << 10 // bytes that may wait in the kernel for a peer that does not take them
+	window = 512 << 10 // bytes from inside that may wait for the gate; the way from there is short
+)
+
+// bound keeps a connection from filling the kernel's memory for TCP, which all of the machine's programs share. It does not bound what is on its way to a
+// peer that takes it, so a long way costs no speed.
+func bound(c *net.TCPConn, inside bool) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // without it all works, and more is held
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+		if inside {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, window)
+		}
+	})
+}
+
 // reset ends a connection so that its other end knows at once that it was not in order.
 func reset(c *net.TCPConn) {
 	_ = c.SetLinger(0)

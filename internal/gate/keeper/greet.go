@@ -8,7 +8,12 @@ import (
 	"casemate.dev/internal/gate/claim"
 )
 
-const page = 4 << 10
+const (
+	page = 4 << 10
+
+	// pieces bounds how often the first bytes are looked at: each look begins at the first one. The largest hello comes in some 50 segments.
+	pieces = 512
+)
 
 // greet reads what the client says first, until it is clear which host it means, and passes it on if that is the one it looked up. What the server says
 // meanwhile, in protocols where it speaks first, is on its way already; a server that does is neither of TLS nor of HTTP, so its client may say what it
@@ -16,7 +21,8 @@ const page = 4 << 10
 // opened, except for names that a rule denies.
 func (c *connection) greet(byName bool) error {
 	buf := make([]byte, 0, page)
-	for ended := false; ; {
+	ended := false
+	for range pieces {
 		said, need, err := claim.Read(buf, ended)
 		if err != nil {
 			return disagreement{err}
@@ -54,6 +60,7 @@ func (c *connection) greet(byName bool) error {
 			return err
 		}
 	}
+	return disagreement{errors.New("the client names its host in too many small pieces")}
 }
 
 // long waits for one of the few large buffers.
