@@ -26,6 +26,7 @@ type gateway struct {
 	fd      int
 	watch   *relay.Watch
 	log     *os.File
+	logged  int // bytes, since it was opened
 	words   *os.File         // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
@@ -275,9 +276,7 @@ func (g *gateway) note(text []byte) {
 	}
 	r := said.Record
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
-	if line, err := json.Marshal(entry); err == nil {
-		_, _ = g.log.Write(append(line, '\n')) // on a full disk the run goes on, and the events say what was denied
-	}
+	g.write(entry)
 	if r.Verdict != wire.Denied {
 		return
 	}
@@ -286,6 +285,24 @@ func (g *gateway) note(text []byte) {
 	if key := entry.Target(); !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
 		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + key, Rule: r.Rule, Detail: r.Why, Allow: entry.AllowCommand()})
+	}
+}
+
+// write adds a line to the record of connections, and now and then has it put aside if it has become long. On a full disk the run goes on, and the
+// events say what was denied.
+func (g *gateway) write(c Connection) {
+	const often = 1 << 20
+	line, err := json.Marshal(c)
+	if err != nil {
+		return
+	}
+	n, _ := g.log.Write(append(line, '\n'))
+	if g.logged += n; g.logged < often {
+		return
+	}
+	if next, err := g.run.Store.Connections(); err == nil {
+		g.log.Close()
+		g.log, g.logged = next, 0
 	}
 }
 
