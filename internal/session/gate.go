@@ -26,7 +26,7 @@ type gateway struct {
 	fd      int
 	watch   *relay.Watch
 	log     *os.File
-	logged  int // bytes, since it was opened
+	logged  int              // bytes, since it was opened
 	words   *os.File         // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
