@@ -510,6 +510,8 @@ func TestHostileCommits(t *testing.T) {
 		{"a protected file", `mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm hook`, "it would run on your machine"},
 		{"a protected file that was taken back", `mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm hook; git rm -qr .husky; git commit -qm back`, "it would run on your machine"},
 		{"a protected file in a merge", `git checkout -qb s; git commit -q --allow-empty -m s; git checkout -q main; git commit -q --allow-empty -m m; git merge -q --no-commit s; mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm evil`, "it would run on your machine"},
+		{"more paths than fit into memory", `t=$(tree "100644 x $blob"); for i in 1 2 3 4 5 6 7 8; do t=$(tree "40000 a $t" "40000 b $t" "40000 c $t" "40000 d $t" "40000 e $t" "40000 f $t" "40000 g $t" "40000 h $t" "40000 i $t" "40000 j $t"); done; take $t`, "MiB of memory"},
+		{"a repository laid in plain files, in two places", `mkdir -p d; echo ref >d/HEAD; echo ../e >d/commondir; git add .; git commit -qm bare`, "held     d/commondir"},
 		{"a submodule", `git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm sub`, "it would run on your machine"},
 		{"a link in the place of .github", `mkdir w; ln -s w .github; mkdir w/workflows; echo x >w/workflows/ci.yml; git add .; git commit -qm link`, "held     w/workflows/ci.yml"},
 		{"a link out of the project", `ln -s /etc/passwd l; git add .; git commit -qm link`, "points out of the project"},
@@ -649,6 +651,46 @@ func TestCommitsNeedConsent(t *testing.T) {
 		}
 		if got := s.git(t, "log", "--format=%s", "b"); got != "more\nhook\nsecond\nfirst\n" {
 			t.Errorf("the branch: %q", got)
+		}
+	})
+}
+
+// TestCommitsBringNothingAlong builds on, or merges, a branch that the host has fetched and not taken. The branch that is made would bring its hook into
+// what is checked out, though no new commit touches it.
+func TestCommitsBringNothingAlong(t *testing.T) {
+	needs(t, "git")
+	const fetched = `git init -q -b main p; cd p; echo a >a; git add .; git commit -qm one; git checkout -qb pr; mkdir .husky; echo evil >.husky/pre-commit; echo s >stranger
+git add .; git commit -qm stranger; git checkout -q main`
+	for _, c := range []struct{ name, script string }{
+		{"built on it", `git checkout -q pr; echo b >b; git add b; git commit -qm inside`},
+		{"merged it", `git merge -q --no-ff -m inside pr`},
+		{"took its tree", `git reset -q --hard pr; git reset -q --soft HEAD; git commit -q --allow-empty -m inside`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				s.repository(t, layout{build: fetched})
+				if out := s.sh(inside + c.script); out.exit != 0 {
+					t.Fatal(out)
+				}
+				out := s.do("apply", "--commit", "b")
+				has(t, "without a word", out.stdout, "held     .husky/pre-commit: it would run on your machine: git hooks run it, and it comes along from a commit that is not in what you have checked out\n")
+				hasNot(t, "what is held", out.stdout, "stranger:")
+				if out := s.do("apply", "--commit", "--with-protected", "--yes", "b"); out.exit != 0 {
+					t.Errorf("with a word: %v", out)
+				}
+				s.sh(inside + `echo y >>a; git commit -qam more`)
+				if out := s.do("apply", "--commit", "b"); out.exit != 0 {
+					t.Errorf("what follows: %v", out)
+				}
+			})
+		})
+	}
+	t.Run("the control", func(t *testing.T) { // who works on that branch has taken it
+		s := newSite(t, best())
+		s.repository(t, layout{build: fetched + "; git checkout -q pr"})
+		s.sh(inside + `echo b >b; git add b; git commit -qm inside`)
+		if out := s.do("apply", "--commit", "b"); out.exit != 0 {
+			t.Error(out)
 		}
 	})
 }

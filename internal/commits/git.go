@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
 )
 
 // git runs git in one repository, with nothing that could make it execute anything but itself.
@@ -20,6 +21,26 @@ type git struct {
 	dir     string
 	env     []string
 	user    *User
+	memory  uint64 // the most that it may allocate; 0: what the system gives
+}
+
+// maxMemory is for git in our repositories: a few kilobytes of trees in trees have more paths than any memory holds, and git collects them all
+// before it prints one.
+const maxMemory = 2 << 30
+
+// start begins a command and limits it. Mapped files, such as packs, do not count.
+func (g git) start(cmd *exec.Cmd) error {
+	err := cmd.Start()
+	if err != nil || g.memory == 0 {
+		return err
+	}
+	err = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: g.memory, Max: g.memory}, nil)
+	if err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return fmt.Errorf("limit the memory of git: %w", err)
+	}
+	return nil
 }
 
 // safe are the settings of every call: the first three keep git from executing what a repository names, the others from doing more than asked.
@@ -69,7 +90,7 @@ func hostGit(o Options) (git, error) {
 // ourGit is git in a repository that we made, with no config but ours.
 func ourGit(o Options, host git, dir string) git {
 	env := append(baseEnvironment(o.Environ), "HOME=/nonexistent", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_DIR="+dir)
-	return git{program: host.program, dir: dir, env: env, user: o.User}
+	return git{program: host.program, dir: dir, env: env, user: o.User, memory: maxMemory}
 }
 
 func (g git) command(ctx context.Context, args ...string) *exec.Cmd {
@@ -92,7 +113,10 @@ func (g git) run(ctx context.Context, stdin []byte, args ...string) ([]byte, err
 	cmd := g.command(ctx, args...)
 	var out, complaint bounded
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &complaint
-	err := cmd.Run()
+	err := g.start(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	return out.Bytes(), explain(err, args[0], complaint.Bytes())
 }
 
@@ -124,6 +148,9 @@ func explain(err error, what string, complaint []byte) error {
 		if len(text) > 1000 {
 			text = text[len(text)-1000:]
 		}
+		if strings.Contains(text, "ut of memory") {
+			return fmt.Errorf("git %s: the commits inside need more than %d MiB of memory to be read, so they are not taken: apply takes the files", what, maxMemory>>20)
+		}
 		return &failed{what, workspace.Visible(strings.ReplaceAll(text, "\n", "; ")), exit.ExitCode()}
 	}
 	return fmt.Errorf("git %s: %w", what, err)
@@ -143,17 +170,17 @@ func pipe(ctx context.Context, from git, stdin []byte, producer []string, to git
 	if err != nil {
 		return err
 	}
-	var errFrom, errTo bytes.Buffer
+	var errFrom, errTo bounded
 	p, c := from.command(ctx, producer...), to.command(ctx, consumer...)
 	p.Stdin, p.Stdout, p.Stderr = bytes.NewReader(stdin), w, &errFrom
 	c.Stdin, c.Stdout, c.Stderr = r, io.Discard, &errTo
-	err = p.Start()
+	err = from.start(p)
 	w.Close()
 	if err != nil {
 		r.Close()
 		return err
 	}
-	err = c.Start()
+	err = to.start(c)
 	r.Close()
 	if err == nil {
 		err = explain(c.Wait(), consumer[0], errTo.Bytes())
