@@ -655,6 +655,61 @@ func TestCommitsNeedConsent(t *testing.T) {
 	})
 }
 
+// TestRootIsNotLedAway: where root takes commits for the project's owner, that user's processes may do what they like with what is theirs. Here they do
+// so each time that git runs as them. Root neither writes where they lead nor shows them what root alone may read.
+func TestRootIsNotLedAway(t *testing.T) {
+	needs(t, "git")
+	if os.Getuid() != 0 {
+		t.Skip("working for another user needs root")
+	}
+	setUp := func(t *testing.T) (s *site, attacked string, apply func() output) {
+		s = newSite(t, modes()[1])
+		s.repository(t, layouts()[0])
+		if out := s.sh(inside + `echo two >>a; git commit -qam two`); out.exit != 0 {
+			t.Fatal(out)
+		}
+		bin, open := t.TempDir(), filepath.Join(s.Dir, "open")
+		s.hostly(t, s.Dir, "mkdir -m 777 open; mkdir -m 700 closed; echo ROOTS >closed/file; chmod 755 "+bin+" "+filepath.Dir(bin))
+		attack := `#!/bin/sh
+git=$(PATH=${PATH#*:} command -v git)
+"$git" "$@"; status=$?
+if [ "$(id -u)" != 0 ] && d=$(ls -d /tmp/casemate-commits-* 2>/dev/null | head -n 1) && cd "$d"; then
+	touch OPEN/attacked; cat raw/shallow >>OPEN/seen 2>/dev/null
+	for r in raw checked; do rm -rf $r/objects/info/alternates; mkdir -p $r/objects/info; ln -s CLOSED/alternates $r/objects/info/alternates; done 2>/dev/null
+	for x in $(printf '%02x ' $(seq 0 255)); do ln -s CLOSED raw/objects/$x; done 2>/dev/null
+fi
+exit $status
+`
+		attack = strings.NewReplacer("OPEN", open, "CLOSED", filepath.Join(s.Dir, "closed")).Replace(attack)
+		if err := os.WriteFile(filepath.Join(bin, "git"), []byte(attack), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return s, filepath.Join(open, "attacked"), func() output {
+			cmd := s.command("apply", "--commit", "b")
+			cmd.Env = append(cmd.Env, "PATH="+bin+":/usr/local/bin:/usr/bin:/bin")
+			return s.finish(cmd)
+		}
+	}
+	t.Run("writing", func(t *testing.T) {
+		s, attacked, apply := setUp(t)
+		t.Log(apply())
+		if _, err := os.Lstat(attacked); err != nil {
+			t.Error("git never ran as the owner: the attack proves nothing")
+		}
+		if got := s.hostly(t, s.Dir, "ls closed"); got != "file\n" {
+			t.Errorf("root wrote %q", got)
+		}
+	})
+	t.Run("reading", func(t *testing.T) {
+		s, _, apply := setUp(t)
+		s.hostly(t, s.Work, "ln -s ../../closed/file .git/shallow")
+		if out := apply(); out.exit != 125 {
+			t.Errorf("with a list of shallow commits that is none: %v", out)
+		}
+		hasNot(t, "what the owner saw", s.hostly(t, s.Dir, "cat open/seen 2>/dev/null || true"), "ROOTS")
+	})
+}
+
 // TestCommitsBringNothingAlong builds on, or merges, a branch that the host has fetched and not taken. The branch that is made would bring its hook into
 // what is checked out, though no new commit touches it.
 func TestCommitsBringNothingAlong(t *testing.T) {

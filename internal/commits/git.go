@@ -8,11 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
 	"casemate.dev/internal/workspace"
-	"golang.org/x/sys/unix"
 )
 
 // git runs git in one repository, with nothing that could make it execute anything but itself.
@@ -21,27 +21,12 @@ type git struct {
 	dir     string
 	env     []string
 	user    *User
-	memory  uint64 // the most that it may allocate; 0: what the system gives
+	bounded bool // in what it may allocate
 }
 
 // maxMemory is for git in our repositories: a few kilobytes of trees in trees have more paths than any memory holds, and git collects them all
-// before it prints one.
-const maxMemory = 2 << 30
-
-// start begins a command and limits it. Mapped files, such as packs, do not count.
-func (g git) start(cmd *exec.Cmd) error {
-	err := cmd.Start()
-	if err != nil || g.memory == 0 {
-		return err
-	}
-	err = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: g.memory, Max: g.memory}, nil)
-	if err != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
-		return fmt.Errorf("limit the memory of git: %w", err)
-	}
-	return nil
-}
+// before it prints one. Mapped files, such as packs, do not count (RLIMIT_DATA).
+const maxMemory = 1 << 30
 
 // safe are the settings of every call: the first three keep git from executing what a repository names, the others from doing more than asked.
 func safe() []string {
@@ -49,6 +34,11 @@ func safe() []string {
 		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never", "-c", "gc.auto=0", "-c", "maintenance.auto=false",
 		"-c", "core.quotePath=false", "-c", "color.ui=false", "-c", "log.showSignature=false", "-c", "core.multiPackIndex=false",
 	}
+}
+
+// sparing are settings by which git holds little in memory at a time.
+func sparing() []string {
+	return []string{"-c", "core.bigFileThreshold=16m", "-c", "pack.windowMemory=64m", "-c", "pack.threads=2"}
 }
 
 // baseEnvironment holds nothing of the caller's GIT_ variables. Replacements and grafts would show another history than the one that is checked.
@@ -90,11 +80,16 @@ func hostGit(o Options) (git, error) {
 // ourGit is git in a repository that we made, with no config but ours.
 func ourGit(o Options, host git, dir string) git {
 	env := append(baseEnvironment(o.Environ), "HOME=/nonexistent", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_DIR="+dir)
-	return git{program: host.program, dir: dir, env: env, user: o.User, memory: maxMemory}
+	return git{program: host.program, dir: dir, env: env, user: o.User, bounded: true}
 }
 
 func (g git) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, g.program, append(safe(), args...)...)
+	words := slices.Concat([]string{g.program}, safe(), args)
+	if g.bounded { // by a shell, because root may not have the right to do so to a process of another user
+		limit := fmt.Sprintf(`ulimit -d %d; exec "$@"`, maxMemory>>10)
+		words = slices.Concat([]string{"/bin/sh", "-c", limit, "sh", g.program}, safe(), sparing(), args)
+	}
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Dir, cmd.Env = g.dir, g.env
 	if g.user != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: g.user.UID, Gid: g.user.GID}}
@@ -113,10 +108,7 @@ func (g git) run(ctx context.Context, stdin []byte, args ...string) ([]byte, err
 	cmd := g.command(ctx, args...)
 	var out, complaint bounded
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &complaint
-	err := g.start(cmd)
-	if err == nil {
-		err = cmd.Wait()
-	}
+	err := cmd.Run()
 	return out.Bytes(), explain(err, args[0], complaint.Bytes())
 }
 
@@ -174,13 +166,13 @@ func pipe(ctx context.Context, from git, stdin []byte, producer []string, to git
 	p, c := from.command(ctx, producer...), to.command(ctx, consumer...)
 	p.Stdin, p.Stdout, p.Stderr = bytes.NewReader(stdin), w, &errFrom
 	c.Stdin, c.Stdout, c.Stderr = r, io.Discard, &errTo
-	err = from.start(p)
+	err = p.Start()
 	w.Close()
 	if err != nil {
 		r.Close()
 		return err
 	}
-	err = to.start(c)
+	err = c.Start()
 	r.Close()
 	if err == nil {
 		err = explain(c.Wait(), consumer[0], errTo.Bytes())

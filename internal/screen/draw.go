@@ -232,21 +232,38 @@ func (v *view) drawLast(y, w int) {
 		x := v.put(0, y, w, v.asking.text+fitLeft(v.asking.typed, w-3), st)
 		v.screen.ShowCursor(x, y)
 	case v.asking != nil:
-		x := v.put(0, y, w, fitRight(v.asking.text, w), st)
+		text := v.asking.text
+		if columns(text) > w && v.asking.short != "" {
+			text = v.asking.short // nobody should answer what is cut off
+		}
+		x := v.put(0, y, w, fitRight(text, w), st)
 		v.screen.ShowCursor(min(x+1, w-1), y)
 	case v.message != "":
 		v.put(0, y, w, fitRight(v.message, w), st)
 	default:
 		n, _, _ := v.chosen()
-		v.put(0, y, w, fitRight(fmt.Sprintf("%d chosen  space choose  a apply  d discard  Tab diff  / search  ? help  q quit", n), w), tcell.StyleDefault)
+		text := fmt.Sprintf("%d chosen  space choose  a apply  d discard  Tab diff  / search  ? help  q quit", n)
+		if columns(text) > w {
+			text = fmt.Sprintf("%d chosen  ? keys  q quit", n)
+		}
+		v.put(0, y, w, fitRight(text, w), tcell.StyleDefault)
 	}
 }
 
 func (v *view) drawHelp(w, h int) {
-	v.bar(0, w, "casemate review: keys (any key goes back)")
-	for y, text := range strings.Split(help, "\n") {
-		if y+1 < h {
-			v.put(0, y+1, w, text, tcell.StyleDefault)
+	var rows []string
+	for text := range strings.SplitSeq(help, "\n") {
+		for _, r := range wrap(nil, 0, text, w) {
+			rows = append(rows, text[r.from:r.to])
 		}
+	}
+	title := "casemate review: keys (any key goes back)"
+	if len(rows) > h-1 {
+		title = "keys (j k scroll, q goes back)"
+	}
+	v.bar(0, w, title)
+	v.helpTop = max(0, min(v.helpTop, len(rows)-(h-1)))
+	for y, text := range rows[v.helpTop:min(len(rows), v.helpTop+h-1)] {
+		v.put(0, y+1, w, text, tcell.StyleDefault)
 	}
 }

@@ -292,6 +292,23 @@ func (r *Run) limit(req *plan.Request) error {
 	return nil
 }
 
+// Explain lists every value that holds. What a project that nobody trusts says about a limit holds only where it is less than this machine's default.
+func (r *Run) Explain() []policy.Effective {
+	l := r.Policy.Limits
+	cut := map[string]bool{
+		"memory": l.Memory.AtMost && int64(l.Memory.V) > r.Set.Memory, "disk": l.Disk.AtMost && int64(l.Disk.V) > r.Set.Disk,
+		"time": l.Time.AtMost && r.Set.Time > 0 && l.Time.V > r.Set.Time,
+	}
+	values := r.Policy.Explain()
+	for i := range values {
+		v := &values[i]
+		if name, ok := strings.CutPrefix(v.Key, "limits."); ok && cut[name] {
+			v.Value, v.From = r.limit0(name), fmt.Sprintf("this machine's default: nobody has approved the %s of %s", v.Value, v.From)
+		}
+	}
+	return values
+}
+
 func duration(d time.Duration) time.Duration {
 	if d == policy.Unlimited {
 		return 0

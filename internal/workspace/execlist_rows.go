@@ -323,8 +323,6 @@ var protectedRows = [...]execRow{
 	{"**/.github/actions", whyCI},
 	{"**/.gitea/workflows", whyCI},
 	{"**/.forgejo/workflows", whyCI},
-	{".gitlab-ci.yml", whyCI},
-	{".gitlab-ci.yaml", whyCI},
 	{"*.gitlab-ci.yml", whyCI},
 	{"*.gitlab-ci.yaml", whyCI},
 	{".gitlab-ci", whyCI},
