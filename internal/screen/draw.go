@@ -194,8 +194,10 @@ func (v *view) drawSeparator(y, w int) {
 		place = fmt.Sprintf("rows %d-%d of %d", p.top+1, min(p.top+p.height, len(p.rows)), len(p.rows))
 	}
 	tail := " " + place + " "
-	if v.reading {
-		tail += "(Tab: back to the list) "
+	if hint := "(Tab: back to the list) "; v.reading && columns(tail+hint) < w-8 {
+		tail += hint
+	} else if v.reading {
+		tail += "(Tab) "
 	}
 	v.bar(y, w, "")
 	st := tcell.StyleDefault.Reverse(true)
