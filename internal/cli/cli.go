@@ -144,19 +144,24 @@ Commands:
 	fmt.Fprint(w, "\ncasemate COMMAND --help explains one, with an example and its exit statuses.\n")
 }
 
+func flagName(f *flag.Flag) string {
+	if len(f.Name) == 1 {
+		return "-" + f.Name
+	}
+	return "--" + f.Name
+}
+
 func (c command) printHelp(w io.Writer, fs *flag.FlagSet) {
-	fmt.Fprintf(w, "casemate %s: %s\n\nUsage: casemate %s [flags] %s\n\n%s\n", c.name, c.summary, c.name, c.args, strings.TrimSpace(c.help))
-	first := true
+	usage, first := c.name, true
+	fs.VisitAll(func(*flag.Flag) { usage = c.name + " [flags]" })
+	fmt.Fprintf(w, "casemate %s: %s\n\nUsage: casemate %s\n\n%s\n", c.name, c.summary, strings.TrimSpace(usage+" "+c.args), strings.TrimSpace(c.help))
 	fs.VisitAll(func(f *flag.Flag) {
 		if first {
 			fmt.Fprint(w, "\nFlags:\n")
 			first = false
 		}
 		value, usage := flag.UnquoteUsage(f)
-		name := "--" + f.Name
-		if len(f.Name) == 1 {
-			name = name[1:]
-		}
+		name := flagName(f)
 		if value != "" {
 			name += " " + strings.ToUpper(value)
 		}

@@ -402,6 +402,14 @@ func lockable(text string) (string, error) {
 }
 
 // find is the row of a path.
+// Words lists what a key may be in this version, if it is one of a few words.
+func Words(path string) (words []string) {
+	if k, known := find(path); known {
+		words = slices.DeleteFunc(slices.Clone(k.words), func(w string) bool { return slices.Contains(k.laters, w) })
+	}
+	return words
+}
+
 func find(path string) (*key, bool) {
 	t := table()
 	i := slices.IndexFunc(t, func(k key) bool { return k.path == path })

@@ -9,32 +9,39 @@ import (
 	"github.com/gdamore/tcell/v3"
 )
 
-// The eight colours that every terminal has, as its owner has set them up. tcell sends none where there are none, or NO_COLOR is set; then the
-// signs and words say the same.
-func style(k kind) tcell.Style {
+// colour is one of the eight that every terminal has, as its owner has set them up. Where there are none, or NO_COLOR is set, the signs and words say
+// the same: tcell would show text in a dark colour reversed, as is what the cursor stands on.
+func (v *view) colour(s tcell.Style, n int) tcell.Style {
+	if v.screen.Colors() == 0 {
+		return s
+	}
+	return s.Foreground(tcell.PaletteColor(n))
+}
+
+func (v *view) style(k kind) tcell.Style {
 	s := tcell.StyleDefault
 	switch k {
 	case remark:
-		return s.Foreground(tcell.PaletteColor(3))
+		return v.colour(s, 3)
 	case head:
 		return s.Bold(true)
 	case hunk:
-		return s.Foreground(tcell.PaletteColor(6))
+		return v.colour(s, 6)
 	case added:
-		return s.Foreground(tcell.PaletteColor(2))
+		return v.colour(s, 2)
 	case removed:
-		return s.Foreground(tcell.PaletteColor(1))
+		return v.colour(s, 1)
 	}
 	return s
 }
 
-func groupStyle(g review.Group) tcell.Style {
+func (v *view) groupStyle(g review.Group) tcell.Style {
 	s := tcell.StyleDefault
 	switch g {
 	case review.Protected:
-		return s.Foreground(tcell.PaletteColor(1)).Bold(true)
+		return v.colour(s, 1).Bold(true)
 	case review.Conflict, review.ByName:
-		return s.Foreground(tcell.PaletteColor(3))
+		return v.colour(s, 3)
 	case review.Built, review.Refused:
 		return s.Dim(true)
 	}
@@ -144,7 +151,7 @@ func (v *view) drawRow(y, w, i int) {
 		return
 	}
 	it := &v.items[r.item]
-	st := groupStyle(it.Group)
+	st := v.groupStyle(it.Group)
 	if i == v.at {
 		v.put(0, y, 1, ">", tcell.StyleDefault.Bold(true))
 		st = st.Reverse(!v.reading).Underline(v.reading)
@@ -214,7 +221,7 @@ func (v *view) drawDiff(y, w int) {
 		}
 		r := p.rows[i]
 		l := p.lines[r.line]
-		st := style(l.kind)
+		st := v.style(l.kind)
 		if v.search != "" && v.reading && matches(l.text, v.search) {
 			st = st.Underline(true)
 		}
