@@ -251,7 +251,7 @@ func TestReviewOnASmallScreen(t *testing.T) {
 	sc.types("Discard everything held? [y/N]", "n", "d")
 	sc.types("2 chosen", "n")
 	sc.types("j k scroll", "?")
-	sc.types(`is written out: \x1b, \u200b.`, "Space", "Space", "Space", "Space", "Space", "Space")
+	sc.types(`\x1b, \u200b.`, "Space", "Space", "Space", "Space", "Space", "Space")
 	sc.types("j k, arrows", "PgUp", "PgUp", "PgUp", "PgUp", "PgUp", "PgUp")
 	sc.types("2 chosen", "q")
 	sc.types("nothing was applied", "q")
