@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/commits"
+	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
 )
@@ -93,7 +93,7 @@ func consentToCommits(std *IO, c *session.Commits, o commitOptions) (map[string]
 	if !o.protected {
 		return consent, nil
 	}
-	in := bufio.NewReader(std.In)
+	a := &review.Asker{In: std.In, Out: std.Out}
 	for _, change := range c.Changes {
 		if change.Protected == "" || change.Refused != "" {
 			continue
@@ -106,10 +106,12 @@ func consentToCommits(std *IO, c *session.Commits, o commitOptions) (map[string]
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprint(std.Out, text)
-			fmt.Fprintf(std.Out, "%s: %s. Let it reach the host? [y/N] ", workspace.Visible(change.Path), change.Protected)
-			answer, err := in.ReadString('\n')
-			if err != nil || (answer != "y\n" && answer != "yes\n") {
+			fmt.Fprint(std.Out, review.Plainly(text))
+			yes := a.Yes(review.Plainly(fmt.Sprintf("%s: %s. Let it reach the host?", workspace.Quote(change.Path), workspace.Visible(change.Protected))))
+			if a.Interrupted() {
+				return nil, exitStatus(exitProblem)
+			}
+			if !yes {
 				continue
 			}
 		}

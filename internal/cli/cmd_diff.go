@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"casemate.dev/internal/review"
@@ -214,8 +212,7 @@ func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[strin
 			return nil, err
 		}
 		fmt.Fprintln(std.Out, diff.Text)
-		answer, _ := a.Ask(fmt.Sprintf("%s: %s. Let it reach the host? [y/N] ", it.Name(), workspace.Visible(it.Protected)))
-		if answer == "y" || answer == "yes" {
+		if a.Yes(fmt.Sprintf("%s: %s. Let it reach the host?", it.Name(), workspace.Visible(it.Protected))) {
 			consent[it.Path] = diff.Digest
 		}
 		if a.Interrupted() {
@@ -328,9 +325,8 @@ home, with what tools have left there, stays; casemate rm --home removes it.`,
 						if err != nil {
 							return err
 						}
-						fmt.Fprintf(std.Out, "%s. Throw them away? [y/N] ", workspace.Summarize(changes))
-						answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-						if answer != "y\n" && answer != "yes\n" {
+						a := &review.Asker{In: std.In, Out: std.Out}
+						if !a.Yes(fmt.Sprintf("%s. Throw them away?", workspace.Summarize(changes))) {
 							return exitStatus(exitProblem)
 						}
 					}
