@@ -237,6 +237,9 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		}
 	} else {
 		printOutcomes(std.Out, outcomes)
+		for _, dir := range r.LeftHidden(outcomes) {
+			fmt.Fprintf(std.Err, "casemate: %s stays with the hidden files in it, which the sandbox could neither see nor move\n", workspace.Quote(dir+"/"))
+		}
 	}
 	if err == nil && !asJSON && !o.DryRun {
 		err = sayRest(std, r)
