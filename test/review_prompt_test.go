@@ -288,6 +288,30 @@ func TestWithProtectedConsent(t *testing.T) {
 	}
 }
 
+// TestAnswers: each question has its own answer, and a no is a no.
+func TestAnswers(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	write(t, filepath.Join(s.project, "casemate.yaml"), "files:\n  read: [/opt]\n")
+	p, sh := s.sitDown("NO_COLOR=1")
+	p.types("casemate apply --with-protected .envrc .vscode; echo sta''tus $?\r", ".envrc: the shell or its version manager loads it on entering the directory. Let it reach the host? [y/N] ")
+	p.types("y\r", "/tasks.json: the editor")
+	p.sees("[y/N] ")
+	p.types("n\r", "status 1")
+	p.types("casemate trust; echo sta''tus $?\r", "Approve exactly these bytes? [y/N] ")
+	p.types("no\r", "status 1")
+	p.types("casemate trust --json | grep tru''sted\r", "\"trusted\": false")
+	p.types("casemate discard; echo sta''tus $?\r", "Throw them away? [y/N] ")
+	p.types("no\r", "status 1")
+	p.types("casemate discard; echo sta''tus $?\r", "Throw them away? [y/N] ")
+	p.types("yes\r", "status 0")
+	p.send("\x04")
+	p.ends(sh)
+	if s.has(".envrc") == "" || s.has(".vscode/tasks.json") != "" || s.held() != "" {
+		t.Errorf(".envrc is %q, .vscode/tasks.json %q, the layer holds %q", s.has(".envrc"), s.has(".vscode/tasks.json"), s.held())
+	}
+}
+
 // TestTypedAheadIsNoConsent: a yes that was typed before the change was shown is no answer to it.
 func TestTypedAheadIsNoConsent(t *testing.T) {
 	s := newShop(t)
