@@ -115,12 +115,15 @@ func (c command) main(std *IO, args []string) error {
 			c.printHelp(std.Out, fs)
 			return nil
 		} else if err != nil {
-			return usageError(err, fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --").Replace(err.Error())), fmt.Sprintf("casemate %s --help shows the flags", c.name))
 		}
 		ended := len(fs.Args()) < len(args) && len(args)-len(fs.Args()) > 0 && args[len(args)-len(fs.Args())-1] == "--"
 		args = fs.Args()
 		if c.direct || ended || len(args) == 0 {
 			rest = append(rest, args...)
+			if c.args == "" && len(rest) > 0 { // whoever names one means it, and not the newest or all
+				return usageError(fmt.Errorf("%s takes no argument, and got %q", c.name, rest[0]), fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			}
 			return run(std, rest)
 		}
 		rest, args = append(rest, args[0]), args[1:]

@@ -6,7 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
@@ -244,6 +247,9 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 	if err == nil && !asJSON && !o.DryRun {
 		err = sayRest(std, r)
 	}
+	if err == nil {
+		err = misnamed(r, o.Paths, outcomes)
+	}
 	if err != nil {
 		return err
 	}
@@ -257,6 +263,20 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		return nil
 	}
 	return r.Done()
+}
+
+// misnamed finds a path that was given and names nothing, neither on the host nor among the changes.
+func misnamed(r *session.Review, paths []string, outcomes []workspace.Outcome) error {
+	for _, p := range paths {
+		if _, err := os.Lstat(filepath.Join(r.Box.Record.Project, p)); err == nil {
+			continue
+		}
+		names := func(o workspace.Outcome) bool { return o.Path == p || strings.HasPrefix(o.Path, p+"/") }
+		if !slices.ContainsFunc(outcomes, names) {
+			return coded{fmt.Errorf("%s is not there, and no change of it is held", workspace.Quote(p)), "casemate diff --name-only lists what is held", exitProblem}
+		}
+	}
+	return nil
 }
 
 // sayOverlaps says, before it happens, which changes another sandbox of the project has its own version of.

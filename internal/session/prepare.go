@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,10 +227,14 @@ func (r *Run) checkProject() error {
 	return nil
 }
 
-// checkReads refuses to show casemate's own state: other projects' layers and history are in it.
+// checkReads refuses to show what is not there, and casemate's own state: other projects' layers and history are in it.
 func (r *Run) checkReads() error {
 	for _, v := range r.Policy.Files.Read {
-		if shown := plan.Expand(v.V, r.Person.Home); within(r.Store.Root, shown) || within(shown, r.Store.Root) {
+		shown := plan.Expand(v.V, r.Person.Home)
+		if _, err := os.Lstat(shown); errors.Is(err, fs.ErrNotExist) {
+			return &Refusal{fmt.Errorf("files.read (%s): %s does not exist", v.Origin, shown), "name what is there, or leave it out"}
+		}
+		if within(r.Store.Root, shown) || within(shown, r.Store.Root) {
 			return &Refusal{fmt.Errorf("files.read (%s): %s shows casemate's own state, in which what other projects' sandboxes changed is kept", v.Origin, shown),
 				"name the directories in it that are needed"}
 		}
