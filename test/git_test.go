@@ -257,7 +257,7 @@ func (s *site) testApplyCommit(t *testing.T) {
 	s.sh("echo only >uncommitted")
 	none = s.do("apply", "--commit")
 	has(t, "with nothing committed", none.stdout, "no new commits")
-	has(t, "with nothing committed", none.stdout, "not committed: 1 file changed")
+	has(t, "with nothing committed", none.stdout, "not committed: 1 file changed (+1 -0)")
 
 	const work = inside + `
 export GIT_AUTHOR_DATE="1234567890 +0530"

@@ -305,6 +305,7 @@ func TestAnswers(t *testing.T) {
 	p.types("no\r", "status 1")
 	p.types("casemate discard; echo sta''tus $?\r", "Throw them away? [y/N] ")
 	p.types("yes\r", "status 0")
+	p.sees("out> ")
 	p.send("\x04")
 	p.ends(sh)
 	if s.has(".envrc") == "" || s.has(".vscode/tasks.json") != "" || s.held() != "" {

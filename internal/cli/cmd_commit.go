@@ -74,6 +74,9 @@ func applyCommits(std *IO, r *session.Review, args []string, o commitOptions) er
 // noCommits says what there is instead.
 func noCommits(std *IO, r *session.Review, o commitOptions) error {
 	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+	if err == nil {
+		err = r.Count(context.Background(), changes)
+	}
 	if err != nil {
 		return err
 	}

@@ -245,7 +245,7 @@ func accessKeys() []key {
 		},
 		{
 			path: "git.push", kind: textList, example: "[origin]", wrong: "empty text, spaces at the ends",
-			later: "remove it: commits are kept; review, then `casemate apply` and push outside",
+			later: "remove it: commits are kept; review, then `casemate apply --commit`, merge and push outside",
 			doc:   "Remotes that may be pushed to from inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Git.Push }, printable, always),
