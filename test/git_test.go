@@ -516,7 +516,7 @@ func TestHostileCommits(t *testing.T) {
 		{"a link in the place of .github", `mkdir w; ln -s w .github; mkdir w/workflows; echo x >w/workflows/ci.yml; git add .; git commit -qm link`, "held     w/workflows/ci.yml"},
 		{"a link out of the project", `ln -s /etc/passwd l; git add .; git commit -qm link`, "points out of the project"},
 		{"a repository laid in plain files", `mkdir -p d/objects d/refs; echo ref >d/HEAD; echo x >d/config; echo x >d/objects/x; echo x >d/refs/x; git add .; git commit -qm bare`, "held     d/config"},
-		{"a name that speaks to the terminal", `printf x >"$(printf 'a\033[2Jb')"; git add .; git commit -qm "$(printf 'evil \033[2J')"`, "ok"},
+		{"a name that speaks to the terminal", `printf x >"$(printf 'a\033[2Jb')"; git add .; git commit -qm "$(printf 'evil \033[2J \342\200\213')"`, "ok"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.t = t
@@ -526,6 +526,7 @@ func TestHostileCommits(t *testing.T) {
 			has(t, "inside", in.stdout, "planted")
 			out := s.do("apply", "--commit", "b")
 			hasNot(t, "what is printed", out.stdout+out.stderr, "\033[2J")
+			hasNot(t, "what is printed", out.stdout+out.stderr, "\u200b")
 			if c.says == "ok" {
 				if out.exit != 0 {
 					t.Errorf("apply --commit: %v", out)

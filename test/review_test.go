@@ -271,6 +271,20 @@ func TestReviewCursorWithoutColour(t *testing.T) {
 	}
 }
 
+// TestReviewHearsNothingTypedAhead: keys that were pressed before there was a screen are no choice.
+func TestReviewHearsNothingTypedAhead(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	p, sh := s.sitDown()
+	p.types("echo rea''dy; read -t 1 <>/dev/ptmx; casemate review\r", "ready") // read waits, and reads nothing of ours
+	p.send("q")
+	p.sees("? help")
+	p.types("?", "any key goes back")
+	p.types("xq", "out> ")
+	p.send("\x04")
+	p.ends(sh)
+}
+
 // TestReviewColours: with colours, with NO_COLOR, and on terminals that have few, the same words are there.
 func TestReviewColours(t *testing.T) {
 	s := newShop(t)

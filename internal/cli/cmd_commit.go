@@ -136,7 +136,7 @@ func printHeldCommits(std *IO, out committed, o commitOptions) error {
 		return status
 	}
 	for _, h := range out.Held {
-		fmt.Fprintf(std.Out, "held     %s: %s\n", workspace.Visible(h.Path), h.Why)
+		fmt.Fprintf(std.Out, "held     %s: %s\n", review.Plainly(workspace.Visible(h.Path)), review.Plainly(workspace.Visible(h.Why)))
 	}
 	listCommits(std.Out, out.Commits)
 	switch {
@@ -156,7 +156,7 @@ func listCommits(w io.Writer, list []commits.Commit) {
 			fmt.Fprintf(w, "... and %d more\n", len(list)-listed)
 			return
 		}
-		fmt.Fprintf(w, "%.12s %s (%s)\n", c.Hash, c.Subject, c.Author)
+		fmt.Fprintf(w, "%.12s %s (%s)\n", c.Hash, review.Plainly(c.Subject), review.Plainly(c.Author))
 	}
 }
 

@@ -310,7 +310,7 @@ func printOutcomes(w io.Writer, outcomes []workspace.Outcome) {
 		done[out.Status]++
 		switch {
 		case out.Why != "":
-			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, workspace.Visible(out.Path), out.Why)
+			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, review.Plainly(workspace.Visible(out.Path)), review.Plainly(workspace.Visible(out.Why)))
 		case out.Merged != "" && out.Status != workspace.Applied:
 			fmt.Fprintf(w, "%-8s %s: merged with your own change (%s)\n", out.Status, workspace.Visible(out.Path), out.Merged)
 		}
