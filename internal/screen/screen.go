@@ -29,7 +29,6 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 		return d, 0, fmt.Errorf("open the terminal: %w", err)
 	}
 	defer s.Fini()                                  // also on the way out of a panic
-	unix.IoctlSetInt(0, unix.TCFLSH, unix.TCIFLUSH) // what was typed before there was anything to see is no choice
 	v := newView(s, l, changes)
 	v.signals = signals
 	for v.decided == nil && v.ended == 0 {
