@@ -28,7 +28,7 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 	if err != nil {
 		return d, 0, fmt.Errorf("open the terminal: %w", err)
 	}
-	defer s.Fini()                                  // also on the way out of a panic
+	defer s.Fini() // also on the way out of a panic
 	v := newView(s, l, changes)
 	v.signals = signals
 	for v.decided == nil && v.ended == 0 {
