@@ -30,6 +30,7 @@ var markedRows = [...]execRow{
 	{"*.setup.ts", whyProgram},
 
 	{"package.json", "npm and others execute its scripts on install, build and test"},
+	{"**/node_modules/**", "npm's scripts, and editors, run what is in it"},
 	{"binding.gyp", whyInstall},
 	{"package-lock.json", whyLock},
 	{"npm-shrinkwrap.json", whyLock},
@@ -56,6 +57,9 @@ var markedRows = [...]execRow{
 	{"*.mak", whyBuild},
 	{"justfile", whyBuild},
 	{".justfile", whyBuild},
+	{"**/mise-tasks/**", whyRun},
+	{"**/.mise-tasks/**", whyRun},
+	{"*.desktop", whyRun},
 	{"*.just", whyBuild},
 	{"taskfile.yml", whyBuild},
 	{"taskfile.yaml", whyBuild},
