@@ -31,6 +31,8 @@ var markedRows = [...]execRow{
 
 	{"package.json", "npm and others execute its scripts on install, build and test"},
 	{"**/node_modules/**", "npm's scripts, and editors, run what is in it"},
+	{"**/.venv/bin/**", "the editor and the shell run the environment's programs where they find one"},
+	{"**/venv/bin/**", "the editor and the shell run the environment's programs where they find one"},
 	{"binding.gyp", whyInstall},
 	{"package-lock.json", whyLock},
 	{"npm-shrinkwrap.json", whyLock},

@@ -13,7 +13,6 @@ const (
 	whyForge   = "the forge takes from it who may change what, and what merges by itself"
 	whyTrees   = "the program that makes work trees for agents runs its commands"
 	whyChain   = "it names the tool chain or interpreter that runs, which may be one of the project"
-	whyVenv    = "the editor and the shell run the environment's programs where they find one"
 	whyFolder  = "a file manager obeys it when it shows the folder"
 )
 
@@ -144,10 +143,6 @@ var protectedRows = [...]execRow{
 	{".python-versions", whyChain},
 	{".pdm-python", whyChain},
 	{"pyvenv.cfg", "names the Python that runs as the environment's own"},
-	{"**/.venv/bin", whyVenv},
-	{"**/.venv/scripts", whyVenv},
-	{"**/venv/bin", whyVenv},
-	{"**/venv/scripts", whyVenv},
 	{".tmux.conf", whyShell},
 	{".tmuxinator.yml", whyShell},
 	{".tmuxinator.yaml", whyShell},
