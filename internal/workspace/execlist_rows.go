@@ -134,7 +134,7 @@ var protectedRows = [...]execRow{
 	{"pitchfork.toml", whyShell},
 	{"fnox.toml", whyShell},
 	{"fnox.*.toml", whyShell},
-	{"**/_opam/.opam-switch", whyShell},
+	{"**/_opam/.opam-switch/environment", whyShell},
 	{"rust-toolchain", whyChain},
 	{"rust-toolchain.toml", whyChain},
 	{"lean-toolchain", whyChain},
