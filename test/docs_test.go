@@ -96,12 +96,16 @@ func helpText(t *testing.T, args ...string) string {
 // protectedPage is the list of what a host executes, read from the table's source: the table itself is nobody's business but its package's.
 func protectedPage(t *testing.T) string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "../internal/workspace/execlist_rows.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
+	var decls []ast.Decl
+	for _, name := range []string{"execlist_rows.go", "execlist_marked.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), "../internal/workspace/"+name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decls = append(decls, f.Decls...)
 	}
 	why, rows := map[string]string{}, map[string][][2]string{}
-	for _, d := range f.Decls {
+	for _, d := range decls {
 		gen, ok := d.(*ast.GenDecl)
 		if !ok {
 			continue

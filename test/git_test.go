@@ -257,7 +257,7 @@ func (s *site) testApplyCommit(t *testing.T) {
 	s.sh("echo only >uncommitted")
 	none = s.do("apply", "--commit")
 	has(t, "with nothing committed", none.stdout, "no new commits")
-	has(t, "with nothing committed", none.stdout, "not committed: 1 file changed")
+	has(t, "with nothing committed", none.stdout, "not committed: 1 file changed (+1 -0)")
 
 	const work = inside + `
 export GIT_AUTHOR_DATE="1234567890 +0530"
@@ -510,11 +510,13 @@ func TestHostileCommits(t *testing.T) {
 		{"a protected file", `mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm hook`, "it would run on your machine"},
 		{"a protected file that was taken back", `mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm hook; git rm -qr .husky; git commit -qm back`, "it would run on your machine"},
 		{"a protected file in a merge", `git checkout -qb s; git commit -q --allow-empty -m s; git checkout -q main; git commit -q --allow-empty -m m; git merge -q --no-commit s; mkdir .husky; echo x >.husky/pre-commit; git add .; git commit -qm evil`, "it would run on your machine"},
+		{"more paths than fit into memory", `t=$(tree "100644 x $blob"); for i in 1 2 3 4 5 6 7 8; do t=$(tree "40000 a $t" "40000 b $t" "40000 c $t" "40000 d $t" "40000 e $t" "40000 f $t" "40000 g $t" "40000 h $t" "40000 i $t" "40000 j $t"); done; take $t`, "MiB of memory"},
+		{"a repository laid in plain files, in two places", `mkdir -p d; echo ref >d/HEAD; echo ../e >d/commondir; git add .; git commit -qm bare`, "held     d/commondir"},
 		{"a submodule", `git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm sub`, "it would run on your machine"},
 		{"a link in the place of .github", `mkdir w; ln -s w .github; mkdir w/workflows; echo x >w/workflows/ci.yml; git add .; git commit -qm link`, "held     w/workflows/ci.yml"},
 		{"a link out of the project", `ln -s /etc/passwd l; git add .; git commit -qm link`, "points out of the project"},
 		{"a repository laid in plain files", `mkdir -p d/objects d/refs; echo ref >d/HEAD; echo x >d/config; echo x >d/objects/x; echo x >d/refs/x; git add .; git commit -qm bare`, "held     d/config"},
-		{"a name that speaks to the terminal", `printf x >"$(printf 'a\033[2Jb')"; git add .; git commit -qm "$(printf 'evil \033[2J')"`, "ok"},
+		{"a name that speaks to the terminal", `printf x >"$(printf 'a\033[2Jb')"; git add .; git commit -qm "$(printf 'evil \033[2J \342\200\213')"`, "ok"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.t = t
@@ -524,6 +526,7 @@ func TestHostileCommits(t *testing.T) {
 			has(t, "inside", in.stdout, "planted")
 			out := s.do("apply", "--commit", "b")
 			hasNot(t, "what is printed", out.stdout+out.stderr, "\033[2J")
+			hasNot(t, "what is printed", out.stdout+out.stderr, "\u200b")
 			if c.says == "ok" {
 				if out.exit != 0 {
 					t.Errorf("apply --commit: %v", out)
@@ -649,6 +652,101 @@ func TestCommitsNeedConsent(t *testing.T) {
 		}
 		if got := s.git(t, "log", "--format=%s", "b"); got != "more\nhook\nsecond\nfirst\n" {
 			t.Errorf("the branch: %q", got)
+		}
+	})
+}
+
+// TestRootIsNotLedAway: where root takes commits for the project's owner, that user's processes may do what they like with what is theirs. Here they do
+// so each time that git runs as them. Root neither writes where they lead nor shows them what root alone may read.
+func TestRootIsNotLedAway(t *testing.T) {
+	needs(t, "git")
+	if os.Getuid() != 0 {
+		t.Skip("working for another user needs root")
+	}
+	setUp := func(t *testing.T) (s *site, attacked string, apply func() output) {
+		s = newSite(t, modes()[1])
+		s.repository(t, layouts()[0])
+		if out := s.sh(inside + `echo two >>a; git commit -qam two`); out.exit != 0 {
+			t.Fatal(out)
+		}
+		bin, open := t.TempDir(), filepath.Join(s.Dir, "open")
+		s.hostly(t, s.Dir, "mkdir -m 777 open; mkdir -m 700 closed; echo ROOTS >closed/file; chmod 755 "+bin+" "+filepath.Dir(bin))
+		attack := `#!/bin/sh
+git=$(PATH=${PATH#*:} command -v git)
+"$git" "$@"; status=$?
+if [ "$(id -u)" != 0 ] && d=$(ls -d /tmp/casemate-commits-* 2>/dev/null | head -n 1) && cd "$d"; then
+	touch OPEN/attacked; cat raw/shallow >>OPEN/seen 2>/dev/null
+	for r in raw checked; do rm -rf $r/objects/info/alternates; mkdir -p $r/objects/info; ln -s CLOSED/alternates $r/objects/info/alternates; done 2>/dev/null
+	for x in $(printf '%02x ' $(seq 0 255)); do ln -s CLOSED raw/objects/$x; done 2>/dev/null
+fi
+exit $status
+`
+		attack = strings.NewReplacer("OPEN", open, "CLOSED", filepath.Join(s.Dir, "closed")).Replace(attack)
+		if err := os.WriteFile(filepath.Join(bin, "git"), []byte(attack), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return s, filepath.Join(open, "attacked"), func() output {
+			cmd := s.command("apply", "--commit", "b")
+			cmd.Env = append(cmd.Env, "PATH="+bin+":/usr/local/bin:/usr/bin:/bin")
+			return s.finish(cmd)
+		}
+	}
+	t.Run("writing", func(t *testing.T) {
+		s, attacked, apply := setUp(t)
+		t.Log(apply())
+		if _, err := os.Lstat(attacked); err != nil {
+			t.Error("git never ran as the owner: the attack proves nothing")
+		}
+		if got := s.hostly(t, s.Dir, "ls closed"); got != "file\n" {
+			t.Errorf("root wrote %q", got)
+		}
+	})
+	t.Run("reading", func(t *testing.T) {
+		s, _, apply := setUp(t)
+		s.hostly(t, s.Work, "ln -s ../../closed/file .git/shallow")
+		if out := apply(); out.exit != 125 {
+			t.Errorf("with a list of shallow commits that is none: %v", out)
+		}
+		hasNot(t, "what the owner saw", s.hostly(t, s.Dir, "cat open/seen 2>/dev/null || true"), "ROOTS")
+	})
+}
+
+// TestCommitsBringNothingAlong builds on, or merges, a branch that the host has fetched and not taken. The branch that is made would bring its hook into
+// what is checked out, though no new commit touches it.
+func TestCommitsBringNothingAlong(t *testing.T) {
+	needs(t, "git")
+	const fetched = `git init -q -b main p; cd p; echo a >a; git add .; git commit -qm one; git checkout -qb pr; mkdir .husky; echo evil >.husky/pre-commit; echo s >stranger
+git add .; git commit -qm stranger; git checkout -q main`
+	for _, c := range []struct{ name, script string }{
+		{"built on it", `git checkout -q pr; echo b >b; git add b; git commit -qm inside`},
+		{"merged it", `git merge -q --no-ff -m inside pr`},
+		{"took its tree", `git reset -q --hard pr; git reset -q --soft HEAD; git commit -q --allow-empty -m inside`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, s *site) {
+				s.repository(t, layout{build: fetched})
+				if out := s.sh(inside + c.script); out.exit != 0 {
+					t.Fatal(out)
+				}
+				out := s.do("apply", "--commit", "b")
+				has(t, "without a word", out.stdout, "held     .husky/pre-commit: it would run on your machine: git hooks run it, and it comes along from a commit that is not in what you have checked out\n")
+				hasNot(t, "what is held", out.stdout, "stranger:")
+				if out := s.do("apply", "--commit", "--with-protected", "--yes", "b"); out.exit != 0 {
+					t.Errorf("with a word: %v", out)
+				}
+				s.sh(inside + `echo y >>a; git commit -qam more`)
+				if out := s.do("apply", "--commit", "b"); out.exit != 0 {
+					t.Errorf("what follows: %v", out)
+				}
+			})
+		})
+	}
+	t.Run("the control", func(t *testing.T) { // who works on that branch has taken it
+		s := newSite(t, best())
+		s.repository(t, layout{build: fetched + "; git checkout -q pr"})
+		s.sh(inside + `echo b >b; git add b; git commit -qm inside`)
+		if out := s.do("apply", "--commit", "b"); out.exit != 0 {
+			t.Error(out)
 		}
 	})
 }

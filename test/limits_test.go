@@ -169,6 +169,19 @@ func TestR09Time(t *testing.T) {
 	}
 }
 
+// TestIdleIsWithoutOutput: a command that writes now and then is not idle, however little it computes.
+func TestIdleIsWithoutOutput(t *testing.T) {
+	namespaced(t, func(t *testing.T, s *site) {
+		const talk = `for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo $i; done`
+		if out := s.run("--idle", "1s", "--", "sh", "-c", talk); out.exit != 0 || !strings.HasSuffix(out.stdout, "8\n") {
+			t.Errorf("with output: %v", out)
+		}
+		if out := s.run("--idle", "1s", "--", "sh", "-c", "("+talk+") >/dev/null"); out.exit != 124 || out.result.Reason != "idle" {
+			t.Errorf("the control, without: %v", out)
+		}
+	})
+}
+
 // TestR12WithoutCgroups: where no cgroup can be had it starts, says which limits are only watched or absent, and refuses when they are required.
 func TestR12WithoutCgroups(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {

@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -284,5 +285,57 @@ func TestWithProtectedConsent(t *testing.T) {
 				t.Errorf(".envrc is %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+// TestAnswers: each question has its own answer, and a no is a no.
+func TestAnswers(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	write(t, filepath.Join(s.project, "casemate.yaml"), "files:\n  read: [/opt]\n")
+	p, sh := s.sitDown("NO_COLOR=1")
+	p.types("casemate apply --with-protected .envrc .vscode; echo sta''tus $?\r", ".envrc: the shell or its version manager loads it on entering the directory. Let it reach the host? [y/N] ")
+	p.types("y\r", "/tasks.json: the editor")
+	p.sees("[y/N] ")
+	p.types("n\r", "status 1")
+	p.types("casemate trust; echo sta''tus $?\r", "Approve exactly these bytes? [y/N] ")
+	p.types("no\r", "status 1")
+	p.types("casemate trust --json | grep tru''sted\r", "\"trusted\": false")
+	p.types("casemate discard; echo sta''tus $?\r", "Throw them away? [y/N] ")
+	p.types("no\r", "status 1")
+	p.types("casemate discard; echo sta''tus $?\r", "Throw them away? [y/N] ")
+	p.types("yes\r", "status 0")
+	p.sees("out> ")
+	p.send("\x04")
+	p.ends(sh)
+	if s.has(".envrc") == "" || s.has(".vscode/tasks.json") != "" || s.held() != "" {
+		t.Errorf(".envrc is %q, .vscode/tasks.json %q, the layer holds %q", s.has(".envrc"), s.has(".vscode/tasks.json"), s.held())
+	}
+}
+
+// TestTypedAheadIsNoConsent: a yes that was typed before the change was shown is no answer to it.
+func TestTypedAheadIsNoConsent(t *testing.T) {
+	s := newShop(t)
+	s.run("echo kind > .envrc; git add -f .envrc; git -c user.name=A -c user.email=a@b commit -qm envrc")
+	write(t, filepath.Join(s.project, "casemate.yaml"), "files:\n  read: [/opt]\n")
+	for _, c := range []struct{ command, question string }{
+		{"casemate apply --with-protected", "Let it reach the host? [y/N] "},
+		{"casemate apply --commit --with-protected", "Let it reach the host? [y/N] "},
+		{"casemate trust", "Approve exactly these bytes? [y/N] "},
+		{"casemate discard", "Throw them away? [y/N] "},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			p, sh := s.sitDown("NO_COLOR=1")
+			p.t = t
+			p.types("echo rea''dy; read -t 1 <>/dev/ptmx; "+c.command+" && echo yes''es\r", "ready") // read waits, and reads nothing of ours
+			p.send("y\r")
+			p.sees(c.question)
+			hasNot(t, "without an answer", p.types("n\r", "out> "), "yeses")
+			p.send("\x04")
+			p.ends(sh)
+		})
+	}
+	if s.has(".envrc") != "" || s.held() == "" {
+		t.Errorf(".envrc is %q, the layer holds %q", s.has(".envrc"), s.held())
 	}
 }

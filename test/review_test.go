@@ -230,6 +230,61 @@ func TestReviewTenThousand(t *testing.T) {
 	}
 }
 
+// TestReviewOnASmallScreen: where there is little room nobody is asked what is cut off, and all of the help can be read.
+func TestReviewOnASmallScreen(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	s.put("notes.txt", "zero\n") // a conflict
+	sc := s.screen(40, 12)
+	sc.types("0 chosen  ? keys  q quit", "casemate review", "Enter")
+	sc.at("notes.txt", "j", "j")
+	sc.types("(Tab)", "Tab")
+	has(t, "the place in the diff", sc.shows(), "rows 1-")
+	sc.types("rows 5-", "C-d", "C-d", "C-d", "C-d", "C-d")
+	sc.types("Overwrite your own change? [y/N]", "Space")
+	sc.types("1 chosen", "y")
+	sc.at(".envrc", "Tab", "g")
+	sc.types("first look", "Space")
+	sc.types("rows 4-9 of 9", "C-d", "C-d")
+	sc.types("2 chosen", "Space")
+	sc.types("Apply 2, 1 RUNS, 1 CONFLICT? [y/N]", "a")
+	sc.types("Discard everything held? [y/N]", "n", "d")
+	sc.types("2 chosen", "n")
+	sc.types("j k scroll", "?")
+	sc.types(`\x1b, \u200b.`, "Space", "Space", "Space", "Space", "Space", "Space")
+	sc.types("j k, arrows", "PgUp", "PgUp", "PgUp", "PgUp", "PgUp", "PgUp")
+	sc.types("2 chosen", "q")
+	sc.types("nothing was applied", "q")
+}
+
+// TestReviewCursorWithoutColour: what the cursor stands on is reversed, and nothing else of the list.
+func TestReviewCursorWithoutColour(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	sc := s.screen(80, 24, "NO_COLOR=1")
+	sc.at(".envrc", "casemate review", "Enter")
+	for line := range strings.SplitSeq(sc.tmux("capture-pane", "-e", "-p", "-t", "s"), "\n") {
+		reversed := strings.Contains(line, "\x1b[1;7m") || strings.Contains(line, "\x1b[7m")
+		if strings.Contains(line, "RUNS") && reversed != strings.Contains(line, ">") {
+			t.Errorf("reversed %v: %q", reversed, line)
+		}
+	}
+}
+
+// TestReviewHearsNothingTypedAhead: keys that were pressed before there was a screen are no choice.
+func TestReviewHearsNothingTypedAhead(t *testing.T) {
+	s := newShop(t)
+	s.run(agent)
+	p, sh := s.sitDown()
+	p.types("echo rea''dy; read -t 1 <>/dev/ptmx; casemate review\r", "ready") // read waits, and reads nothing of ours
+	p.send("q")
+	p.sees("? help")
+	p.types("?", "any key goes back")
+	p.types("xq", "out> ")
+	p.send("\x04")
+	p.ends(sh)
+}
+
 // TestReviewColours: with colours, with NO_COLOR, and on terminals that have few, the same words are there.
 func TestReviewColours(t *testing.T) {
 	s := newShop(t)

@@ -116,12 +116,15 @@ func (c command) main(std *IO, args []string) error {
 			c.printHelp(std.Out, fs)
 			return nil
 		} else if err != nil {
-			return usageError(err, fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --").Replace(err.Error())), fmt.Sprintf("casemate %s --help shows the flags", c.name))
 		}
 		ended := len(fs.Args()) < len(args) && len(args)-len(fs.Args()) > 0 && args[len(args)-len(fs.Args())-1] == "--"
 		args = fs.Args()
 		if c.direct || ended || len(args) == 0 {
 			rest = append(rest, args...)
+			if c.args == "" && len(rest) > 0 { // whoever names one means it, and not the newest or all
+				return usageError(fmt.Errorf("%s takes no argument, and got %q", c.name, rest[0]), fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			}
 			return run(std, rest)
 		}
 		rest, args = append(rest, args[0]), args[1:]
@@ -145,19 +148,24 @@ Commands:
 	fmt.Fprint(w, "\ncasemate COMMAND --help explains one, with an example and its exit statuses.\n")
 }
 
+func flagName(f *flag.Flag) string {
+	if len(f.Name) == 1 {
+		return "-" + f.Name
+	}
+	return "--" + f.Name
+}
+
 func (c command) printHelp(w io.Writer, fs *flag.FlagSet) {
-	fmt.Fprintf(w, "casemate %s: %s\n\nUsage: casemate %s [flags] %s\n\n%s\n", c.name, c.summary, c.name, c.args, strings.TrimSpace(c.help))
-	first := true
+	usage, first := c.name, true
+	fs.VisitAll(func(*flag.Flag) { usage = c.name + " [flags]" })
+	fmt.Fprintf(w, "casemate %s: %s\n\nUsage: casemate %s\n\n%s\n", c.name, c.summary, strings.TrimSpace(usage+" "+c.args), strings.TrimSpace(c.help))
 	fs.VisitAll(func(f *flag.Flag) {
 		if first {
 			fmt.Fprint(w, "\nFlags:\n")
 			first = false
 		}
 		value, usage := flag.UnquoteUsage(f)
-		name := "--" + f.Name
-		if len(f.Name) == 1 {
-			name = name[1:]
-		}
+		name := flagName(f)
 		if value != "" {
 			name += " " + strings.ToUpper(value)
 		}

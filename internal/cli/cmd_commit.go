@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/commits"
+	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
 )
@@ -74,6 +74,9 @@ func applyCommits(std *IO, r *session.Review, args []string, o commitOptions) er
 // noCommits says what there is instead.
 func noCommits(std *IO, r *session.Review, o commitOptions) error {
 	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+	if err == nil {
+		err = r.Count(context.Background(), changes)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func consentToCommits(std *IO, c *session.Commits, o commitOptions) (map[string]
 	if !o.protected {
 		return consent, nil
 	}
-	in := bufio.NewReader(std.In)
+	a := &review.Asker{In: std.In, Out: std.Out}
 	for _, change := range c.Changes {
 		if change.Protected == "" || change.Refused != "" {
 			continue
@@ -106,10 +109,12 @@ func consentToCommits(std *IO, c *session.Commits, o commitOptions) (map[string]
 			if err != nil {
 				return nil, err
 			}
-			fmt.Fprint(std.Out, text)
-			fmt.Fprintf(std.Out, "%s: %s. Let it reach the host? [y/N] ", workspace.Visible(change.Path), change.Protected)
-			answer, err := in.ReadString('\n')
-			if err != nil || (answer != "y\n" && answer != "yes\n") {
+			fmt.Fprint(std.Out, review.Plainly(text))
+			yes := a.Yes(review.Plainly(fmt.Sprintf("%s: %s. Let it reach the host?", workspace.Quote(change.Path), workspace.Visible(change.Protected))))
+			if a.Interrupted() {
+				return nil, exitStatus(exitProblem)
+			}
+			if !yes {
 				continue
 			}
 		}
@@ -131,7 +136,7 @@ func printHeldCommits(std *IO, out committed, o commitOptions) error {
 		return status
 	}
 	for _, h := range out.Held {
-		fmt.Fprintf(std.Out, "held     %s: %s\n", workspace.Visible(h.Path), h.Why)
+		fmt.Fprintf(std.Out, "held     %s: %s\n", review.Plainly(workspace.Visible(h.Path)), review.Plainly(workspace.Visible(h.Why)))
 	}
 	listCommits(std.Out, out.Commits)
 	switch {
@@ -151,7 +156,7 @@ func listCommits(w io.Writer, list []commits.Commit) {
 			fmt.Fprintf(w, "... and %d more\n", len(list)-listed)
 			return
 		}
-		fmt.Fprintf(w, "%.12s %s (%s)\n", c.Hash, c.Subject, c.Author)
+		fmt.Fprintf(w, "%.12s %s (%s)\n", c.Hash, review.Plainly(c.Subject), review.Plainly(c.Author))
 	}
 }
 

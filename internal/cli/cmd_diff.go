@@ -1,14 +1,15 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
@@ -214,8 +215,7 @@ func askConsent(std *IO, r *session.Review, paths []string, yes bool) (map[strin
 			return nil, err
 		}
 		fmt.Fprintln(std.Out, diff.Text)
-		answer, _ := a.Ask(fmt.Sprintf("%s: %s. Let it reach the host? [y/N] ", it.Name(), workspace.Visible(it.Protected)))
-		if answer == "y" || answer == "yes" {
+		if a.Yes(fmt.Sprintf("%s: %s. Let it reach the host?", it.Name(), workspace.Visible(it.Protected))) {
 			consent[it.Path] = diff.Digest
 		}
 		if a.Interrupted() {
@@ -240,9 +240,15 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		}
 	} else {
 		printOutcomes(std.Out, outcomes)
+		for _, dir := range r.LeftHidden(outcomes) {
+			fmt.Fprintf(std.Err, "casemate: %s stays with the hidden files in it, which the sandbox could neither see nor move\n", workspace.Quote(dir+"/"))
+		}
 	}
 	if err == nil && !asJSON && !o.DryRun {
 		err = sayRest(std, r)
+	}
+	if err == nil {
+		err = misnamed(r, o.Paths, outcomes)
 	}
 	if err != nil {
 		return err
@@ -257,6 +263,20 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 		return nil
 	}
 	return r.Done()
+}
+
+// misnamed finds a path that was given and names nothing, neither on the host nor among the changes.
+func misnamed(r *session.Review, paths []string, outcomes []workspace.Outcome) error {
+	for _, p := range paths {
+		if _, err := os.Lstat(filepath.Join(r.Box.Record.Project, p)); err == nil {
+			continue
+		}
+		names := func(o workspace.Outcome) bool { return o.Path == p || strings.HasPrefix(o.Path, p+"/") }
+		if !slices.ContainsFunc(outcomes, names) {
+			return coded{fmt.Errorf("%s is not there, and no change of it is held", workspace.Quote(p)), "casemate diff --name-only lists what is held", exitProblem}
+		}
+	}
+	return nil
 }
 
 // sayOverlaps says, before it happens, which changes another sandbox of the project has its own version of.
@@ -290,7 +310,7 @@ func printOutcomes(w io.Writer, outcomes []workspace.Outcome) {
 		done[out.Status]++
 		switch {
 		case out.Why != "":
-			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, workspace.Visible(out.Path), out.Why)
+			fmt.Fprintf(w, "%-8s %s: %s\n", out.Status, review.Plainly(workspace.Visible(out.Path)), review.Plainly(workspace.Visible(out.Why)))
 		case out.Merged != "" && out.Status != workspace.Applied:
 			fmt.Fprintf(w, "%-8s %s: merged with your own change (%s)\n", out.Status, workspace.Visible(out.Path), out.Merged)
 		}
@@ -328,9 +348,8 @@ home, with what tools have left there, stays; casemate rm --home removes it.`,
 						if err != nil {
 							return err
 						}
-						fmt.Fprintf(std.Out, "%s. Throw them away? [y/N] ", workspace.Summarize(changes))
-						answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-						if answer != "y\n" && answer != "yes\n" {
+						a := &review.Asker{In: std.In, Out: std.Out}
+						if !a.Yes(fmt.Sprintf("%s. Throw them away?", workspace.Summarize(changes))) {
 							return exitStatus(exitProblem)
 						}
 					}

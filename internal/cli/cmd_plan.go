@@ -75,7 +75,7 @@ func encode(w io.Writer, v any) error {
 func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 	var values []policy.Effective
 	if explain {
-		values = r.Policy.Explain()
+		values = r.Explain()
 	}
 	if asJSON {
 		return encode(w, struct {

@@ -23,10 +23,7 @@ age. Of a copy it says what it was forked from.`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			all := fs.Bool("a", false, "also kept layers and homes")
 			asJSON := fs.Bool("json", false, "print JSON")
-			return func(std *IO, args []string) error {
-				if len(args) > 0 {
-					return usageError(fmt.Errorf("ps takes no argument, and got %q", args[0]), "casemate ps -a")
-				}
+			return func(std *IO, _ []string) error {
 				st, err := openStore()
 				if err != nil {
 					return err

@@ -77,10 +77,10 @@ func rmCommand() command {
 Removes sandboxes, whatever changes they hold. A running one is refused, unless
 --force ends it first. With --home the project's sandbox home goes too: what
 agents and tools have left there, such as settings and logins made inside. With
---home and no SANDBOX it is this project's home alone, with an ID of casemate
-ps -a that home. With --history, the arguments are numbers of casemate undo
---list, or all: what is kept of this project's files goes, and cannot be undone
-any more.`,
+--home and no SANDBOX only this project's home goes; with the ID of a home, as
+casemate ps -a lists it, only that one. With --history the arguments are numbers
+of casemate undo --list, or all: what is kept of this project's files goes, and
+cannot be undone any more.`,
 		exits: "125  a sandbox is running, or could not be removed",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			home := fs.Bool("home", false, "also the home of the sandbox's project")

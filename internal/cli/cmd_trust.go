@@ -1,13 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
 )
@@ -40,7 +39,11 @@ This shows the widening lines, and asks. A changed file asks again.`,
 					return hinted(errors.New("this project has no "+session.PolicyFile), "casemate init writes one")
 				}
 				if *revoke {
-					return person.Approve(tiers.Project, false)
+					err := person.Approve(tiers.Project, false)
+					if err == nil {
+						fmt.Fprintf(std.Out, "%s is not approved any more\n", workspace.Visible(tiers.Project.Path))
+					}
+					return err
 				}
 				widened := policy.Widening(tiers.Project.Doc, tiers.Sources...)
 				if *asJSON {
@@ -68,15 +71,17 @@ func askTrust(std *IO, person session.Person, own *session.ProjectPolicy, widene
 	}
 	fmt.Fprintf(std.Out, "%s would widen:\n", workspace.Visible(own.Path))
 	for _, w := range widened {
-		fmt.Fprintf(std.Out, "  %s  %s: %s\n", w.Origin, w.Key, workspace.Visible(w.Text))
+		why := ""
+		if w.Why != policy.NotTrusted {
+			why = " (" + w.Why + ")"
+		}
+		fmt.Fprintf(std.Out, "  %s  %s: %s%s\n", w.Origin, w.Key, review.Plainly(workspace.Visible(w.Text)), why)
 	}
 	if !yes {
 		if !isTerminal(std.In) {
 			return coded{errors.New("not approved: there is no terminal to ask on"), "casemate trust --yes approves exactly these lines", exitProblem}
 		}
-		fmt.Fprint(std.Out, "Approve exactly these bytes? [y/N] ")
-		answer, _ := bufio.NewReader(std.In).ReadString('\n')
-		if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		if a := (&review.Asker{In: std.In, Out: std.Out}); !a.Yes("Approve exactly these bytes?") {
 			return exitStatus(exitProblem)
 		}
 	}

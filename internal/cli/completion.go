@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
 )
 
@@ -36,9 +38,8 @@ func scripts() map[string]string {
 		"bash": `_casemate() {
 	local IFS=$'\n'
 	COMPREPLY=($(casemate __complete "${COMP_WORDS[@]:1:COMP_CWORD}"))
-	[ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))
 }
-complete -F _casemate casemate
+complete -o bashdefault -o default -F _casemate casemate
 `,
 		"zsh": `#compdef casemate
 _casemate() {
@@ -46,7 +47,7 @@ _casemate() {
 	words_=("${(@f)$(casemate __complete "${(@)words[2,CURRENT]}")}")
 	if [[ -n $words_ ]]; then compadd -a words_; else _files; fi
 }
-compdef _casemate casemate
+if [[ $funcstack[1] == _casemate ]]; then _casemate "$@"; else compdef _casemate casemate; fi
 `,
 		"fish": `complete -c casemate -a '(casemate __complete (commandline -opc)[2..] (commandline -ct))'
 `,
@@ -67,7 +68,7 @@ func complete(w io.Writer, words []string) {
 }
 
 func candidates(words []string, last string) (list []string) {
-	if len(words) == 1 {
+	if len(words) == 1 || len(words) == 2 && words[0] == "help" {
 		for _, c := range commands() {
 			list = append(list, c.name)
 		}
@@ -77,11 +78,15 @@ func candidates(words []string, last string) (list []string) {
 		if c.name != words[0] {
 			continue
 		}
+		values, isValue := flagValues(words[len(words)-2])
 		switch {
+		case slices.Contains(words[1:len(words)-1], "--"): // another command's line
+		case isValue:
+			list = values()
 		case strings.HasPrefix(last, "-"):
 			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			c.flags(fs)
-			fs.VisitAll(func(f *flag.Flag) { list = append(list, "--"+f.Name) })
+			fs.VisitAll(func(f *flag.Flag) { list = append(list, flagName(f)) })
 		case c.name == "rm" || c.name == "review" || c.name == "fork":
 			list = sandboxNames()
 		case c.name == "policy" || c.name == "completion":
@@ -91,6 +96,26 @@ func candidates(words []string, last string) (list []string) {
 		}
 	}
 	return list
+}
+
+// flagValues lists what may follow a flag that takes one of a few words.
+func flagValues(flag string) (values func() []string, ok bool) {
+	words := func(list ...string) (func() []string, bool) { return func() []string { return list }, true }
+	switch flag {
+	case "--sandbox":
+		return sandboxNames, true
+	case "--then":
+		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
+	case "--workspace":
+		return words(policy.Words("files.workspace")...)
+	case "--level", "--home":
+		return words(policy.Words(flag[2:])...)
+	case "--allow-fallback":
+		return words(policy.Words("allow_fallback")...)
+	case "--require":
+		return words(policy.Words("require")...)
+	}
+	return nil, false
 }
 
 func historyNumbers() (names []string) {

@@ -48,7 +48,10 @@ type Transfer struct {
 	checked git               // in the one whose objects are what their names say
 	host    git               // in the project
 	tips    []byte            // what the host has, as lines for --stdin
+	head    string            // what is checked out on the host; empty if nothing is
 	done    map[string]string // of Known, what the host still has
+	base    string            // see along
+	along   map[string]bool   // paths of Changes that no new commit makes
 }
 
 // Commit is one commit as it was made inside.
@@ -123,7 +126,7 @@ func (t *Transfer) hostTips(ctx context.Context) error {
 	}
 	t.tips = refs
 	if head, err := t.host.run(ctx, nil, "rev-parse", "--verify", "--quiet", "HEAD"); err == nil {
-		t.tips = append(append(t.tips, '^'), head...)
+		t.tips, t.head = append(append(t.tips, '^'), head...), strings.TrimSpace(string(head))
 	}
 	return nil
 }

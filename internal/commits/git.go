@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,7 +21,12 @@ type git struct {
 	dir     string
 	env     []string
 	user    *User
+	bounded bool // in what it may allocate
 }
+
+// maxMemory is for git in our repositories: a few kilobytes of trees in trees have more paths than any memory holds, and git collects them all
+// before it prints one. Mapped files, such as packs, do not count (RLIMIT_DATA).
+const maxMemory = 1 << 30
 
 // safe are the settings of every call: the first three keep git from executing what a repository names, the others from doing more than asked.
 func safe() []string {
@@ -28,6 +34,11 @@ func safe() []string {
 		"-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.allow=never", "-c", "gc.auto=0", "-c", "maintenance.auto=false",
 		"-c", "core.quotePath=false", "-c", "color.ui=false", "-c", "log.showSignature=false", "-c", "core.multiPackIndex=false",
 	}
+}
+
+// sparing are settings by which git holds little in memory at a time.
+func sparing() []string {
+	return []string{"-c", "core.bigFileThreshold=16m", "-c", "pack.windowMemory=64m", "-c", "pack.threads=2"}
 }
 
 // baseEnvironment holds nothing of the caller's GIT_ variables. Replacements and grafts would show another history than the one that is checked.
@@ -69,11 +80,16 @@ func hostGit(o Options) (git, error) {
 // ourGit is git in a repository that we made, with no config but ours.
 func ourGit(o Options, host git, dir string) git {
 	env := append(baseEnvironment(o.Environ), "HOME=/nonexistent", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_DIR="+dir)
-	return git{program: host.program, dir: dir, env: env, user: o.User}
+	return git{program: host.program, dir: dir, env: env, user: o.User, bounded: true}
 }
 
 func (g git) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, g.program, append(safe(), args...)...)
+	words := slices.Concat([]string{g.program}, safe(), args)
+	if g.bounded { // by a shell, because root may not have the right to do so to a process of another user
+		limit := fmt.Sprintf(`ulimit -d %d; exec "$@"`, maxMemory>>10)
+		words = slices.Concat([]string{"/bin/sh", "-c", limit, "sh", g.program}, safe(), sparing(), args)
+	}
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Dir, cmd.Env = g.dir, g.env
 	if g.user != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: g.user.UID, Gid: g.user.GID}}
@@ -124,6 +140,9 @@ func explain(err error, what string, complaint []byte) error {
 		if len(text) > 1000 {
 			text = text[len(text)-1000:]
 		}
+		if strings.Contains(text, "ut of memory") {
+			return fmt.Errorf("git %s: the commits inside need more than %d MiB of memory to be read, so they are not taken: apply takes the files", what, maxMemory>>20)
+		}
 		return &failed{what, workspace.Visible(strings.ReplaceAll(text, "\n", "; ")), exit.ExitCode()}
 	}
 	return fmt.Errorf("git %s: %w", what, err)
@@ -143,7 +162,7 @@ func pipe(ctx context.Context, from git, stdin []byte, producer []string, to git
 	if err != nil {
 		return err
 	}
-	var errFrom, errTo bytes.Buffer
+	var errFrom, errTo bounded
 	p, c := from.command(ctx, producer...), to.command(ctx, consumer...)
 	p.Stdin, p.Stdout, p.Stderr = bytes.NewReader(stdin), w, &errFrom
 	c.Stdin, c.Stdout, c.Stderr = r, io.Discard, &errTo

@@ -1,16 +1,22 @@
 package commits
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// quarantine fills the two repositories.
+// quarantine fills the two repositories. Until they are filled they are ours alone, and afterwards nothing of ours is written there: where root works
+// for somebody else, that user may change all of it from the moment in which it is theirs, and would lead our writing anywhere.
 func (t *Transfer) quarantine(ctx context.Context) (err error) {
 	format, err := t.host.line(ctx, "rev-parse", "--show-object-format")
 	if err != nil {
@@ -22,11 +28,6 @@ func (t *Transfer) quarantine(ctx context.Context) (err error) {
 	if t.dir, err = os.MkdirTemp(t.o.Scratch, "casemate-commits-"); err != nil {
 		return err
 	}
-	if t.o.User != nil {
-		if err := os.Chown(t.dir, int(t.o.User.UID), int(t.o.User.GID)); err != nil {
-			return err
-		}
-	}
 	if t.raw, err = t.repository(ctx, "raw", format); err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (t *Transfer) quarantine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := t.give(filepath.Join(t.raw.dir, "objects")); err != nil {
+	if err := t.give(); err != nil {
 		return err
 	}
 	for _, p := range packs { // the sandbox's own index of a pack may say anything
@@ -52,11 +53,11 @@ func (t *Transfer) quarantine(ctx context.Context) (err error) {
 func (t *Transfer) repository(ctx context.Context, name, format string) (git, error) {
 	dir := filepath.Join(t.dir, name)
 	g := ourGit(t.o, t.host, dir)
-	g.dir = t.dir
-	if _, err := g.run(ctx, nil, "init", "--quiet", "--bare", "--template=", "--object-format="+format, dir); err != nil {
+	maker := g
+	maker.dir, maker.user = t.dir, nil
+	if _, err := maker.run(ctx, nil, "init", "--quiet", "--bare", "--template=", "--object-format="+format, dir); err != nil {
 		return g, err
 	}
-	g.dir = dir
 	if strings.ContainsAny(t.o.Objects, "\n\r\"") {
 		return g, fmt.Errorf("the path of the host's repository %q cannot be written in git's list of object directories", t.o.Objects)
 	}
@@ -66,26 +67,55 @@ func (t *Transfer) repository(ctx context.Context, name, format string) (git, er
 	if err := os.WriteFile(filepath.Join(dir, "objects", "info", "alternates"), []byte(t.o.Objects+"\n"), 0o644); err != nil {
 		return g, err
 	}
-	shallow, err := os.ReadFile(t.o.Shallow)
-	if err == nil {
+	shallow, err := shallowList(t.o.Shallow)
+	if err == nil && len(shallow) > 0 {
 		err = os.WriteFile(filepath.Join(dir, "shallow"), shallow, 0o644)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
 	}
-	return g, errors.Join(err, t.give(dir))
+	return g, err
 }
 
-// give makes a tree of ours belong to the user that git runs as.
-func (t *Transfer) give(dir string) error {
+// shallowList reads the host's list of commits without parents, if it has one. It may belong to another user than the one who reads it, and lead
+// anywhere, so nothing is taken from it but hashes.
+func shallowList(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Size() > maxShallow {
+		return nil, fmt.Errorf("%q is no file of at most %d bytes", name, maxShallow)
+	}
+	list, err := io.ReadAll(io.LimitReader(f, maxShallow))
+	for line := range bytes.Lines(list) {
+		if len(bytes.Trim(line, "0123456789abcdef\n")) > 0 {
+			return nil, fmt.Errorf("%q is no list of shallow commits: git fsck tells more", name)
+		}
+	}
+	return list, err
+}
+
+const maxShallow = 64 << 20
+
+// give makes the quarantine belong to the user that git runs as, its top last: until then nobody else gets in.
+func (t *Transfer) give() error {
 	if t.o.User == nil {
 		return nil
 	}
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, int(t.o.User.UID), int(t.o.User.GID))
+	var all []string
+	err := filepath.WalkDir(t.dir, func(path string, _ fs.DirEntry, err error) error {
+		all = append(all, path)
+		return err
 	})
+	for _, path := range slices.Backward(all) {
+		if err == nil {
+			err = os.Lchown(path, int(t.o.User.UID), int(t.o.User.GID))
+		}
+	}
+	return err
 }
 
 // check carries the new objects into the second repository. index-pack computes each name anew, refuses what git fsck refuses (paths that reach

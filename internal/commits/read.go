@@ -17,7 +17,19 @@ func (t *Transfer) read(ctx context.Context) error {
 	if err != nil {
 		return missing(err)
 	}
-	list = t.notDone(list)
+	fresh := t.notDone(list)
+	if err := t.readCommits(ctx, fresh); err != nil {
+		return err
+	}
+	made, err := t.treeChanges(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	t.Changes = t.o.Judge.JudgeCommits(made)
+	return t.bringsAlong(ctx, list)
+}
+
+func (t *Transfer) readCommits(ctx context.Context, list []byte) error {
 	objects, err := t.checked.run(ctx, list, "cat-file", "--batch")
 	if err != nil {
 		return err
@@ -32,11 +44,6 @@ func (t *Transfer) read(ctx context.Context) error {
 	if n := bytes.Count(list, []byte("\n")); n != len(t.Commits) {
 		return fmt.Errorf("bug: %d commits of %d were read", len(t.Commits), n)
 	}
-	made, err := t.treeChanges(ctx, list)
-	if err != nil {
-		return err
-	}
-	t.Changes = t.o.Judge.JudgeCommits(made)
 	return nil
 }
 
@@ -121,10 +128,19 @@ func (c *Commit) setAuthor(s string) bool {
 // treeChanges lists, for each commit, the paths at which it has something else than each of its parents. So everything in its tree is either
 // here, or the host's own at that very path.
 func (t *Transfer) treeChanges(ctx context.Context, commits []byte) ([]workspace.TreeChange, error) {
-	raw, err := t.checked.run(ctx, commits, "diff-tree", "--stdin", "-r", "-z", "--raw", "-c", "--root", "--no-renames", "--no-abbrev", "--no-commit-id", "--no-ext-diff", "--no-textconv")
+	raw, err := t.checked.run(ctx, commits, append(rawDiff(), "--stdin", "-c", "--root")...)
 	if err != nil {
 		return nil, err
 	}
+	return t.parseChanges(ctx, raw)
+}
+
+func rawDiff() []string {
+	return []string{"diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-commit-id", "--no-ext-diff", "--no-textconv"}
+}
+
+// parseChanges reads what rawDiff prints, and the links in it.
+func (t *Transfer) parseChanges(ctx context.Context, raw []byte) ([]workspace.TreeChange, error) {
 	made, err := parseRaw(raw)
 	if err != nil {
 		return nil, err
@@ -195,11 +211,15 @@ var errRaw = errors.New("git diff-tree printed what is not its format")
 
 // Show is what the commits make of a path, as a terminal may see it.
 func (t *Transfer) Show(ctx context.Context, path string) (string, error) {
-	list := make([]string, 0, len(t.Commits))
+	list, which := "", []string{"--stdin", "-c", "--root"}
 	for i := range t.Commits {
-		list = append(list, t.Commits[i].Hash)
+		list += t.Commits[i].Hash + "\n"
 	}
-	text, err := t.checked.run(ctx, []byte(strings.Join(list, "\n")+"\n"), "--literal-pathspecs", "diff-tree", "--stdin", "-r", "-p", "-c", "--root", "--no-renames", "--no-ext-diff", "--no-textconv", "--", path)
+	if t.along[path] {
+		list, which = "", []string{t.base, t.Inside.Commit}
+	}
+	args := append([]string{"--literal-pathspecs", "diff-tree", "-r", "-p", "--no-renames", "--no-ext-diff", "--no-textconv"}, which...)
+	text, err := t.checked.run(ctx, []byte(list), append(args, "--", path)...)
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,8 @@ type CommandError struct {
 	Name   string
 	Status int
 	Why    string
+	Unseen bool // it is there, but the sandbox does not see it
+	Denied bool // its mode, or that of a directory above it, forbids it
 }
 
 func (e *CommandError) Error() string { return fmt.Sprintf("%q: %s", e.Name, e.Why) }
@@ -45,7 +47,7 @@ func (v View) Command(name, dir string, o Options) (Command, error) {
 	f := l.finder()
 	f.tools = append(f.tools, v.Tools...)
 	if real, _, err := l.resolve(file); err == nil && (real == "/usr/bin/snap" || within(file, "/snap/bin")) {
-		return Command{}, &CommandError{name, 126, "is a snap package, and those are started by snapd, which is out of reach: install it in another way"}
+		return Command{}, &CommandError{Name: name, Status: 126, Why: "is a snap package, and those are started by snapd, which is out of reach: install it in another way"}
 	}
 	if err := f.executable(name, file); err != nil {
 		return Command{}, err
@@ -68,7 +70,7 @@ func distribution(file string) bool {
 func (f *finder) executable(name, file string) error {
 	real, _, err := f.resolve(file)
 	if err != nil {
-		return &CommandError{name, 126, err.Error()}
+		return &CommandError{Name: name, Status: 126, Why: err.Error()}
 	}
 	if f.isProject(file) && f.isProject(real) || f.shown(file) && f.shown(real) {
 		return nil
@@ -86,7 +88,7 @@ func (f *finder) executable(name, file string) error {
 	if len(f.refused) > before {
 		why = f.refused[before].Why
 	}
-	return &CommandError{name, 126, fmt.Sprintf("is %s, which the sandbox does not see: %s", real, why)}
+	return &CommandError{Name: name, Status: 126, Why: fmt.Sprintf("is %s, which the sandbox does not see: %s", real, why), Unseen: true}
 }
 
 // interpreter makes a script's interpreter visible, one level deep.
@@ -124,7 +126,7 @@ func (f *finder) interpreter(file string) {
 // remembered and passed over. Like a shell, it takes a directory for a file that may not be executed.
 func find(name, dir string, o Options) (string, error) {
 	if name == "" {
-		return "", &CommandError{name, 127, "not found"}
+		return "", &CommandError{Name: name, Status: 127, Why: "not found"}
 	}
 	if strings.Contains(name, "/") {
 		file := name
@@ -159,19 +161,19 @@ func find(name, dir string, o Options) (string, error) {
 	if denied {
 		return "", commandError(name, unix.EACCES)
 	}
-	return "", &CommandError{name, 127, "not found in PATH"}
+	return "", &CommandError{Name: name, Status: 127, Why: "not found in PATH"}
 }
 
 func commandError(name string, errno unix.Errno) error {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR:
-		return &CommandError{name, 127, "no such file"}
+		return &CommandError{Name: name, Status: 127, Why: "no such file"}
 	case unix.EISDIR:
-		return &CommandError{name, 126, "is a directory"}
+		return &CommandError{Name: name, Status: 126, Why: "is a directory"}
 	case unix.EACCES:
-		return &CommandError{name, 126, "may not be executed"}
+		return &CommandError{Name: name, Status: 126, Why: "may not be executed", Denied: true}
 	}
-	return &CommandError{name, 126, errno.Error()}
+	return &CommandError{Name: name, Status: 126, Why: errno.Error()}
 }
 
 // executableFile looks whether a file could be executed. Root may execute what has any x bit (access(2)).

@@ -22,7 +22,7 @@ const pushHelper = "casemate"
 // git-remote-ext would add advice about access rights, and would have to be allowed.
 const pushDenied = `#!/bin/sh
 echo "casemate: commits are kept; review, then: casemate apply --commit && git push" >&2
-echo "casemate: (outside of the sandbox: no network and no credentials are inside)" >&2
+echo "casemate: (outside of the sandbox, where they come onto a branch to be merged first: no network and no credentials are inside)" >&2
 exit 1
 `
 

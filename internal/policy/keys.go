@@ -248,7 +248,7 @@ func accessKeys() []key {
 		},
 		{
 			path: "git.push", kind: textList, example: "[origin]", wrong: "empty text, spaces at the ends",
-			later: "remove it: commits are kept; review, then `casemate apply` and push outside",
+			later: "remove it: commits are kept; review, then `casemate apply --commit`, merge and push outside",
 			doc:   "Remotes that may be pushed to from inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Git.Push }, printable, always),
@@ -405,6 +405,14 @@ func lockable(text string) (string, error) {
 }
 
 // find is the row of a path.
+// Words lists what a key may be in this version, if it is one of a few words.
+func Words(path string) (words []string) {
+	if k, known := find(path); known {
+		words = slices.DeleteFunc(slices.Clone(k.words), func(w string) bool { return slices.Contains(k.laters, w) })
+	}
+	return words
+}
+
 func find(path string) (*key, bool) {
 	t := table()
 	i := slices.IndexFunc(t, func(k key) bool { return k.path == path })

@@ -14,6 +14,9 @@ type Widened struct {
 	Why    string `json:"why,omitempty"` // why it has no effect, or whether it is certain
 }
 
+// NotTrusted is why a line that surely widens has no effect.
+const NotTrusted = "the project's policy is not trusted"
+
 // Merge is the policy of all sources, whatever order they come in. Its rules:
 //   - Lists add. A scalar is the latest tier's.
 //   - The organisation is a ceiling: a later value beyond its own, or any change of a key it locked, is an error that names both places.
@@ -122,7 +125,7 @@ func (m *merge) permitted(src Source, e entry) bool {
 	if !src.believed() {
 		switch e.effect(&m.Settings) {
 		case widens:
-			m.Ignored = append(m.Ignored, Widened{e.key, e.text, o, "the project's policy is not trusted"})
+			m.Ignored = append(m.Ignored, Widened{e.key, e.text, o, NotTrusted})
 			return false
 		case mayWiden:
 			m.unsure = append(m.unsure, Widened{e.key, e.text, o, "may be more than this machine's default"})

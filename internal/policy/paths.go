@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Paths matches paths of a project against an ordered list of gitignore patterns (gitignore(5)), byte for byte as git 2.39 does.
@@ -21,9 +22,10 @@ type Paths struct {
 	last  [256][]int32 // other patterns that end with that byte
 	rest  []int32
 
-	everywhere []string // exact base names hidden in every directory
-	somewhere  []string // exact base names that a later `!` takes out in some directories
-	anchored   []string // exact paths
+	exact      sync.Once // fills what follows when somebody asks for it: it costs more than all the rest, and most lists are only matched
+	everywhere []string  // exact base names hidden in every directory
+	somewhere  []string  // exact base names that a later `!` takes out in some directories
+	anchored   []string  // exact paths
 }
 
 type pathKind uint8
@@ -81,7 +83,6 @@ func compilePaths(patterns []string, fold bool) (*Paths, error) {
 		p.patterns = append(p.patterns, c)
 		p.file(int32(i), &p.patterns[i])
 	}
-	p.listExact()
 	return p, nil
 }
 
@@ -201,13 +202,16 @@ func isJoinedPath(whole, dir, name string) bool {
 }
 
 // Exact returns the base names that are hidden in every directory, be they there or not. They can be masked before they appear.
-func (p *Paths) Exact() []string { return p.everywhere }
+func (p *Paths) Exact() []string {
+	p.exact.Do(p.listExact)
+	return p.everywhere
+}
 
 // ExactIn returns the names that are hidden in the directory dir ("" is the project itself), be they there or not: those of Exact, those that
 // a later `!` takes out elsewhere but not here, and those of exact paths. An entry that is there may still be visible, if only directories
 // of that name are hidden: ask Match. The caller must not change the result.
 func (p *Paths) ExactIn(dir string) []string {
-	names := p.everywhere
+	names := p.Exact()
 	add := func(name string) {
 		if hidden, _ := p.MatchIn(dir, name, true); hidden && !slices.Contains(names, name) {
 			names = append(slices.Clip(names), name)

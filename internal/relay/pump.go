@@ -25,6 +25,7 @@ type pump struct {
 	bursts   int  // how often a whole pipe was moved at once
 	buf      []byte
 	rest     []byte // read and not yet written, part of buf
+	carried  int64  // bytes so far
 	over     bool
 	finished bool
 	err      error          // why writing to the host failed
@@ -85,6 +86,7 @@ func (p *pump) turn(roomReported bool) {
 	for (moved < turnBytes || len(p.rest) > 0) && !p.over {
 		n, more := p.step()
 		moved += n
+		p.carried += int64(n)
 		if !more {
 			break
 		}

@@ -233,6 +233,16 @@ func (s *Streams) Close() {
 	}
 }
 
+// Carried counts the bytes of output so far: a command that writes is not idle, however little it computes.
+func (s *Streams) Carried() (n int64) {
+	for _, p := range s.pumps {
+		if p != nil {
+			n += p.carried
+		}
+	}
+	return n
+}
+
 // Err is why output could not be written to the host, for example a full disk; nil if every byte arrived or its reader
 // had gone away.
 func (s *Streams) Err() error {

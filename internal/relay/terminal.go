@@ -43,6 +43,7 @@ type Terminal struct {
 	buf               []byte
 	typed             []byte // read from the user and not yet taken inside
 	shown             []byte // to be shown and not yet taken by the terminal
+	carried           int64
 	typedBuf          []byte
 	innerOver, hungUp bool
 	stopping, stopped bool
@@ -318,6 +319,7 @@ func (t *Terminal) passTyped() {
 	n, err := unix.Write(t.master, t.typed)
 	if n > 0 {
 		t.typed = t.typed[n:]
+		t.carried += int64(n)
 	} else if err != unix.EAGAIN && err != unix.EINTR {
 		t.typed = nil // nobody is there to take it
 	}
@@ -341,6 +343,7 @@ func (t *Terminal) show() {
 			t.moved = time.Now()
 			t.shown = t.Filter.Next(t.buf[:n])
 			moved += n
+			t.carried += int64(n)
 		}
 	}
 	t.flush()
@@ -358,6 +361,9 @@ func (t *Terminal) settled(quiet time.Duration) bool {
 	t.settling.Reset(end)
 	return false
 }
+
+// Carried counts the bytes so far, in both directions: while somebody types, the command is not idle.
+func (t *Terminal) Carried() int64 { return t.carried }
 
 // flush writes to the user's terminal and reports whether everything was taken.
 func (t *Terminal) flush() bool {

@@ -9,32 +9,39 @@ import (
 	"github.com/gdamore/tcell/v3"
 )
 
-// The eight colours that every terminal has, as its owner has set them up. tcell sends none where there are none, or NO_COLOR is set; then the
-// signs and words say the same.
-func style(k kind) tcell.Style {
+// colour is one of the eight that every terminal has, as its owner has set them up. Where there are none, or NO_COLOR is set, the signs and words say
+// the same: tcell would show text in a dark colour reversed, as is what the cursor stands on.
+func (v *view) colour(s tcell.Style, n int) tcell.Style {
+	if v.screen.Colors() == 0 {
+		return s
+	}
+	return s.Foreground(tcell.PaletteColor(n))
+}
+
+func (v *view) style(k kind) tcell.Style {
 	s := tcell.StyleDefault
 	switch k {
 	case remark:
-		return s.Foreground(tcell.PaletteColor(3))
+		return v.colour(s, 3)
 	case head:
 		return s.Bold(true)
 	case hunk:
-		return s.Foreground(tcell.PaletteColor(6))
+		return v.colour(s, 6)
 	case added:
-		return s.Foreground(tcell.PaletteColor(2))
+		return v.colour(s, 2)
 	case removed:
-		return s.Foreground(tcell.PaletteColor(1))
+		return v.colour(s, 1)
 	}
 	return s
 }
 
-func groupStyle(g review.Group) tcell.Style {
+func (v *view) groupStyle(g review.Group) tcell.Style {
 	s := tcell.StyleDefault
 	switch g {
 	case review.Protected:
-		return s.Foreground(tcell.PaletteColor(1)).Bold(true)
+		return v.colour(s, 1).Bold(true)
 	case review.Conflict, review.ByName:
-		return s.Foreground(tcell.PaletteColor(3))
+		return v.colour(s, 3)
 	case review.Built, review.Refused:
 		return s.Dim(true)
 	}
@@ -144,7 +151,7 @@ func (v *view) drawRow(y, w, i int) {
 		return
 	}
 	it := &v.items[r.item]
-	st := groupStyle(it.Group)
+	st := v.groupStyle(it.Group)
 	if i == v.at {
 		v.put(0, y, 1, ">", tcell.StyleDefault.Bold(true))
 		st = st.Reverse(!v.reading).Underline(v.reading)
@@ -194,8 +201,10 @@ func (v *view) drawSeparator(y, w int) {
 		place = fmt.Sprintf("rows %d-%d of %d", p.top+1, min(p.top+p.height, len(p.rows)), len(p.rows))
 	}
 	tail := " " + place + " "
-	if v.reading {
-		tail += "(Tab: back to the list) "
+	if hint := "(Tab: back to the list) "; v.reading && columns(tail+hint) < w-8 {
+		tail += hint
+	} else if v.reading {
+		tail += "(Tab) "
 	}
 	v.bar(y, w, "")
 	st := tcell.StyleDefault.Reverse(true)
@@ -212,7 +221,7 @@ func (v *view) drawDiff(y, w int) {
 		}
 		r := p.rows[i]
 		l := p.lines[r.line]
-		st := style(l.kind)
+		st := v.style(l.kind)
 		if v.search != "" && v.reading && matches(l.text, v.search) {
 			st = st.Underline(true)
 		}
@@ -232,21 +241,38 @@ func (v *view) drawLast(y, w int) {
 		x := v.put(0, y, w, v.asking.text+fitLeft(v.asking.typed, w-3), st)
 		v.screen.ShowCursor(x, y)
 	case v.asking != nil:
-		x := v.put(0, y, w, fitRight(v.asking.text, w), st)
+		text := v.asking.text
+		if columns(text) > w && v.asking.short != "" {
+			text = v.asking.short // nobody should answer what is cut off
+		}
+		x := v.put(0, y, w, fitRight(text, w), st)
 		v.screen.ShowCursor(min(x+1, w-1), y)
 	case v.message != "":
 		v.put(0, y, w, fitRight(v.message, w), st)
 	default:
 		n, _, _ := v.chosen()
-		v.put(0, y, w, fitRight(fmt.Sprintf("%d chosen  space choose  a apply  d discard  Tab diff  / search  ? help  q quit", n), w), tcell.StyleDefault)
+		text := fmt.Sprintf("%d chosen  space choose  a apply  d discard  Tab diff  / search  ? help  q quit", n)
+		if columns(text) > w {
+			text = fmt.Sprintf("%d chosen  ? keys  q quit", n)
+		}
+		v.put(0, y, w, fitRight(text, w), tcell.StyleDefault)
 	}
 }
 
 func (v *view) drawHelp(w, h int) {
-	v.bar(0, w, "casemate review: keys (any key goes back)")
-	for y, text := range strings.Split(help, "\n") {
-		if y+1 < h {
-			v.put(0, y+1, w, text, tcell.StyleDefault)
+	var rows []string
+	for text := range strings.SplitSeq(help, "\n") {
+		for _, r := range wrap(nil, 0, text, w) {
+			rows = append(rows, text[r.from:r.to])
 		}
+	}
+	title := "casemate review: keys (any key goes back)"
+	if len(rows) > h-1 {
+		title = "keys (j k scroll, q goes back)"
+	}
+	v.bar(0, w, title)
+	v.helpTop = max(0, min(v.helpTop, len(rows)-(h-1)))
+	for y, text := range rows[v.helpTop:min(len(rows), v.helpTop+h-1)] {
+		v.put(0, y+1, w, text, tcell.StyleDefault)
 	}
 }

@@ -39,13 +39,30 @@ func (v *view) key(e *tcell.EventKey) {
 	case e.Key() == tcell.KeyCtrlL:
 		v.screen.Sync()
 	case v.helping:
-		v.helping = false
+		v.keyInHelp(e)
 	case v.asking != nil:
 		v.answer(e)
 	case e.Key() == tcell.KeyRune && e.Modifiers()&^tcell.ModShift == 0:
 		v.letter(e.Str())
 	default:
 		v.special(e.Key())
+	}
+}
+
+// keyInHelp scrolls the help; any other key goes back.
+func (v *view) keyInHelp(e *tcell.EventKey) {
+	_, h := v.screen.Size()
+	switch {
+	case e.Str() == "j" || e.Key() == tcell.KeyDown:
+		v.helpTop++
+	case e.Str() == "k" || e.Key() == tcell.KeyUp:
+		v.helpTop = max(0, v.helpTop-1)
+	case e.Str() == " " || e.Key() == tcell.KeyPgDn || e.Key() == tcell.KeyCtrlD:
+		v.helpTop += max(1, h-2)
+	case e.Key() == tcell.KeyPgUp || e.Key() == tcell.KeyCtrlU:
+		v.helpTop = max(0, v.helpTop-max(1, h-2))
+	default:
+		v.helping = false
 	}
 }
 
@@ -99,7 +116,7 @@ func (v *view) letter(s string) {
 	case "q":
 		v.quit()
 	case "?":
-		v.helping = true
+		v.helping, v.helpTop = true, 0
 	case "n":
 		v.again(1)
 	case "N":

@@ -30,6 +30,7 @@ type view struct {
 	asking  *question
 	message string
 	helping bool
+	helpTop int // the first row of the help that is shown
 	counted int // items whose lines are counted
 	stale   bool
 	drawn   time.Time
@@ -47,6 +48,7 @@ type row struct {
 // question is what the last line asks: a letter, or a line to be typed.
 type question struct {
 	text  string
+	short string // for a narrow screen
 	typed string
 	line  bool
 	then  func(answer string)
@@ -150,7 +152,7 @@ func (v *view) toggle() {
 		v.message = "first look at all of it: Ctrl-D goes on, then space chooses it"
 	case it.Conflict != "":
 		digest := v.diff.shown.Digest
-		v.ask("You changed it too. Overwrite your own change? [y/N]", func(answer string) {
+		v.ask("You changed it too. Overwrite your own change? [y/N]", "Overwrite your own change? [y/N]", func(answer string) {
 			if it.Chosen = answer == "y"; it.Chosen {
 				it.Shown = digest
 			}
@@ -203,14 +205,16 @@ func (v *view) apply() {
 		v.message = "nothing is chosen: space chooses one, A all that need no question"
 		return
 	}
-	text := fmt.Sprintf("Apply %s", count(n, "change"))
+	text, short := fmt.Sprintf("Apply %s", count(n, "change")), fmt.Sprintf("Apply %d", n)
 	if run > 0 {
 		text += fmt.Sprintf(", of which %d would run on your machine", run)
+		short += fmt.Sprintf(", %d RUNS", run)
 	}
 	if conflicts > 0 {
 		text += fmt.Sprintf(", %d over your own", conflicts)
+		short += fmt.Sprintf(", %d CONFLICT", conflicts)
 	}
-	v.ask(text+"? [y/N]", func(answer string) {
+	v.ask(text+"? [y/N]", short+"? [y/N]", func(answer string) {
 		if answer == "y" {
 			d := review.Decide(v.changes, v.items)
 			v.decided = &d
@@ -219,7 +223,7 @@ func (v *view) apply() {
 }
 
 func (v *view) discard() {
-	v.ask("Throw all held changes away, built files too? [y/N]", func(answer string) {
+	v.ask("Throw all held changes away, built files too? [y/N]", "Discard everything held? [y/N]", func(answer string) {
 		if answer == "y" {
 			v.decided = &review.Decision{Action: review.Discard}
 		}
@@ -228,7 +232,9 @@ func (v *view) discard() {
 
 func (v *view) quit() { v.decided = &review.Decision{Action: review.Keep} }
 
-func (v *view) ask(text string, then func(string)) { v.asking = &question{text: text, then: then} }
+func (v *view) ask(text, short string, then func(string)) {
+	v.asking = &question{text: text, short: short, then: then}
+}
 
 func count(n int, noun string) string {
 	if n == 1 {

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -230,10 +231,14 @@ func (r *Run) checkProject() error {
 	return nil
 }
 
-// checkReads refuses to show casemate's own state: other projects' layers and history are in it.
+// checkReads refuses to show what is not there, and casemate's own state: other projects' layers and history are in it.
 func (r *Run) checkReads() error {
 	for _, v := range r.Policy.Files.Read {
-		if shown := plan.Expand(v.V, r.Person.Home); within(r.Store.Root, shown) || within(shown, r.Store.Root) {
+		shown := plan.Expand(v.V, r.Person.Home)
+		if _, err := os.Lstat(shown); errors.Is(err, fs.ErrNotExist) {
+			return &Refusal{fmt.Errorf("files.read (%s): %s does not exist", v.Origin, shown), "name what is there, or leave it out"}
+		}
+		if within(r.Store.Root, shown) || within(shown, r.Store.Root) {
 			return &Refusal{fmt.Errorf("files.read (%s): %s shows casemate's own state, in which what other projects' sandboxes changed is kept", v.Origin, shown),
 				"name the directories in it that are needed"}
 		}
@@ -294,6 +299,23 @@ func (r *Run) limit(req *plan.Request) error {
 		}
 	}
 	return nil
+}
+
+// Explain lists every value that holds. What a project that nobody trusts says about a limit holds only where it is less than this machine's default.
+func (r *Run) Explain() []policy.Effective {
+	l := r.Policy.Limits
+	cut := map[string]bool{
+		"memory": l.Memory.AtMost && int64(l.Memory.V) > r.Set.Memory, "disk": l.Disk.AtMost && int64(l.Disk.V) > r.Set.Disk,
+		"time": l.Time.AtMost && r.Set.Time > 0 && l.Time.V > r.Set.Time,
+	}
+	values := r.Policy.Explain()
+	for i := range values {
+		v := &values[i]
+		if name, ok := strings.CutPrefix(v.Key, "limits."); ok && cut[name] {
+			v.Value, v.From = r.limit0(name), fmt.Sprintf("this machine's default: nobody has approved the %s of %s", v.Value, v.From)
+		}
+	}
+	return values
 }
 
 func duration(d time.Duration) time.Duration {

@@ -26,7 +26,7 @@ import (
 type Result struct {
 	Sandbox string        `json:"sandbox"`
 	Exit    int           `json:"exit"`
-	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, signal, not-found, not-executable; empty: the command ended by itself
+	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, output, signal, not-found, not-executable; empty: the command ended by itself
 	Detail  string        `json:"detail,omitempty"` // the reason as a sentence
 	Elapsed time.Duration `json:"elapsed_ns"`
 	CPU     time.Duration `json:"cpu_ns"`
@@ -142,6 +142,7 @@ func (s *supervision) supervise() (err error) {
 	if err := s.loop.Run(); err != nil {
 		return err
 	}
+	s.judgeOutput()
 	return s.failure
 }
 
@@ -377,6 +378,18 @@ func (s *supervision) judge(status unix.WaitStatus, failure error) {
 	}
 	if s.result.Detail == "" {
 		s.result.Detail = s.run.sentence(s.result.Reason)
+	}
+}
+
+// judgeOutput says that output was lost, as the command itself would have said: what it wrote was taken from it before the host refused it.
+func (s *supervision) judgeOutput() {
+	err := s.streams.Err()
+	if err == nil || s.failure != nil || s.result.Reason != "" {
+		return
+	}
+	s.result.Reason, s.result.Detail = "output", err.Error()
+	if s.result.Exit == 0 {
+		s.result.Exit = 125
 	}
 }
 

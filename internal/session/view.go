@@ -93,8 +93,11 @@ type NotExecuted struct{ *guest.CommandError }
 
 // Hint names the way out.
 func (e *NotExecuted) Hint() string {
-	if e.Status == 126 {
+	switch {
+	case e.Unseen:
 		return "if it is an installation of your own: --read DIRECTORY shows it inside"
+	case e.Denied:
+		return "if it is a program: chmod +x; if it is a script, name its interpreter, such as: sh FILE"
 	}
 	return ""
 }

@@ -34,6 +34,7 @@ func (s *supervision) watchLimits(proc int, tmpfs []int) {
 			on.Trees = append(on.Trees, fd)
 		}
 	}
+	carried := int64(0)
 	s.loop.At(time.Now().Add(firstLook), func(now time.Time) time.Time {
 		if s.over {
 			return time.Time{}
@@ -46,6 +47,10 @@ func (s *supervision) watchLimits(proc int, tmpfs []int) {
 			}
 			s.watcher = w
 		}
+		if n := s.carried(); n != carried {
+			carried = n
+			s.watcher.Active(now)
+		}
 		reason, next := s.watcher.Poll(now)
 		if reason == "" {
 			return now.Add(next)
@@ -57,6 +62,15 @@ func (s *supervision) watchLimits(proc int, tmpfs []int) {
 		s.stop(reason)
 		return time.Time{}
 	})
+}
+
+// carried counts what the command has written, and what was typed for it.
+func (s *supervision) carried() int64 {
+	n := s.streams.Carried()
+	if s.term != nil {
+		n += s.term.Carried()
+	}
+	return n
 }
 
 // firstLook is when the watching of limits begins: most commands are over before there is anything to see.

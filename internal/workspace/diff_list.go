@@ -250,10 +250,15 @@ func fitLeft(s string, width int) string {
 	return "..." + s
 }
 
+// fitRight cuts a sentence, and shows that it goes on.
 func fitRight(s string, width int) string {
-	for w := columns(s); w > width; {
+	w := columns(s)
+	if w <= width {
+		return s
+	}
+	for w > width-3 {
 		r, n := utf8.DecodeLastRuneInString(s)
 		w, s = w-runeColumns(r), s[:len(s)-n]
 	}
-	return s
+	return s + "..."
 }

@@ -153,15 +153,26 @@ func nestedGitDir(parts []string) string {
 	return ""
 }
 
-// innermostWorktree cuts `.claude/worktrees/NAME/` off: a whole checkout lies there, which is judged by its own names.
+// innermostWorktree cuts `.claude/worktrees/NAME/` off: a whole checkout lies there, which is judged by its own names. In a place that is protected
+// itself, such as .github/workflows, there are no checkouts.
 func innermostWorktree(name string) string {
 	const dir = ".claude/worktrees/"
-	if i := strings.LastIndex(name, dir); i == 0 || i > 0 && name[i-1] == '/' {
-		if _, rest, found := strings.Cut(name[i+len(dir):], "/"); found {
-			return rest
+	for begin := 0; ; {
+		i := strings.Index(name[begin:], dir)
+		if i < 0 {
+			return name
 		}
+		above, below := name[:begin+i], name[begin+i+len(dir):]
+		_, rest, found := strings.Cut(below, "/")
+		if above != "" && above[len(above)-1] != '/' || !found {
+			begin += i + len(dir)
+			continue
+		}
+		if _, protected := ProtectedPath(strings.TrimSuffix(above, "/"), nil); protected {
+			return name
+		}
+		name, begin = rest, 0
 	}
-	return name
 }
 
 // canonicalPath gives every name that some file system or tool takes for the same file the same spelling.

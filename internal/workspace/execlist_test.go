@@ -114,6 +114,9 @@ func TestProtectedDemands(t *testing.T) {
 		".vscode/tasks.json", ".idea/workspace.xml", ".envrc", ".devcontainer/devcontainer.json", ".github/workflows/ci.yml", ".husky/pre-commit", "lefthook.yml",
 		".githooks/pre-push", "pyvenv.cfg", ".venv/pyvenv.cfg", ".npmrc", ".gemini/settings.json", "casemate.yaml", "fence.json", ".gitmodules", ".cargo/config.toml",
 		".gitlab-ci.yml", "Jenkinsfile", "web/.npmrc", ".yarn/releases/yarn-4.cjs", "mise.toml", ".mise.local.toml", ".hg/hgrc",
+		".bsp/sbt.json", "buildServer.json", "rust-project.json", ".python-version", "global.json", "lean-toolchain", "pnpm-workspace.yaml", ".repo/repo/main.py", ".gitreview",
+		".github/lsp.json", ".github/agents/x.agent.md", ".github/skills/x/run.sh", "conductor.json", "azure-pipelines-release.yml", "build/deploy.gitlab-ci.yml", ".tangled/workflows/x.yml",
+		".github/CODEOWNERS", "hk.pkl", "ios/ci_scripts/ci_post_clone.sh", "x/commondir", "pitchfork.toml", ".codebuddy/settings.json", "_opam/.opam-switch/environment",
 	} {
 		if _, ok := ProtectedPath(path, nil); !ok {
 			t.Errorf("%q is not protected", path)
@@ -121,13 +124,14 @@ func TestProtectedDemands(t *testing.T) {
 	}
 	for _, path := range []string{
 		"main.go", "README.md", "src/config", "hooks/useThing.ts", "docs/claude.md", "git", "gitignore", ".gitignore", "vscode/x", "a~b", "x:y", "lib/mise/a.go", "config.toml",
-		".claude/worktrees/fix/main.go", ".github/ISSUE_TEMPLATE/bug.md", "build/out.js", ".editorconfig", "model.pth", "package.json", "Makefile", "...", "~1", "x~1",
+		".claude/worktrees/fix/main.go", "a/.claude/worktrees/fix/b/.claude/worktrees/c/main.go", ".github/ISSUE_TEMPLATE/bug.md", "build/out.js", ".editorconfig", "model.pth", "package.json", "Makefile", "...", "~1", "x~1",
 	} {
 		if why, ok := ProtectedPath(path, nil); ok {
 			t.Errorf("%q is protected: %s", path, why)
 		}
 	}
-	for _, path := range []string{".claude/worktrees/fix/.envrc", ".claude/worktrees/fix/.claude/settings.json", ".claude/worktrees/fix/.git"} {
+	for _, path := range []string{".github/workflows/.claude/worktrees/fix/ci.yml", ".claude/worktrees/fix/.husky/.claude/worktrees/b/c", ".vscode/.claude/worktrees/a/tasks.json",
+		"x.claude/worktrees/.envrc/a", ".claude/worktrees/fix/.envrc", ".claude/worktrees/fix/.claude/settings.json", ".claude/worktrees/fix/.git"} {
 		if _, ok := ProtectedPath(path, nil); !ok {
 			t.Errorf("%q is not protected", path)
 		}

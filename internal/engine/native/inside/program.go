@@ -88,17 +88,6 @@ func (p *Program) Step(name string) { p.steps = append(p.steps, name) }
 // Steps lists the names of the steps, in order.
 func (p *Program) Steps() []string { return p.steps }
 
-// Calls counts the system calls that the program makes, each retry counted once.
-func (p *Program) Calls() int {
-	n := 0
-	for _, o := range p.ops {
-		if o.kind == opCall || o.kind == opRefused || o.kind == opRetry || o.kind == opFork || o.kind == opScrub {
-			n++
-		}
-	}
-	return n
-}
-
 // Bytes places b in the program's memory and returns its address.
 func (p *Program) Bytes(b []byte) Arg {
 	for len(p.data)%8 != 0 {
