@@ -25,7 +25,9 @@ func (r *Run) live(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	r.warnOfLiveGit()
+	if err := r.liveGit(); err != nil {
+		return err
+	}
 	c, err := r.cover(survey, hide)
 	if err != nil {
 		return err
