@@ -40,6 +40,10 @@ func (p *project) disturb() {
 	must(p, os.Remove(p.path("link")))
 	must(p, os.Symlink("elsewhere", p.path("link")))
 	must(p, os.Rename(p.path("moved"), p.path("there")))
+	must(p, os.Remove(p.path("piped")))
+	must(p, unix.Mkfifo(p.path("piped"), 0o644))
+	must(p, os.RemoveAll(p.path("fifos")))
+	must(p, unix.Mkfifo(p.path("fifos"), 0o644))
 	p.put("ignored", "whatever")
 	st, err := os.Lstat(p.path("sly")) // the same length, and the time set back
 	must(p, err)
@@ -50,7 +54,7 @@ func (p *project) disturb() {
 func liveProject(t *testing.T) *project {
 	files := map[string]string{
 		"changed": "content", "mode": "m", "gone": "gone", "dir/a": "a", "dir/b/c": "c", "dir/empty/": "", "link -> changed": "",
-		"moved": "moved", "ignored": "as before", "sly": "sly", "same": "same", "name\nwith \xff": "odd",
+		"piped": "was a file", "fifos/in/deep": "deep", "fifos/x": "x", "moved": "moved", "ignored": "as before", "sly": "sly", "same": "same", "name\nwith \xff": "odd",
 	}
 	return newProject(t, files)
 }
@@ -82,7 +86,7 @@ func TestLiveIsUndone(t *testing.T) {
 			}
 			changed, err := e.Settle(p.all)
 			must(t, err)
-			if changed != 14 {
+			if changed != 19 {
 				t.Errorf("%d paths were changed", changed)
 			}
 			_, outcomes, err := log.Undo(context.Background(), UndoOptions{})
