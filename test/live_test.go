@@ -135,12 +135,13 @@ func TestLiveStartsSoon(t *testing.T) {
 // TestLiveUndoIsNotInTheSandboxsHands: a live run that closes directories to their owner, the project itself too, and leaves a tree deeper than any
 // path can be long keeps nobody from undoing it, whether it ended or was killed.
 func TestLiveUndoIsNotInTheSandboxsHands(t *testing.T) {
-	const attack = `echo evil > src/in/a; rm src/b; echo evil > new.txt; mkdir -p shut/in; echo evil > shut/in/x; chmod 0 shut/in shut; i=0; n=$(printf %0250d 0); while [ $i -lt 20 ]; do mkdir $n; cd -P $n; i=$((i+1)); done; cd "$OLDHOME"; chmod 000 src/in; chmod 100 src; chmod 0 .`
+	const attack = `chmod 0 closed; echo evil > made; chmod 0 made; echo evil > src/in/a; rm src/b; echo evil > new.txt; mkdir -p shut/in; echo evil > shut/in/x; chmod 0 shut/in shut; i=0; n=$(printf %0250d 0); while [ $i -lt 20 ]; do mkdir $n; cd -P $n; i=$((i+1)); done; cd "$OLDHOME"; chmod 000 src/in; chmod 100 src; chmod 0 .`
 	for _, killed := range []bool{false, true} {
 		inPlace(t, func(t *testing.T, s *site) {
 			s.put("src/in/a", "a\n", 0o644)
 			s.put("src/b", "b\n", 0o644)
 			s.put("kept.txt", "kept\n", 0o644)
+			s.put("closed", "closed\n", 0o644)
 			script := strings.ReplaceAll(attack, `"$OLDHOME"`, s.Work)
 			if killed {
 				k := s.talk("--workspace", "live")
@@ -164,12 +165,12 @@ func TestLiveUndoIsNotInTheSandboxsHands(t *testing.T) {
 					t.Errorf("killed %v: %s holds %q after the undo", killed, name, got)
 				}
 			}
-			for name, want := range map[string]os.FileMode{".": 0o755, "src": 0o755, "src/in": 0o755} {
+			for name, want := range map[string]os.FileMode{".": 0o755, "closed": 0o644, "src": 0o755, "src/in": 0o755} {
 				if st, err := os.Stat(filepath.Join(s.Work, name)); err != nil || st.Mode().Perm() != want {
 					t.Errorf("killed %v: %s: %v %v", killed, name, st.Mode(), err)
 				}
 			}
-			for _, name := range []string{"new.txt", "shut"} {
+			for _, name := range []string{"new.txt", "shut", "made"} {
 				if _, err := os.Lstat(filepath.Join(s.Work, name)); err == nil {
 					t.Errorf("killed %v: %s is still there", killed, name)
 				}
