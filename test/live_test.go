@@ -1,8 +1,10 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -127,5 +129,65 @@ func TestLiveStartsSoon(t *testing.T) {
 	}
 	if again := contents(); again != first {
 		t.Errorf("%d contents are kept, and %d after the second run", first, again)
+	}
+}
+
+// TestLiveUndoIsNotInTheSandboxsHands: a live run that closes directories to their owner, the project itself too, and leaves a tree deeper than any
+// path can be long keeps nobody from undoing it, whether it ended or was killed.
+func TestLiveUndoIsNotInTheSandboxsHands(t *testing.T) {
+	const attack = `chmod 0 closed; echo evil > made; chmod 0 made; echo evil > src/in/a; rm src/b; echo evil > new.txt; mkdir -p shut/in; echo evil > shut/in/x; chmod 0 shut/in shut; i=0; n=$(printf %0250d 0); while [ $i -lt 20 ]; do mkdir $n; cd -P $n; i=$((i+1)); done; cd "$OLDHOME"; chmod 000 src/in; chmod 100 src; chmod 0 .`
+	for _, killed := range []bool{false, true} {
+		inPlace(t, func(t *testing.T, s *site) {
+			s.put("src/in/a", "a\n", 0o644)
+			s.put("src/b", "b\n", 0o644)
+			s.put("kept.txt", "kept\n", 0o644)
+			s.put("closed", "closed\n", 0o644)
+			script := strings.ReplaceAll(attack, `"$OLDHOME"`, s.Work)
+			if killed {
+				k := s.talk("--workspace", "live")
+				k.ask(script)
+				if err := k.cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				<-k.ended
+				if err := os.Chmod(s.Work, 0o755); err != nil { // what nobody can do for a person who cannot enter it
+					t.Fatal(err)
+				}
+			} else if out := s.run("--workspace", "live", "--", "sh", "-c", script); out.exit != 0 {
+				t.Fatal(out)
+			}
+			if got := read(t, filepath.Join(s.Work, "new.txt")); got != "evil\n" {
+				t.Fatalf("control: the attack left %q", got)
+			}
+			s.do("undo") // what lies too deep stays, and is said
+			for name, want := range map[string]string{"src/in/a": "a\n", "src/b": "b\n", "kept.txt": "kept\n"} {
+				if got := read(t, filepath.Join(s.Work, name)); got != want {
+					t.Errorf("killed %v: %s holds %q after the undo", killed, name, got)
+				}
+			}
+			for name, want := range map[string]os.FileMode{".": 0o755, "closed": 0o644, "src": 0o755, "src/in": 0o755} {
+				if st, err := os.Stat(filepath.Join(s.Work, name)); err != nil || st.Mode().Perm() != want {
+					t.Errorf("killed %v: %s: %v %v", killed, name, st.Mode(), err)
+				}
+			}
+			for _, name := range []string{"new.txt", "shut", "made"} {
+				if _, err := os.Lstat(filepath.Join(s.Work, name)); err == nil {
+					t.Errorf("killed %v: %s is still there", killed, name)
+				}
+			}
+			if out := s.run("--workspace", "live", "--", "true"); out.exit == 0 || !strings.Contains(out.stderr, "deeper than a path can be long") {
+				t.Errorf("killed %v: with the deep tree in the project: %.500s", killed, out.stderr)
+			}
+			removeAll(t, filepath.Join(s.Work, fmt.Sprintf("%0250d", 0)))
+			if out := s.run("--workspace", "live", "--", "sh", "-c", "echo again > kept.txt"); out.exit != 0 {
+				t.Fatal(out)
+			}
+			if out := s.do("undo"); out.exit != 0 || read(t, filepath.Join(s.Work, "kept.txt")) != "kept\n" {
+				t.Errorf("killed %v: the next run: %v", killed, out)
+			}
+			if out := s.do("undo", "--list"); out.exit != 0 {
+				t.Errorf("killed %v: %v", killed, out)
+			}
+		})
 	}
 }

@@ -19,6 +19,7 @@ type Step struct {
 	Want State // Absent removes it
 
 	ModeOnly bool                 // only the permission bits change; Want says the rest as Seen does
+	Unkept   bool                 // what is there is no file, directory or link, and goes all the same: it cannot be kept
 	Exact    bool                 // mode, time, owner and attributes as in Want; otherwise those of a new file, and setgid and sticky bits of directories stay
 	Fill     func(*os.File) error // writes the content of a file
 
@@ -240,7 +241,7 @@ func (c *carrying) keepOne(s *Step) error {
 	if err := c.e.keepParent(parent, s.Path); err != nil {
 		return err
 	}
-	if s.ModeOnly && now.Type == File { // its content stays
+	if s.ModeOnly && now.Type == File || s.Unkept && now.Type == Other { // its content stays, or there is none
 		return c.e.record(c.line(s, now))
 	}
 	if now, err = c.e.keepAt(parent, path.Base(s.Path), now); err != nil {

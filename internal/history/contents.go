@@ -20,7 +20,7 @@ const maxCopied = 256 << 20
 
 var errLarge = errors.New("it is larger than 256 MiB, and this file system cannot share its content")
 
-// contentName names what a file holds without reading it. Whoever writes a file changes its ctime, and nobody can set that back.
+// contentName names what a file holds without reading it. Whoever writes a file changes its ctime, and nobody can set that back; but see timeless.
 func contentName(s State) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", s.Dev, s.Ino, s.Size, uint64(s.Mtime), uint64(s.ctime))
 }
@@ -52,7 +52,10 @@ func (e *Entry) shareContent(f *os.File, s State) (string, error) {
 	if err := e.openContents(); err != nil {
 		return "", err
 	}
-	name := contentName(s)
+	name, plain := contentName(s), contentName(s)
+	if timeless(int(f.Fd())) {
+		name += "-" + e.token // a copy of this run's own, which compares by what it holds
+	}
 	if exists(e.contents, name) {
 		return name, nil
 	}
@@ -73,7 +76,7 @@ func (e *Entry) shareContent(f *os.File, s State) (string, error) {
 	if err == nil {
 		now, err = statFd(int(f.Fd()))
 	}
-	if err == nil && contentName(now) != name {
+	if err == nil && contentName(now) != plain {
 		err = beneath.ErrReplaced
 	}
 	if err == nil {
@@ -84,6 +87,14 @@ func (e *Entry) shareContent(f *os.File, s State) (string, error) {
 		return "", fmt.Errorf("keep it: %w", err)
 	}
 	return name, nil
+}
+
+// timeless says that a file lies where a write through a shared mapping, after a read through the same, changes neither mtime nor ctime: the pages of a
+// file system in memory are never written back, so the kernel does not watch them for it (vma_wants_writenotify).
+func timeless(fd int) bool {
+	var fs unix.Statfs_t
+	err := unix.Fstatfs(fd, &fs)
+	return err != nil || fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
 }
 
 // own gives the entry a name of its own for a content, which outlives the shared one.

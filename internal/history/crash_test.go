@@ -106,6 +106,9 @@ func TestKilledAtAnyStep(t *testing.T) {
 			h := p.open()
 			must(t, h.Recover())
 			noTemporaries(t, p)
+			if _, err := h.List(); err != nil {
+				t.Errorf("killed at step %d: %v", at, err)
+			}
 			middle := p.tree()
 			_, out, err := h.Undo(t.Context(), UndoOptions{})
 			if err != nil && !errors.Is(err, ErrNothing) {
@@ -200,6 +203,43 @@ func noTemporaries(t *testing.T, p *project) {
 			t.Errorf("%q is left", path)
 		}
 	}
+}
+
+// Who looks for what the dead left takes nothing from the living: an entry that is just being made is none of theirs.
+func TestRecoverLeavesTheLivingAlone(t *testing.T) {
+	p := newProject(t, map[string]string{"a": "a\n"})
+	stop, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			h, err := Open(p.log, p.dir)
+			if err == nil {
+				err = errors.Join(h.Recover(), h.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	h := p.open()
+	for i := range 400 {
+		e, err := h.Begin(Apply, "", 0)
+		if err == nil {
+			err = errors.Join(e.Keep("a"), e.Sync(), e.After("a"), e.End())
+		}
+		if err != nil {
+			t.Errorf("entry %d: %v", i, err)
+			break
+		}
+		must(t, h.Remove(e.Number))
+	}
+	close(stop)
+	<-done
 }
 
 // A full disk, of the state or of the project, stops an apply or an undo where it stands; with room again, undo brings everything back.

@@ -51,6 +51,7 @@ func (e *Entry) create(first head) (err error) {
 	if err := unix.Flock(e.held, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}
+	e.h.step("opened")
 	if e.dir, err = unix.Openat(e.h.dir, strconv.Itoa(e.Number), openDir, 0); err != nil {
 		return err
 	}

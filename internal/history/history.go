@@ -68,7 +68,9 @@ func (h *Log) step(name string) {
 const patience = 2 * time.Second
 
 // Lock keeps others from applying or undoing in the same project.
-func (h *Log) Lock() error {
+func (h *Log) Lock() error { return h.lockFor(patience) }
+
+func (h *Log) lockFor(patience time.Duration) error {
 	if err := h.open(); err != nil {
 		return err
 	}
@@ -121,10 +123,14 @@ const (
 	tmpPrefix   = ".casemate-"
 )
 
-// Begin opens a new entry. of is the entry that an undo undoes.
+// Begin opens a new entry. of is the entry that an undo undoes. It happens under the lock: another process' Recover would take one that is half made
+// for one whose process was killed.
 func (h *Log) Begin(what What, sandbox string, of int) (*Entry, error) {
-	if err := h.open(); err != nil {
-		return nil, err
+	if !h.locked {
+		if err := h.Lock(); err != nil {
+			return nil, err
+		}
+		defer h.Unlock()
 	}
 	var b [tokenLength / 2]byte
 	if _, err := unix.Getrandom(b[:], 0); err != nil {
@@ -145,6 +151,7 @@ func (h *Log) Begin(what What, sandbox string, of int) (*Entry, error) {
 			return nil, fmt.Errorf("make an entry in %q: %w", h.Dir, err)
 		}
 	}
+	h.step("named")
 	if err := e.create(head{1, what, sandbox, h.Project, of, time.Now().UTC(), e.token}); err != nil {
 		e.abandon()
 		return nil, fmt.Errorf("make an entry in %q: %w", h.Dir, err)
@@ -193,11 +200,20 @@ func (h *Log) Has(number int) bool {
 }
 
 // Recover cleans up after processes that were killed while they changed the project: the temporary files go. What they had changed is on record
-// and can be undone. Entries of live workspaces are left for Resume.
+// and can be undone. Entries of live workspaces are left for Resume. While another process applies or undoes, it leaves all of it for the next time.
 func (h *Log) Recover() error {
-	_, unended, err := h.numbers()
-	if err != nil || len(unended) == 0 {
+	all, unended, err := h.numbers()
+	if err != nil || len(unended) == 0 && !h.unmade(last(all)) {
 		return err
+	}
+	if !h.locked {
+		if h.lockFor(0) != nil {
+			return nil
+		}
+		defer h.Unlock()
+	}
+	if h.unmade(last(all)) {
+		_ = os.Remove(filepath.Join(h.Dir, strconv.Itoa(last(all)))) // nothing was written for it
 	}
 	for _, n := range unended {
 		if err := h.recover(n); err != nil {
@@ -205,6 +221,13 @@ func (h *Log) Recover() error {
 		}
 	}
 	return nil
+}
+
+// unmade reports an entry whose process was killed before it wrote anything.
+func (h *Log) unmade(number int) bool {
+	names, err := os.ReadDir(filepath.Join(h.Dir, strconv.Itoa(number)))
+	_, e := os.Lstat(filepath.Join(h.Dir, openPrefix+strconv.Itoa(number)))
+	return number > 0 && err == nil && len(names) == 0 && errors.Is(e, fs.ErrNotExist)
 }
 
 func (h *Log) recover(number int) error {

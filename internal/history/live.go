@@ -77,6 +77,9 @@ func (e *Entry) Settle(walk Walk) (changed int, err error) {
 		return 0, err
 	}
 	s := &settling{e: e, p: p, used: map[string]bool{}}
+	if err := s.unlockAll(); err != nil {
+		return 0, err
+	}
 	for _, rel := range slices.Sorted(maps.Keys(p.Paths)) {
 		if err := s.compare(rel, p.Paths[rel]); err != nil {
 			return 0, err
@@ -173,6 +176,7 @@ func (s *settling) fresh(rel string) error {
 			return nil
 		}
 	}
+	s.unlock(rel)
 	return s.record(rel, &State{})
 }
 
@@ -192,6 +196,47 @@ func (s *settling) record(rel string, before *State) error {
 	s.changed++
 	s.lines = append(s.lines, line{Path: bytes(rel), Before: before, After: &after})
 	return nil
+}
+
+// unlockAll opens the directories and files that the sandbox closed to their owner: what lies in one could be neither compared, kept nor brought back,
+// so a run that ends with chmod(1) would keep all it did. The project's own directory, of which the entry keeps no more than its time, gets back the mode it had.
+func (s *settling) unlockAll() error {
+	now, err := statFd(s.e.h.project)
+	if root := s.p.Paths[""]; err == nil && root != nil && root.Before != nil && root.Before.Mode != now.Mode {
+		err = chmodFd(s.e.h.project, root.Before.Mode)
+	}
+	if err != nil {
+		return fmt.Errorf("give the project's directory its mode back: %w", err)
+	}
+	for _, rel := range slices.Sorted(maps.Keys(s.p.Paths)) {
+		if q := s.p.Paths[rel]; !q.Skipped && q.Before != nil && q.Before.Mode&needed(*q.Before) == needed(*q.Before) {
+			s.unlock(rel)
+		}
+	}
+	return nil
+}
+
+// unlock gives the owner of a directory every right to it, and of a file that to read it. It follows no link.
+func (s *settling) unlock(rel string) {
+	fd, err := beneath.Open(s.e.h.project, rel, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if now, err := statFd(fd); err == nil && now.Mode&needed(now) != needed(now) {
+		_ = chmodFd(fd, now.Mode|needed(now))
+	}
+}
+
+// needed are the rights without which undo can do nothing with an entry of ours.
+func needed(s State) uint32 {
+	switch s.Type {
+	case Dir:
+		return 0o700
+	case File:
+		return 0o400
+	}
+	return 0
 }
 
 // write replaces the journal, in one step, with one that says what was changed and that it is the end: cut short before, everything is compared

@@ -142,7 +142,7 @@ func (u *undoing) judge(out *Outcome, q *Path) {
 	case q.Before.holds(now, open) && u.sameTime(q.Before, now):
 		out.Status = Already
 		return
-	case now.Type == Other || q.Before.Type == Other:
+	case now.Type == Other && !replacedBy(q, now) || q.Before.Type == Other:
 		out.Status, out.Why = Failed, "it is no file, directory or link"
 		return
 	case !u.left(q, now, open) && !u.o.Force:
@@ -150,7 +150,7 @@ func (u *undoing) judge(out *Outcome, q *Path) {
 		return
 	}
 	out.Status = Planned
-	out.step = &Step{Path: out.Path, Seen: now, Want: *q.Before, Exact: true}
+	out.step = &Step{Path: out.Path, Seen: now, Want: *q.Before, Exact: true, Unkept: now.Type == Other}
 	if q.Before.Type == File {
 		out.step.Fill = u.fill(q.Before)
 		out.step.ModeOnly = q.Before.Object == 0 && q.Before.Content == ""
@@ -160,6 +160,11 @@ func (u *undoing) judge(out *Outcome, q *Path) {
 // sameTime reports whether there is nothing to bring back: of a file and of a link the time counts, of a directory what is in it makes it.
 func (u *undoing) sameTime(before *State, now State) bool {
 	return before.Type == Dir || before.Type == Absent || before.Mtime == now.Mtime
+}
+
+// replacedBy reports whether a device, fifo or socket is the one that the entry found in the place of what was there: a live run made it.
+func replacedBy(q *Path, now State) bool {
+	return q.Before.Type != Absent && q.After.Type == Other && q.After.Dev == now.Dev && q.After.Ino == now.Ino
 }
 
 // left reports whether the host still has what the entry left. A directory that it made is known by being one.

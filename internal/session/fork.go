@@ -103,6 +103,9 @@ func (f *forking) copyStill(ctx context.Context) error {
 		if !frozenStill(box.Record.PID) {
 			return &Refusal{fmt.Errorf("sandbox %s was ended while its changes were copied", box.Record.ID), "again: casemate fork " + box.Record.ID}
 		}
+		if !still.stayed() {
+			return &Refusal{fmt.Errorf("sandbox %s did not stand still while its changes were copied", box.Record.ID), "again when it has ended"}
+		}
 		if stampOf(log) == before {
 			return nil
 		}

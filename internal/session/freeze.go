@@ -22,6 +22,8 @@ type frozen struct {
 	thawer  *exec.Cmd
 	tell    io.WriteCloser
 	stopped map[process]bool
+	stood   map[int]string // when all stood still: for each thread, how often it had run by then
+	of      int            // the supervisor
 }
 
 // process is one process, by what no other has at any time.
@@ -58,7 +60,7 @@ func freeze(box *store.Sandbox) (*frozen, error) {
 var errNoNamespace = errors.New("its processes cannot be told from others")
 
 func tryFreeze(box *store.Sandbox) (*frozen, error) {
-	f := &frozen{thawer: exec.Command("/proc/self/exe", ThawCommand), stopped: map[process]bool{}}
+	f := &frozen{thawer: exec.Command("/proc/self/exe", ThawCommand), stopped: map[process]bool{}, of: box.Record.PID}
 	f.thawer.Env = []string{}
 	f.thawer.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal must not end it before us
 	var err error
@@ -97,12 +99,54 @@ func (f *frozen) stopAll(supervisor int) error {
 			}
 		}
 		if busy == 0 {
-			return nil
+			if f.stood = standing(all); f.stood != nil {
+				return nil
+			}
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("process %d is busy in the kernel", busy)
 		}
 	}
+}
+
+// stayed reports whether all have stood still ever since. A program can have SIGCONT sent to itself, by a timer (timer_create(2)) or by another that
+// has not come to a stand yet: no signal stops who is determined to go on, so it is found out afterwards.
+func (f *frozen) stayed() bool {
+	all, err := insideOf(f.of)
+	now := standing(all)
+	if err != nil || now == nil {
+		return false
+	}
+	for thread, ran := range now {
+		if f.stood[thread] != ran {
+			return false
+		}
+	}
+	return true
+}
+
+// standing tells of each thread how often it has run (proc_pid_status(5)), or nothing if one runs now.
+func standing(all []process) map[int]string {
+	found := map[int]string{}
+	for _, p := range all {
+		dir := fmt.Sprintf("/proc/%d/task", p.pid)
+		tasks, err := os.ReadDir(dir)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, t := range tasks {
+			data, err := os.ReadFile(dir + "/" + t.Name() + "/status")
+			if err != nil {
+				continue
+			}
+			state, thread := field(data, "State"), 0
+			if thread, err = strconv.Atoi(t.Name()); err != nil || state == "" || !strings.ContainsRune("TtZX", rune(state[0])) {
+				return nil
+			}
+			found[thread] = field(data, "voluntary_ctxt_switches") + " " + field(data, "nonvoluntary_ctxt_switches")
+		}
+	}
+	return found
 }
 
 // stop stops a process unless it is stopped, and says whether all its threads stand still.
@@ -210,6 +254,10 @@ func statusField(pid int, name string) string {
 	if err != nil {
 		return ""
 	}
+	return field(data, name)
+}
+
+func field(data []byte, name string) string {
 	_, rest, _ := strings.Cut(string(data), "\n"+name+":")
 	line, _, _ := strings.Cut(rest, "\n")
 	return strings.TrimSpace(line)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -43,14 +44,21 @@ func (r *Run) keepTracked(user plan.User, layer string, copied bool) {
 	rec.Placed = placed
 }
 
-// warnOfLiveGit says that nothing of this is done in a live workspace, whose index is the host's own and in use there.
-func (r *Run) warnOfLiveGit() {
+// liveGit is about a live workspace, whose index is the host's own and in use there, so that nothing of this is done. A hidden file that git tracks is a
+// device there: git says that it changed, and cannot commit it. A hidden directory is empty: a git commit -a would record that all in it was
+// deleted, in the person's own repository, so the run is refused.
+func (r *Run) liveGit() error {
+	said := false
 	for _, h := range r.surveyed.Hidden {
-		if h.Tracked {
-			r.notice("in a live workspace git inside takes hidden files that it tracks for changed or deleted, and commits go to your repository: name what to commit, or use --workspace held")
-			return
+		if h.Tracked && h.Dir {
+			return &Refusal{fmt.Errorf("git tracks what lies in %s, which is hidden: in a live workspace a commit inside would delete it from your repository", workspace.Quote(h.Path)), "hold the changes instead: --workspace held; or git rm -r --cached " + workspace.Quote(h.Path)}
+		}
+		if h.Tracked && !said {
+			r.notice("in a live workspace git inside takes hidden files that it tracks for changed, and cannot commit them: name what to commit, or use --workspace held")
+			said = true
 		}
 	}
+	return nil
 }
 
 // placedIn is what was laid into the layer over dir, relative to it.

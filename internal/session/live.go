@@ -11,6 +11,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
 )
 
 // live lays mounts over the hidden and protected paths that exist in a live workspace. A mount over a path falls when one of its parents
@@ -24,7 +25,9 @@ func (r *Run) live(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	r.warnOfLiveGit()
+	if err := r.liveGit(); err != nil {
+		return err
+	}
 	c, err := r.cover(survey, hide)
 	if err != nil {
 		return err
@@ -32,11 +35,26 @@ func (r *Run) live(req *plan.Request) error {
 	if err := filepath.WalkDir(r.Project, c.visit); err != nil {
 		return fmt.Errorf("look through the project: %w", err)
 	}
+	if err := c.reachable(); err != nil {
+		return err
+	}
 	r.roots = []string{"."}
 	if len(c.mounts) > maxLive {
 		return &Refusal{fmt.Errorf("a live workspace of this project would need %d mounts, and at most %d are made", len(c.mounts), maxLive), "use a held workspace, which needs one: --workspace held"}
 	}
 	req.Live, r.guarded = c.mounts, c
+	return nil
+}
+
+// reachable refuses what cannot be covered, as no path leads to it: a sandbox can leave a tree deeper than any path can be long.
+func (c *cover) reachable() error {
+	for _, m := range c.mounts {
+		if len(m.Target) >= unix.PathMax {
+			rel, _ := filepath.Rel(c.project, m.Target)
+			top, _, _ := strings.Cut(rel, "/")
+			return &Refusal{fmt.Errorf("%s holds directories deeper than a path can be long, and what is to be hidden there cannot be covered", workspace.Quote(top)), "remove it with rm -r, or hold the changes instead: --workspace held"}
+		}
+	}
 	return nil
 }
 

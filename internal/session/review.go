@@ -161,7 +161,11 @@ func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspa
 	}
 	defer f.thaw()
 	o.Running = true
-	return r.Layer.Apply(ctx, o)
+	out, err := r.Layer.Apply(ctx, o)
+	if err == nil && !f.stayed() {
+		err = &Refusal{fmt.Errorf("sandbox %s did not stand still while its changes were applied, so they may be of more than one moment", r.Box.Record.ID), "take them back with casemate undo, and apply when the sandbox has ended"}
+	}
+	return out, err
 }
 
 // Overlap is a path that another sandbox of the project changed too.

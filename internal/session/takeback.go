@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"casemate.dev/internal/beneath"
 	"casemate.dev/internal/event"
 	"golang.org/x/sys/unix"
 )
@@ -245,28 +245,37 @@ func (t *takeBack) existed(rel string) bool {
 	return false
 }
 
-// carry moves an entry to another file system. What is no file, directory or link is only removed.
+// carry moves an entry to another file system, or nothing of it. What is no file, directory or link is only removed.
 func (t *takeBack) carry(parent int, name, where string) error {
-	if err := copyOut(parent, name, where, 0); err != nil {
-		return err
+	room := int64(maxCarried)
+	if err := copyOut(parent, name, where, 0, &room); err != nil {
+		return errors.Join(err, os.RemoveAll(where))
 	}
 	return os.RemoveAll(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
 }
 
-// maxCarried is how deep a tree may be that is carried: each level holds a descriptor.
-const maxCarried = 200
+// What is carried at most: the disk it is carried to is the person's, and a file of nothing but holes can be as long as any disk. Each level of
+// directories holds a descriptor, and each entry counts as a page.
+const (
+	maxCarried      = 64 << 20
+	maxCarriedDepth = 200
+	carriedEntry    = 4 << 10
+)
 
 // copyOut copies an entry by descriptor, while the sandbox may swap what it copies: no link is followed, and nothing waits for a fifo.
-func copyOut(parent int, name, where string, deep int) error {
+func copyOut(parent int, name, where string, deep int, room *int64) error {
+	if *room -= carriedEntry; *room < 0 {
+		return errTooMuch
+	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return copyDirectory(parent, name, where, deep)
+		return copyDirectory(parent, name, where, deep, room)
 	case unix.S_IFREG:
-		return copyFile(parent, name, where)
+		return copyFile(parent, name, where, room)
 	case unix.S_IFLNK:
 		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d/%s", parent, name))
 		if err != nil {
@@ -277,9 +286,11 @@ func copyOut(parent int, name, where string, deep int) error {
 	return nil
 }
 
-func copyDirectory(parent int, name, where string, deep int) error {
-	if deep > maxCarried {
-		return fmt.Errorf("more than %d directories deep", maxCarried)
+var errTooMuch = errors.New("it is too much to be carried to another file system")
+
+func copyDirectory(parent int, name, where string, deep int, room *int64) error {
+	if deep > maxCarriedDepth {
+		return fmt.Errorf("more than %d directories deep", maxCarriedDepth)
 	}
 	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -293,28 +304,31 @@ func copyDirectory(parent int, name, where string, deep int) error {
 	names, err := dir.Readdirnames(-1)
 	for _, n := range names {
 		if err == nil {
-			err = copyOut(fd, n, filepath.Join(where, n), deep+1)
+			err = copyOut(fd, n, filepath.Join(where, n), deep+1, room)
 		}
 	}
 	return err
 }
 
-func copyFile(parent int, name, where string) error {
+func copyFile(parent int, name, where string, room *int64) error {
 	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	in := os.NewFile(uintptr(fd), name)
 	defer in.Close()
-	if st, err := in.Stat(); err != nil || !st.Mode().IsRegular() {
+	st, err := in.Stat()
+	if err != nil || !st.Mode().IsRegular() {
 		return errors.Join(err, fmt.Errorf("%q was replaced", name))
+	}
+	if *room -= st.Size(); *room < 0 {
+		return errTooMuch
 	}
 	out, err := os.OpenFile(where, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	return errors.Join(beneath.Copy(out, in, st.Size()), out.Close())
 }
 
 func readable(d fs.DirEntry) bool {

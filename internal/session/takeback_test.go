@@ -1,8 +1,10 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +79,8 @@ func TestCarry(t *testing.T) {
 	}
 	defer unix.Close(inner)
 	for _, swapped := range []string{"l", "p"} {
-		if err := copyFile(inner, swapped, filepath.Join(top, "x"+swapped)); err == nil {
+		room := int64(maxCarried)
+		if err := copyFile(inner, swapped, filepath.Join(top, "x"+swapped), &room); err == nil {
 			t.Errorf("%s was copied as a file", swapped)
 		}
 	}
@@ -93,5 +96,40 @@ func TestCarry(t *testing.T) {
 	}
 	if exists(filepath.Join(to, "p")) || exists(from) {
 		t.Error("a fifo came along, or the original stays")
+	}
+}
+
+// TestCarryTakesNoDisk: a file of nothing but holes, as long as any disk, and one file too many, leave nothing where the state is. The control is a
+// file of a size that is carried.
+func TestCarryTakesNoDisk(t *testing.T) {
+	top := t.TempDir()
+	parent, err := unix.Open(top, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(parent)
+	to := filepath.Join(top, "taken")
+	for _, c := range []struct {
+		size  int64
+		files int
+		taken bool
+	}{{maxCarried / 2, 1, true}, {1 << 40, 1, false}, {maxCarried / 4, 5, false}, {0, maxCarried/carriedEntry + 1, false}} {
+		from := filepath.Join(top, ".vscode")
+		if err := os.MkdirAll(from, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.files {
+			name := filepath.Join(from, strconv.Itoa(i))
+			if err := errors.Join(os.WriteFile(name, nil, 0o644), os.Truncate(name, c.size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := new(takeBack).carry(parent, ".vscode", to)
+		if taken := err == nil && exists(to) && !exists(from); taken != c.taken || !c.taken && (exists(to) || !exists(from)) {
+			t.Errorf("%d files of %d bytes: %v; there %v, here %v", c.files, c.size, err, exists(to), exists(from))
+		}
+		if err := errors.Join(os.RemoveAll(from), os.RemoveAll(to)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -131,12 +131,13 @@ func newApplication(l *Layer, r *review, o ApplyOptions) *application {
 	return a
 }
 
-// onlyHeld finds the new directories that hold nothing but protected changes without consent: made on the host they would be empty stubs.
+// onlyHeld finds the new directories that hold nothing but protected changes without consent, and conflicts: made on the host they would be empty
+// stubs.
 func onlyHeld(changes []Change, whys []string) map[string]bool {
 	leads, others := map[string]bool{}, map[string]bool{}
 	for i := range changes {
 		c := &changes[i]
-		if whys[i] != "" && c.Class == ClassProtected {
+		if whys[i] != "" && (c.Class == ClassProtected || c.Class == ClassConflict) {
 			markAbove(leads, c.Path)
 		} else if !c.directory() {
 			markAbove(others, c.Path)

@@ -17,7 +17,7 @@ type Keeper struct {
 	project *rooted
 	rules   *ignoreRules
 	hidden  func(rel string, dir bool) bool
-	tracked []string // sorted
+	tracked indexPaths
 }
 
 // NewKeeper opens a project.
@@ -26,11 +26,8 @@ func NewKeeper(project string, hidden func(rel string, dir bool) bool) (*Keeper,
 	if err != nil {
 		return nil, err
 	}
-	k := &Keeper{project: at, rules: newIgnoreRules(at, project), hidden: hidden}
-	if k.tracked, err = listIndex(filepath.Join(project, ".git")); err != nil {
-		k.tracked = nil // then what git ignores is left out even if it is tracked
-	}
-	return k, nil
+	// Where there is no index, what git ignores is left out even if it is tracked.
+	return &Keeper{project: at, rules: newIgnoreRules(at, project), hidden: hidden, tracked: listIndex(filepath.Join(project, ".git", "index"))}, nil
 }
 
 // Close closes the descriptors.
@@ -73,6 +70,9 @@ func (w *keeping) directory(rel string, at where) error {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	gitDir := at == inGit && slices.ContainsFunc(entries, func(d fs.DirEntry) bool { return d.Name() == "HEAD" })
 	for _, d := range entries {
+		if len(rel)+len(d.Name()) >= maxPath {
+			continue // deeper than other programs can reach by its path
+		}
 		below, kept := w.judge(join(rel, d.Name()), d, at, gitDir)
 		if !kept {
 			err = w.skip(join(rel, d.Name()))
@@ -106,30 +106,7 @@ func (w *keeping) judge(rel string, d fs.DirEntry, at where, gitDir bool) (below
 	case at == ordinary && !w.k.rules.match(rel, d.IsDir()):
 		return ordinary, true
 	}
-	return ignored, w.k.tracks(rel)
-}
-
-// tracks says whether git tracks a path, or something beneath it. What only a submodule or a nested repository tracks is not known.
-func (k *Keeper) tracks(rel string) bool {
-	if _, found := slices.BinarySearch(k.tracked, rel); found {
-		return true
-	}
-	i, _ := slices.BinarySearch(k.tracked, rel+"/")
-	return i < len(k.tracked) && strings.HasPrefix(k.tracked[i], rel+"/")
-}
-
-// listIndex lists the paths that the index of a git directory holds, sorted by byte.
-func listIndex(gitDir string) (names []string, err error) {
-	data, _, err := readWhole(filepath.Join(gitDir, "index"), maxIndex)
-	if err != nil {
-		return nil, err
-	}
-	for _, hash := range []int{20, 32} { // as in matchIndex
-		if names, err = indexNames(data, hash); err == nil {
-			break
-		}
-	}
-	return names, err
+	return ignored, w.k.tracked.leadsTo(rel) // what only a submodule or a nested repository tracks is not known
 }
 
 func indexNames(index []byte, hash int) (names []string, err error) {

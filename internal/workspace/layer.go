@@ -37,14 +37,14 @@ type LayerOptions struct {
 	Classifier
 }
 
-// Classifier answers for paths relative to the project. A nil function answers no, except Ignored.
+// Classifier answers for paths relative to the project. A nil function answers no, but for those that say otherwise.
 type Classifier struct {
 	Hidden    func(rel string, dir bool) bool                           // the sandbox could not see it; what lies beneath is not asked about
 	Protected func(rel string) (reason string, ok bool)                 // the host executes it without being asked
 	Leads     func(rel string) (reason string, ok bool)                 // a directory of this name may hold what is Protected; nil: LeadsToProtected
 	Marked    func(rel string, content []byte) (reason string, ok bool) // a build or a test run executes it; content may be cut, or nil
 	Ignored   func(rel string, dir bool) bool                           // nil: the .gitignore files of the project on the host
-	Tracked   func(rel string, dir bool) bool                           // git tracks it, or something beneath it, so no ignore rule makes it built
+	Tracked   func(rel string, dir bool) bool                           // git tracks it, or something beneath it, so no ignore rule makes it built; nil: by the index that is the Base
 }
 
 // Layer is what a sandbox changed, seen from the host. What it holds was written by whatever ran inside and is hostile: it is read by descriptor
@@ -60,6 +60,8 @@ type Layer struct {
 	applied map[string]applied // to the host while the layer was mounted; nil if nothing was
 	base    manifest           // of a copy layer
 	births  births             // of a forked layer
+	listed  bool               // born is filled in
+	born    indexPaths         // see trackedAtBirth
 	buffers [2][]byte
 }
 
@@ -136,7 +138,7 @@ func (l *Layer) fillClassifier() {
 		l.Marked = func(string, []byte) (string, bool) { return "", false }
 	}
 	if l.Tracked == nil {
-		l.Tracked = func(string, bool) bool { return false }
+		l.Tracked = func(rel string, _ bool) bool { return l.trackedAtBirth().leadsTo(rel) }
 	}
 	if l.Ignored == nil {
 		l.Ignored = newIgnoreRules(l.project, l.Project).match
@@ -152,8 +154,7 @@ func (l *Layer) fillClassifier() {
 //
 // Limits. The clock is the host's: if it was set back, an edit can go unnoticed. So can one within the same tick (4 ms on most kernels; up to
 // 2 s on file systems with coarse times) as the mount. All whiteouts of one mount may be one inode, so what a later
-// deletion saw counts as what the first one saw: a conflict too many, never one too few. A file that the host deleted while the sandbox
-// changed it is shown as added: overlayfs does not tell it from one that was renamed inside, and applying it loses nothing.
+// deletion saw counts as what the first one saw: a conflict too many, never one too few. What the host deleted is deletedByHost's.
 // The times of a directory change with its entries, so of a directory only its making is seen.
 func (l *Layer) unseen(host node, made int64) string {
 	start := l.mountBefore(made)

@@ -7,6 +7,7 @@ type area struct {
 	git     string     // the git directory it is, or lies in, by a name that some system takes for .git
 	ignored bool       // it lies in a directory that git ignores
 	built   string     // that directory, if it is shown as one entry
+	mixed   bool       // it lies in a directory that git ignores and yet tracks something of
 	kind    ChangeKind // what happened to the git or built directory as a whole
 	reason  string     // everything in it is protected, for this reason
 }
@@ -19,7 +20,11 @@ func (l *Layer) areaOf(a area, rel string, q pair) area {
 		return a
 	}
 	dir := q.in.Type == Dir || q.host.Type == Dir
-	if !l.Ignored(rel, dir) || l.Tracked(rel, dir) {
+	if !a.mixed && !l.Ignored(rel, dir) {
+		return a
+	}
+	if l.Tracked(rel, dir) {
+		a.mixed = true
 		return a
 	}
 	a.ignored = true

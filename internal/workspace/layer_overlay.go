@@ -122,7 +122,7 @@ func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts boo
 	} else {
 		q.in = in
 	}
-	if q.host.Type != Absent && !l.fromHere(join(rel, name), q.host) {
+	if q.moved = l.deletedByHost(join(rel, name), &q); q.host.Type != Absent && !l.fromHere(join(rel, name), q.host) {
 		q.moved = l.unseen(q.host, q.made)
 	}
 	return q, nil

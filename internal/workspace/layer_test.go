@@ -3,11 +3,13 @@ package workspace
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"casemate.dev/internal/merge"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,8 +111,66 @@ func TestTrackedIsNotBuilt(t *testing.T) {
 	f.options = func(o *LayerOptions) {
 		o.Tracked = func(rel string, dir bool) bool { return under("vendor/v", rel) || rel == "a.gen" }
 	}
-	f.run("echo x > vendor/v; echo x > a.gen; echo x > b.gen")
-	f.wantChanges(ChangeOptions{}, "modified changed a.gen", "modified built b.gen", "modified changed vendor/v")
+	f.run("echo x > vendor/v; echo x > a.gen; echo x > b.gen; echo x > vendor/new; mkdir vendor/out; echo x > vendor/out/o")
+	f.wantChanges(ChangeOptions{}, "modified changed a.gen", "modified built b.gen", "added built vendor/new", "added built vendor/out", "modified changed vendor/v")
+}
+
+// gitBase makes a repository of the project, with everything in it tracked, and lets the layer have its index as of now.
+func (f *fixture) gitBase() {
+	f.Helper()
+	base := merge.Base{Index: filepath.Join(f.dir, "index"), Objects: filepath.Join(f.project, ".git/objects")}
+	cmd := exec.Command("sh", "-ec", `git init -q . && git add -f . && cp .git/index "$0"`, base.Index)
+	cmd.Dir = f.project
+	if out, err := cmd.CombinedOutput(); err != nil {
+		f.Fatalf("git: %v\n%s", err, out)
+	}
+	f.options = func(o *LayerOptions) { o.Base = base }
+}
+
+// Without a word from anybody, what is tracked is what git tracked when the layer was born.
+func TestTrackedByTheIndex(t *testing.T) {
+	f := newFixture(t, OverlayLayer, map[string]string{".gitignore": "dist/\n", "dist/run*": "#!/bin/sh\n", "a": "a\n"})
+	const script = "echo x >> dist/run; echo x > dist/made"
+	f.run(script)
+	f.wantChanges(ChangeOptions{}, "modified built dist") // the control: no index
+	f.gitBase()
+	f.wantChanges(ChangeOptions{}, "added built dist/made", "modified changed dist/run")
+}
+
+// The host deletes what the sandbox changes. What the sandbox makes anew after it could see that it was gone is no conflict.
+func TestHostDeletedWhatTheSandboxChanged(t *testing.T) {
+	f := newFixture(t, OverlayLayer, map[string]string{"a": "1\n", "saved": "1\n", "d/e/deep": "1\n", "moved": "1\n", "quiet/again": "1\n", "l -> a": ""})
+	f.gitBase()
+	host := func(name string) string { return filepath.Join(f.project, name) }
+	must(t, os.Remove(host("quiet/again")))
+	laterThan(t, f.inside())
+	f.born = time.Now()
+	f.run("echo in >> a; echo in > t; mv t saved; echo in >> d/e/deep; mv moved elsewhere; echo new > new; echo new > quiet/again; ln -sfn saved l")
+	laterThan(t, f.inside())
+	for _, name := range []string{"a", "saved", "d", "l"} {
+		must(t, os.RemoveAll(host(name)))
+	}
+	want := []string{"added conflict a", "added changed d", "added changed d/e", "added conflict d/e/deep", "added changed elsewhere", "added conflict l", "deleted changed moved", "added changed new", "added changed quiet/again", "added conflict saved"}
+	f.wantChanges(ChangeOptions{}, want...)
+	index := f.options
+	f.options = nil
+	f.wantChanges(ChangeOptions{Paths: []string{"a"}}, "added changed a") // the control: without the index nobody knows
+	f.options = index
+	g := f.fork()
+	g.wantChanges(ChangeOptions{}, want...)
+	laterThan(t, f.inside())
+	f.run("rm a; echo again > a") // it was gone when this run began
+	f.wantChanges(ChangeOptions{Paths: []string{"a"}}, "added changed a")
+	out := outcomeLines(f.apply(ApplyOptions{Overwrite: []string{"saved"}, Ours: []string{"l"}}))
+	for _, want := range []string{"applied added saved", "dropped added l", "held added d/e/deep (conflict: the host deleted it)", "applied added a\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	f.wantChanges(ChangeOptions{Paths: []string{"l", "saved", "d"}}, "added changed d", "added changed d/e", "added conflict d/e/deep")
+	if _, err := os.Lstat(host("d")); err == nil {
+		t.Error("an empty directory was made for what is held")
+	}
 }
 
 // A project in a larger repository is ignored by what lies above it.

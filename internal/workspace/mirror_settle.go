@@ -308,7 +308,7 @@ func (l *Layer) mirrored(p *place, found []pair) []pair {
 			continue
 		case g.torn(rel):
 			q.moved = "casemate was killed while it wrote the host's version here"
-		case q.host.Type != Absent:
+		case q.host.Type != Absent || q.in.Type == File || q.in.Type == Symlink:
 			q.moved = l.unseenOf(g, rel, q)
 		}
 		kept = append(kept, q)
@@ -341,10 +341,12 @@ func (l *Layer) leftEmpty(g *MirrorLog, rel string) bool {
 // unseenOf knows which state of the host's entry the sandbox was shown last.
 func (l *Layer) unseenOf(g *MirrorLog, rel string, q pair) string {
 	shown, known := g.shown(rel)
-	if !known {
+	switch {
+	case !known:
 		return q.moved
-	}
-	if shown.is(q.host) {
+	case q.host.Type == Absent:
+		return hostDeletedIt
+	case shown.is(q.host):
 		return ""
 	}
 	return "the host changed it after the sandbox did"
