@@ -16,16 +16,16 @@ type machine struct {
 	ops     unsafe.Pointer // the first op
 	n       int
 	status  uintptr // descriptor for Report
-	slots   [maxSlots]uintptr
 	report  Report
 	poll    [2]unix.PollFd
 	wait    uint32
 	child   uintptr
 	hunt    bool
-	pids    [4096]byte
 	request [8]byte
 	pause   [2]int64
 	siginfo [128]byte
+	slots   [maxSlots]uintptr // after what is always used, so that few pages are
+	pids    [4096]byte
 }
 
 // Report is what the child says to its supervisor, one message each.
@@ -115,49 +115,50 @@ func cloneAndRun(args *cloneArgs, m *machine) (uintptr, syscall.Errno) {
 func run(m *machine) {
 	for i := 0; i < m.n; i++ {
 		o := (*op)(unsafe.Add(m.ops, uintptr(i)*unsafe.Sizeof(op{})))
+		a := o.a // writing to the program itself would copy each page of it
 		for j := uintptr(0); j < 6; j++ {
 			if o.slots&(1<<j) != 0 {
-				o.a[j] = m.slots[o.a[j]]
+				a[j] = m.slots[a[j]]
 			}
 		}
 		errno := uintptr(0)
 		switch o.kind {
 		case opCall:
-			r, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			r, _, e := syscall.RawSyscall6(o.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 			m.slots[o.out] = r
 			if e != 0 && uint16(e) != o.ignore {
 				errno = uintptr(e)
 			}
 		case opRefused:
-			_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			_, _, e := syscall.RawSyscall6(o.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 			if uint16(e) != o.ignore {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opEqual, opDiffer:
-			if same(o.a[0], o.a[1], o.a[2]) != (o.kind == opEqual) {
+			if same(a[0], a[1], a[2]) != (o.kind == opEqual) {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opOnlyIf:
-			if !same(o.a[0], o.a[1], o.a[2]) {
-				i += int(o.a[3])
+			if !same(a[0], a[1], a[2]) {
+				i += int(a[3])
 			}
 		case opContains:
-			if !contains(o.a[0], o.a[1], o.a[2], o.a[3]) {
+			if !contains(a[0], a[1], a[2], a[3]) {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opStore:
-			*(*uint32)(address(o.a[0])) = uint32(o.a[1])
+			*(*uint32)(address(a[0])) = uint32(a[1])
 		case opScrub:
-			errno = scrub(o.a[0], o.a[1])
+			errno = scrub(a[0], a[1])
 		case opRetry:
-			retry(m, o)
+			retry(m, o.nr, &a)
 		case opFork:
 			r, _, e := syscall.RawSyscall6(o.nr, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 			errno = uintptr(e)
 			if e == 0 && r != 0 {
 				m.child = r
-				m.hunt = o.a[1] != 0
-				loop(m, o.a[0])
+				m.hunt = a[1] != 0
+				loop(m, a[0])
 			}
 		default:
 			errno = uintptr(unix.EPERM)
@@ -307,9 +308,9 @@ func exit(status uintptr) {
 
 //go:norace
 //go:nosplit
-func retry(m *machine, o *op) {
-	for n := uintptr(0); n < o.a[5]; n++ {
-		_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], 0)
+func retry(m *machine, nr uintptr, a *[6]uintptr) {
+	for n := uintptr(0); n < a[5]; n++ {
+		_, _, e := syscall.RawSyscall6(nr, a[0], a[1], a[2], a[3], a[4], 0)
 		if e == 0 || e == unix.ENOENT {
 			return
 		}

@@ -258,7 +258,7 @@ func (p *Program) seal() error {
 		return fmt.Errorf("bug: %d steps", len(p.steps))
 	}
 	p.opsLen = uintptr(len(p.ops)) * unsafe.Sizeof(op{})
-	image, err := unix.Mmap(-1, 0, int(p.opsLen)+len(p.data)+8, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	image, err := unix.Mmap(-1, 0, int(p.opsLen)+len(p.data)+8, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("memory for the set-up program: %v", err)
 	}
