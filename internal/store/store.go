@@ -57,6 +57,7 @@ type Sandbox struct {
 	Dir     string
 	Running bool // another process holds the lock
 	Damaged bool // there is a record that cannot be read
+	Reused  bool // New took the spare one: its directories are there
 	locked  bool
 	lock    int // descriptor, while locked
 }
@@ -138,6 +139,7 @@ func (s *Store) New(project string) (*Sandbox, error) {
 	b := s.named(newID())
 	if project != "" && unix.Rename(s.spare(project), b.Dir) == nil {
 		if b.Lock() == nil {
+			b.Reused = true
 			return b, nil
 		}
 		b = s.named(newID()) // who put it aside has not let go of it yet; what is left there is found dead
