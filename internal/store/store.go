@@ -273,11 +273,7 @@ func MakeDir(dir string) error {
 func (b *Sandbox) Save(sync bool) error {
 	r := b.Record
 	r.each(escape)
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("bug: sandbox record: %v", err)
-	}
-	return replace(b.record(), append(data, '\n'), 0o600, sync)
+	return replace(b.record(), append(r.encode(), '\n'), 0o600, sync)
 }
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }
