@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the interpreter needs while it runs. It lies in the sealed image's own mapping, not in the Go heap, because the heap is
+// machine is what the interpreter needs while it runs. It lies at the end of the sealed image's own mapping, not in the Go heap, because the heap is
 // given back to the kernel before the command starts.
 type machine struct {
 	ops     unsafe.Pointer // the first op
@@ -24,8 +24,8 @@ type machine struct {
 	request [8]byte
 	pause   [2]int64
 	siginfo [128]byte
-	slots   [maxSlots]uintptr // after what is always used, so that few pages are
 	pids    [4096]byte
+	slots   [maxSlots]uintptr // only as many as the program has are there
 }
 
 // Report is what the child says to its supervisor, one message each.
@@ -63,11 +63,7 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	if err := p.seal(); err != nil {
 		return Child{}, err
 	}
-	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(machine{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return Child{}, fmt.Errorf("memory for the set-up program: %v", err)
-	}
-	m := (*machine)(unsafe.Pointer(&mem[0]))
+	m := (*machine)(unsafe.Pointer(&p.image[p.machine]))
 	m.ops, m.n, m.status = unsafe.Pointer(&p.image[0]), len(p.ops), uintptr(status)
 
 	pidfd := int32(-1)
@@ -76,7 +72,6 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	pid, errno := cloneAndRun(args, m)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(args)
-	unix.Munmap(mem)
 	unix.Munmap(p.image)
 	p.image = nil
 	if errno != 0 {
