@@ -233,9 +233,8 @@ func (r *Run) layer(req *plan.Request) error {
 			}
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(r.Project, &st); err == nil && !r.Kept { // the root of the merged view shows the upper directory's mode
-		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(st.Mode&0o777))
+	if !r.Kept { // the root of the merged view shows the upper directory's mode
+		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(r.found.Mode&0o777))
 	}
 	req.Layer = layer
 	if err := r.mask(req); err != nil {

@@ -53,6 +53,7 @@ type Run struct {
 	Taken   []string // what appeared in a live project and was taken out of it
 	Project string
 
+	found    unix.Stat_t // the project's directory
 	events   []event.Event
 	mounted  time.Time
 	etc      *guest.Tree
@@ -245,8 +246,8 @@ func (r *Run) identify(req *plan.Request) error {
 	req.User = plan.User{UID: r.Person.UID, GID: r.Person.GID, Name: r.Person.Name, Home: r.Person.Home}
 	req.Owner, req.Group = r.Person.UID, r.Person.GID
 	if r.Project != "" {
-		var st unix.Stat_t
-		if err := unix.Stat(r.Project, &st); err != nil {
+		st := &r.found
+		if err := unix.Stat(r.Project, st); err != nil {
 			return fmt.Errorf("project %q: %w", r.Project, err)
 		}
 		if r.Facts.EUID == 0 {

@@ -57,8 +57,8 @@ type Child struct {
 }
 
 // Start clones a child with the given namespace flags and runs the program in it. Reports go to the descriptor status.
-// The calling goroutine must be locked to its thread, and that thread must live as long as the child (see PR_SET_PDEATHSIG(2const):
-// the signal is sent when the thread that created the child ends).
+// The calling thread must live as long as the child (see PR_SET_PDEATHSIG(2const): the signal is sent when the thread that created the
+// child ends).
 func (p *Program) Start(flags uint64, status int) (Child, error) {
 	if err := p.seal(); err != nil {
 		return Child{}, err
