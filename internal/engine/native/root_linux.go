@@ -2,7 +2,6 @@ package native
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -16,20 +15,27 @@ type trees struct {
 	mounts []int          // by index of the plan's mounts; -1 where there is none
 	layers map[int][3]int // by the same: an overlay's lower directory, mask and layer
 	opened []int
-	owner  map[plan.User]int // user namespaces that map the owner of files to the sandbox's user
+	owner  map[plan.User]ids // user namespaces that map the owner of files to the sandbox's user
+}
+
+// ids is a user namespace, with the process that it was made for.
+type ids struct {
+	ns    int
+	child inside.Child
+	pipe  [2]int // what the child waits for; it ends when we do
 }
 
 func (t *trees) close() {
 	for _, fd := range t.opened {
 		unix.Close(fd)
 	}
-	for _, ns := range t.owner {
-		unix.Close(ns)
+	for _, o := range t.owner {
+		o.close()
 	}
 }
 
 func takeTrees(pl *plan.Plan) (*trees, error) {
-	t := &trees{mounts: make([]int, len(pl.Mounts)), layers: map[int][3]int{}, owner: map[plan.User]int{}}
+	t := &trees{mounts: make([]int, len(pl.Mounts)), layers: map[int][3]int{}, owner: map[plan.User]ids{}}
 	for i, m := range pl.Mounts {
 		t.mounts[i] = -1
 		switch {
@@ -101,48 +107,56 @@ func stepError(step string, err error) error {
 // mapOwner makes the files of one owner appear as the sandbox's user's on this mount (mount_setattr(2), MOUNT_ATTR_IDMAP): a project of
 // root's is worked on by a user that is nobody on the host.
 func (t *trees) mapOwner(tree int, owner, user plan.User) error {
-	ns, made := t.owner[owner]
+	o, made := t.owner[owner]
 	if !made {
 		var err error
-		if ns, err = userNamespace(owner, user); err != nil {
+		o, err = userNamespace(owner, user)
+		t.owner[owner] = o
+		if err != nil {
 			return err
 		}
-		t.owner[owner] = ns
 	}
-	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)})
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(o.ns)})
 }
 
-// userNamespace makes a user namespace with the mapping and no process in it.
-func userNamespace(owner, user plan.User) (int, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var pipe [2]int // package os would register it with the network poller
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return -1, err
+// userNamespace makes a user namespace with the mapping. Its process is left to close, which the sandbox's start does not wait for.
+func userNamespace(owner, user plan.User) (o ids, err error) {
+	o.ns, o.child.PIDFD, o.pipe = -1, -1, [2]int{-1, -1}
+	if err = unix.Pipe2(o.pipe[:], unix.O_CLOEXEC); err != nil { // package os would register it with the network poller
+		return o, err
 	}
-	defer unix.Close(pipe[1])
-	defer unix.Close(pipe[0])
 	p := &inside.Program{}
 	p.Step("wait")
-	p.Call(unix.SYS_CLOSE, inside.Int(pipe[1]))
-	p.Call(unix.SYS_READ, inside.Int(pipe[0]), p.Buffer(1), inside.Int(1))
-	child, err := p.Start(unix.CLONE_NEWUSER, pipe[1])
+	p.Call(unix.SYS_CLOSE, inside.Int(o.pipe[1]))
+	p.Call(unix.SYS_READ, inside.Int(o.pipe[0]), p.Buffer(1), inside.Int(1))
+	child, err := p.Start(unix.CLONE_NEWUSER, o.pipe[1])
 	if err != nil {
-		return -1, err
+		return o, err
 	}
-	defer unix.Close(child.PIDFD)
-	defer unix.Wait4(child.PID, nil, 0, nil)
-	defer unix.PidfdSendSignal(child.PIDFD, unix.SIGKILL, nil, 0)
-	proc := fmt.Sprintf("/proc/%d/", child.PID)
+	o.child = child
+	proc := fmt.Sprintf("/proc/%d/", o.child.PID)
 	for _, ids := range [...]struct {
 		file           string
 		outside, inner int
 	}{{"uid_map", owner.UID, user.UID}, {"gid_map", owner.GID, user.GID}} {
 		if err := writeProc(proc+ids.file, fmt.Sprintf("%d %d 1", ids.outside, ids.inner)); err != nil {
-			return -1, fmt.Errorf("map the project's owner: %w", err)
+			return o, fmt.Errorf("map the project's owner: %w", err)
 		}
 	}
-	return unix.Open(proc+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	o.ns, err = unix.Open(proc+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return o, err
+}
+
+func (o ids) close() {
+	if o.child.PIDFD >= 0 {
+		unix.PidfdSendSignal(o.child.PIDFD, unix.SIGKILL, nil, 0)
+		unix.Wait4(o.child.PID, nil, 0, nil)
+	}
+	for _, fd := range []int{o.ns, o.child.PIDFD, o.pipe[0], o.pipe[1]} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 func writeProc(path, content string) error {
