@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,11 +49,21 @@ func etcFrom(host, dir string, o EtcOptions) (*Tree, error) {
 }
 
 // etcVersion changes when the table or the way of building does, so that a new casemate does not use an old one's trees.
-const etcVersion = 1
+const etcVersion = 2
 
+// digest is over all options. Package fmt prints a structure in twenty times as long, at every start.
 func (o EtcOptions) digest(host string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %#v", etcVersion, host, o))
-	return hex.EncodeToString(sum[:8])
+	h := sha256.New()
+	var b []byte
+	for _, n := range [...]int{etcVersion, o.UID, o.GID} {
+		b = append(strconv.AppendInt(b, int64(n), 10), 0)
+	}
+	for _, s := range [...]string{host, o.Name, o.Home, o.Shell, o.Hostname, o.Resolver} { // none holds NUL: check
+		b = append(append(b, s...), 0)
+	}
+	h.Write(b)
+	h.Write(o.GitConfig)
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // openGeneration opens the generation that link leads to, unless it is missing, being removed, or no longer true.

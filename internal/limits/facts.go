@@ -23,6 +23,8 @@ type Facts struct {
 	Systemd     *Systemd    `json:"systemd,omitempty"` // asked only where the above cannot hold memory and pids
 	Freezer     bool        `json:"freezer"`           // a sandbox can be frozen whole
 
+	Mounts []byte `json:"-"` // /proc/self/mountinfo as Detect read it, for others who need it; nil: it could not be read
+
 	root string // of the file system; a test has its own
 }
 
@@ -64,6 +66,7 @@ func detect(root string, uid int, runtimeDir string) Facts {
 	if err != nil || err2 != nil {
 		return f // no /proc: no control groups either
 	}
+	f.Mounts = mountinfo
 	mounts, members := parseMounts(mountinfo), parseMemberships(own)
 	for _, c := range append(wanted(), "freezer") {
 		if dir, ok := place(mounts, members, c); ok {

@@ -226,14 +226,15 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 // layer prepares the project's mask and the change layer.
 func (r *Run) layer(req *plan.Request) error {
 	layer := r.Box.Layer()
-	for _, d := range []string{layer, filepath.Join(layer, "upper"), filepath.Join(layer, "work")} {
-		if err := r.ownDirectory(d, req.User); err != nil {
-			return err
+	if !r.Box.Reused || r.Facts.EUID == 0 { // as root the project's owner, and with him the sandbox's user, may be another than last time
+		for _, d := range []string{layer, filepath.Join(layer, "upper"), filepath.Join(layer, "work")} {
+			if err := r.ownDirectory(d, req.User); err != nil {
+				return err
+			}
 		}
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(r.Project, &st); err == nil && !r.Kept { // the root of the merged view shows the upper directory's mode
-		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(st.Mode&0o777))
+	if !r.Kept { // the root of the merged view shows the upper directory's mode
+		os.Chmod(filepath.Join(layer, "upper"), os.FileMode(r.found.Mode&0o777))
 	}
 	req.Layer = layer
 	if err := r.mask(req); err != nil {
@@ -292,15 +293,17 @@ func (r *Run) ownDirectory(dir string, user plan.User) error {
 // taken by descriptor and what is in the way of a mount is removed: it would not be visible anyway.
 func (r *Run) home(req *plan.Request) error {
 	key := r.Store.Project(r.Project)
-	if err := store.MakeDir(key); err != nil {
-		return fmt.Errorf("home of the sandbox: %w", err)
-	}
-	if err := store.Note(key, r.Project); err != nil { // for casemate ps: which project the directory is of
-		return err
-	}
 	req.Home = filepath.Join(key, r.homeName(req.User))
 	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only
 		req.Home = filepath.Join(key, "home-fallback")
+	}
+	if !exists(req.Home) {
+		if err := store.MakeDir(key); err != nil {
+			return fmt.Errorf("home of the sandbox: %w", err)
+		}
+		if err := store.Note(key, r.Project); err != nil { // for casemate ps: which project the directory is of
+			return err
+		}
 	}
 	if err := r.ownDirectory(req.Home, req.User); err != nil || req.Mode != plan.Landlock {
 		return err

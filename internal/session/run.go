@@ -39,9 +39,15 @@ type Result struct {
 	Denied []Denial `json:"denied,omitempty"` // what was tried and could not be reached
 }
 
-// Do runs the prepared run to its end. The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG), so the goroutine keeps its thread.
+// Do runs the prepared run to its end.
+//
+// The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG). The Go runtime ends no thread but that of a goroutine which ends locked to it,
+// and no goroutine of ours does. So the goroutine keeps its thread only where it changes the thread's ids: the first lock of a process starts
+// another thread, for eight system calls.
 func (r *Run) Do(host [3]int) (Result, error) {
-	runtime.LockOSThread()
+	if r.Plan.Mode != plan.Rootless {
+		runtime.LockOSThread()
+	}
 	s := &supervision{run: r, host: host, started: time.Now()}
 	err := s.supervise()
 	live, unsettled := r.settle()
@@ -128,6 +134,7 @@ func (s *supervision) supervise() (err error) {
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
 	s.watchLive()
+	s.clean()
 	if len(r.Box.Record.Cgroups) > 0 {
 		r.sweep()
 	}
@@ -181,7 +188,7 @@ func (r *Run) sweep() {
 	}))
 }
 
-// limit makes the cgroups, and the process that removes them should we be killed.
+// limit makes the cgroups. With a terminal, the process that gives it back should we be killed comes before anything is done to it.
 func (s *supervision) limit() (err error) {
 	r := s.run
 	// Each run has groups of its own: the cleaner of one that was killed may still be removing those of the last.
@@ -190,15 +197,23 @@ func (s *supervision) limit() (err error) {
 		return fmt.Errorf("limits: %w", err)
 	}
 	r.Box.Record.Cgroups = s.group.Dirs()
-	var term *native.Terminal
-	if s.term != nil {
-		saved := s.term.Saved()
-		term = &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
+	if s.term == nil {
+		return nil
 	}
-	if term != nil || len(s.group.Dirs()) > 0 {
-		s.cleaner, err = native.StartCleaner(s.group.Dirs(), term)
-	}
+	saved := s.term.Saved()
+	s.cleaner, err = native.StartCleaner(s.group.Dirs(), &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset})
 	return err
+}
+
+// clean starts the process that removes the cgroups should we be killed, beside the sandbox's start. If both are killed before, or there can be none,
+// the next start removes them (sweep).
+func (s *supervision) clean() {
+	if s.cleaner == nil && len(s.group.Dirs()) > 0 {
+		var err error
+		if s.cleaner, err = native.StartCleaner(s.group.Dirs(), nil); err != nil {
+			s.run.emit(event.Event{Kind: event.Warned, Subject: "limits", Detail: err.Error()})
+		}
+	}
 }
 
 func (s *supervision) release() error {

@@ -155,6 +155,8 @@ func (p Person) ProjectPolicy(project string) (*ProjectPolicy, error) {
 	path := filepath.Join(project, PolicyFile)
 	if to, err := os.Readlink(path); err == nil { // the repository would choose a file of yours whose lines messages then quote
 		return nil, &Refusal{fmt.Errorf("policy %s is a symbolic link (to %q): a project's policy must be a file of its own", path, to), "put the file itself there, or remove the link"}
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	data, err := readPolicy(path, false)
 	if err != nil || data == nil {

@@ -28,18 +28,18 @@ func (s *supervision) watchFallback() {
 func (s *supervision) watchLimits(proc int, tmpfs []int) {
 	r := s.run
 	on := limits.Watch{Set: r.Offers.Watched(r.Set), Proc: proc, Tmpfs: tmpfs}
-	for _, dir := range s.writable() {
-		if fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
-			s.handles = append(s.handles, fd)
-			on.Trees = append(on.Trees, fd)
-		}
-	}
 	carried := int64(0)
 	s.loop.At(time.Now().Add(firstLook), func(now time.Time) time.Time {
 		if s.over {
 			return time.Time{}
 		}
 		if s.watcher == nil {
+			for _, dir := range s.writable() {
+				if fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
+					s.handles = append(s.handles, fd)
+					on.Trees = append(on.Trees, fd)
+				}
+			}
 			w, err := limits.NewWatcher(on, s.started)
 			if err != nil {
 				s.ended(0, err)

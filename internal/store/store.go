@@ -58,6 +58,7 @@ type Sandbox struct {
 	Dir     string
 	Running bool // another process holds the lock
 	Damaged bool // there is a record that cannot be read
+	Reused  bool // New took the spare one: its directories are there
 	locked  bool
 	lock    int // descriptor, while locked
 }
@@ -139,6 +140,7 @@ func (s *Store) New(project string) (*Sandbox, error) {
 	b := s.named(newID())
 	if project != "" && unix.Rename(s.spare(project), b.Dir) == nil {
 		if b.Lock() == nil {
+			b.Reused = true
 			return b, nil
 		}
 		b = s.named(newID()) // who put it aside has not let go of it yet; what is left there is found dead
@@ -272,11 +274,7 @@ func MakeDir(dir string) error {
 func (b *Sandbox) Save(sync bool) error {
 	r := b.Record
 	r.each(escape)
-	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("bug: sandbox record: %v", err)
-	}
-	return replace(b.record(), append(data, '\n'), 0o600, sync)
+	return replace(b.record(), append(r.encode(), '\n'), 0o600, sync)
 }
 
 func (b *Sandbox) record() string { return filepath.Join(b.Dir, "sandbox.json") }

@@ -25,6 +25,7 @@ type ScanOptions struct {
 	GitConfig []string // the user's git configuration files, which may name hooks in the project
 
 	Protect *policy.Paths // the policy's own patterns of what is protected; may be nil
+	Mounts  []byte        // /proc/self/mountinfo, where it has just been read; nil: read it
 }
 
 // Survey is what a project held when it was scanned, as far as a sandbox needs to know before it starts.
@@ -48,6 +49,8 @@ type Survey struct {
 	Files, Directories int // seen in this scan; with an index, what was not read again counts as last time
 
 	scanned
+	places  map[string]string // where git's configuration files lie; "" for those that cannot be found
+	configs map[string]string // and what is in them
 	dev     uint64
 	foreign int   // entries to copy
 	bulk    int64 // their bytes
@@ -136,7 +139,7 @@ func newSurvey(root string, o ScanOptions) (s *Survey, top *rooted, err error) {
 
 // scan walks the project, or with what an earlier scan left only what has changed since. fresh are the directories whose record is new.
 func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanned, now time.Time) (fresh []int32, err error) {
-	if err := s.findMounts(top); err != nil {
+	if err := s.findMounts(top, o.Mounts); err != nil {
 		return nil, err
 	}
 	for _, root := range s.Elsewhere {

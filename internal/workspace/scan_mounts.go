@@ -10,10 +10,11 @@ import (
 )
 
 // findMounts notes what is mounted in the project and where else the project is mounted.
-func (s *Survey) findMounts(top *rooted) error {
-	table, _, err := readWhole("/proc/self/mountinfo", maxMounts)
-	if err != nil {
-		return err
+func (s *Survey) findMounts(top *rooted, table []byte) (err error) {
+	if table == nil {
+		if table, _, err = readWhole("/proc/self/mountinfo", maxMounts); err != nil {
+			return err
+		}
 	}
 	var st unix.Statx_t
 	if err := unix.Statx(top.fd, "", unix.AT_EMPTY_PATH, statMask|unix.STATX_MNT_ID, &st); err != nil {

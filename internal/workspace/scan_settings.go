@@ -33,14 +33,17 @@ func (c *settings) user(files []string) {
 }
 
 func (c *settings) file(name string, depth int) {
-	real, err := whereabouts(name)
+	real, err := c.s.whereabouts(name)
 	if err != nil || depth > maxIncludes || len(c.seen) >= maxSettings || slices.Contains(c.seen, real) || !c.may(real) {
 		return
 	}
 	c.seen = append(c.seen, real)
-	config, err := readHead(real)
-	if err != nil {
-		return
+	config, known := c.s.configs[real]
+	if !known {
+		if config, err = readHead(real); err != nil {
+			return
+		}
+		c.s.configs[real] = config
 	}
 	for key, value := range gitSettings(config) {
 		section, _, _ := strings.Cut(key, ".")
@@ -54,6 +57,19 @@ func (c *settings) file(name string, depth int) {
 			c.words(value, key)
 		}
 	}
+}
+
+// whereabouts remembers the answers: each working tree asks for the person's own files again.
+func (s *Survey) whereabouts(name string) (string, error) {
+	if real, known := s.places[name]; known {
+		if real == "" {
+			return "", os.ErrNotExist
+		}
+		return real, nil
+	}
+	real, err := whereabouts(name)
+	s.places[name] = real
+	return real, err
 }
 
 func (c *settings) may(real string) bool {

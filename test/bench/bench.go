@@ -31,8 +31,8 @@ type bench struct {
 // ordinary is the user whom root measures as: most people are not root.
 const ordinary = "casemate-test"
 
-func newBench(bin string, rounds int) (*bench, error) {
-	dir, err := os.MkdirTemp("/var/tmp", "casemate-bench")
+func newBench(bin, where string, rounds int) (*bench, error) {
+	dir, err := os.MkdirTemp(where, "casemate-bench")
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ var groups = []struct {
 func main() {
 	bin := flag.String("bin", "bin", "the directory of the programs to measure")
 	rounds := flag.Int("rounds", 50, "rounds of the fast rows; slow ones do fewer and say so")
+	dir := flag.String("dir", "/var/tmp", "where to keep projects, homes and state: on the disk that matters, see docs/why/fast.md")
 	only := flag.String("only", "", "groups to measure, separated by commas; all when empty: "+names())
 	asJSON := flag.Bool("json", false, "print JSON instead of a table")
 	inside := flag.String("inside", "", "a workload to run, timing itself (used by the measurement)")
@@ -50,7 +51,7 @@ func main() {
 		}
 		return
 	}
-	if err := measure(*bin, *rounds, *only, *asJSON); err != nil {
+	if err := measure(*bin, *dir, *rounds, *only, *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -64,9 +65,9 @@ func names() string {
 	return strings.Join(all, ",")
 }
 
-func measure(bin string, rounds int, only string, asJSON bool) error {
+func measure(bin, dir string, rounds int, only string, asJSON bool) error {
 	wanted := strings.Split(only, ",")
-	b, err := newBench(bin, rounds)
+	b, err := newBench(bin, dir, rounds)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,15 @@ func (p *program) readOnly(path string) {
 	p.Try(unix.ENOENT, unix.SYS_MOUNT_SETATTR, here, at, inside.Int(unix.AT_RECURSIVE), attr, inside.Int(mountAttrSize))
 }
 
+// mount mounts a new file system on a path below the current directory, or on the root, with options that hold no comma.
+func (p *program) mount(kind, target string, flags uintptr, options ...string) {
+	at := "/"
+	if target != "/" {
+		at = relative(target)
+	}
+	p.Call(unix.SYS_MOUNT, p.String(kind), p.String(at), p.String(kind), inside.Int(flags), p.String(strings.Join(options, ",")))
+}
+
 // filesystem creates a file system with options, each "key=value" or "flag", and returns a detached mount of it.
 func (p *program) filesystem(kind string, attributes uint64, options ...string) inside.Slot {
 	fs := p.Get(unix.SYS_FSOPEN, p.String(kind), inside.Int(unix.FSOPEN_CLOEXEC))

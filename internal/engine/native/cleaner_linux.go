@@ -2,7 +2,6 @@ package native
 
 import (
 	"fmt"
-	"os"
 	"unsafe"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -13,7 +12,7 @@ import (
 // Nobody else could: the kernel ends the sandbox by itself, but it neither removes cgroups nor resets a terminal.
 type Cleaner struct {
 	child inside.Child
-	pipe  *os.File // its end tells of our death
+	pipe  int // its end tells of our death
 }
 
 // Terminal is how to restore the user's terminal.
@@ -29,24 +28,24 @@ type Terminal struct {
 // StartCleaner starts it. The terminal comes first, because a person looks at it; dirs are removed in order, once the sandbox's processes are
 // gone.
 func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
+	var pipe [2]int // package os would register it with the network poller
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer unix.Close(pipe[0])
 	memory, err := writableMemory()
 	if err != nil {
 		return nil, err
 	}
-	child, err := cleaning(int(r.Fd()), dirs, term, memory).Start(0, int(r.Fd()))
+	child, err := cleaning(pipe[0], dirs, term, memory).Start(0, pipe[0])
 	if err != nil {
-		w.Close()
+		unix.Close(pipe[1])
 		return nil, fmt.Errorf("cleaner: %w", err)
 	}
 	if term != nil { // the sandbox, which is cloned after this, does not get it
 		unix.Madvise(term.Entered, unix.MADV_DONTFORK)
 	}
-	return &Cleaner{child, w}, nil
+	return &Cleaner{child, pipe[1]}, nil
 }
 
 // Numbers that the cleaner keeps its two descriptors at.
@@ -91,7 +90,7 @@ func (c *Cleaner) Stop() {
 		}
 	}
 	unix.Close(c.child.PIDFD)
-	c.pipe.Close()
+	unix.Close(c.pipe)
 }
 
 // restore gives the terminal back. TTOU is blocked like every signal here, so this works from the background. No call of it is one that must

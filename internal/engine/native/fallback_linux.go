@@ -41,7 +41,7 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(controlFD+1), inside.Int(unix.O_CLOEXEC))
 	p.Fork(controlFD, true)
 	standardStreams(p, at, term)
-	landlock(p, pl)
+	landlock(p, pl, nil)
 	p.Step(WorkDir)
 	p.Call(unix.SYS_CHDIR, p.String(pl.Command.Dir))
 	announced := filter(p, pl, at)

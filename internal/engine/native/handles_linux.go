@@ -30,20 +30,24 @@ func terminal(p *program, at *Attach) (*inside.Slot, []handle) {
 }
 
 // handles opens what the supervisor watches. They lie in the sandbox's own mount namespace, so nobody else could open them.
-func handles(p *program, pl *plan.Plan, at *Attach) []handle {
+// They are returned by their paths, too.
+func handles(p *program, pl *plan.Plan, at *Attach) (hs []handle, opened map[string]inside.Slot) {
 	if !at.Watch {
-		return nil
+		return nil, nil
 	}
 	p.Step("handles for the watcher")
-	hs := []handle{
-		{HandleProc, p.open("/proc", unix.O_RDONLY|unix.O_DIRECTORY)},
-		{HandleTmp, p.open("/tmp", unix.O_RDONLY|unix.O_DIRECTORY)},
-		{HandleShm, p.open("/dev/shm", unix.O_RDONLY|unix.O_DIRECTORY)},
+	opened = map[string]inside.Slot{}
+	hand := func(bit uint32, path string) {
+		opened[path] = p.open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+		hs = append(hs, handle{bit, opened[path]})
 	}
+	hand(HandleProc, "/proc")
+	hand(HandleTmp, "/tmp")
+	hand(HandleShm, "/dev/shm")
 	if pl.Workspace.Kind == "held" || pl.Workspace.Kind == "live" {
-		hs = append(hs, handle{HandleWorkspace, p.open(pl.Workspace.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)})
+		hand(HandleWorkspace, pl.Workspace.Path)
 	}
-	return hs
+	return hs, opened
 }
 
 // handOver sends the handles in one message (unix(7), SCM_RIGHTS), in the order of their bits.

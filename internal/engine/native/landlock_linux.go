@@ -30,7 +30,7 @@ func handledAccess(abi int) uint64 {
 
 // landlock mirrors the mounts as a second wall: reading everywhere below the root that was built, writing only where a writable mount is.
 // It does not cover chmod, chown, utimes, xattrs and stat; those are confined by the mounts alone.
-func landlock(p *program, pl *plan.Plan) {
+func landlock(p *program, pl *plan.Plan, opened map[string]inside.Slot) {
 	abi := pl.Landlock.ABI
 	if abi == 0 {
 		return
@@ -48,7 +48,10 @@ func landlock(p *program, pl *plan.Plan) {
 		rule := make([]byte, 12) // struct landlock_path_beneath_attr, packed
 		binary.NativeEndian.PutUint64(rule, access&handled)
 		at := p.Bytes(rule)
-		fd := p.open(path, unix.O_PATH)
+		fd, already := opened[path]
+		if !already {
+			fd = p.open(path, unix.O_PATH)
+		}
 		p.Store(at.Offset(8), fd)
 		p.Call(unix.SYS_LANDLOCK_ADD_RULE, rules.Arg(), inside.Int(unix.LANDLOCK_RULE_PATH_BENEATH), at, zero)
 		if pl.Mode == plan.Landlock { // there may be more rules than files that may be open

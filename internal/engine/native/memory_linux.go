@@ -46,10 +46,19 @@ func writableMemory() ([][2]uintptr, error) {
 		return nil, err
 	}
 	var ranges [][2]uintptr
+	reached := uintptr(0) // as far as there is nothing but such memory, and address space that the Go runtime has reserved for more of it
 	for _, m := range list {
-		if m.perms == "rw-p" && !m.file {
+		switch {
+		case m.file || m.perms != "rw-p" && m.perms != "---p":
+			continue
+		case m.perms == "rw-p" && len(ranges) > 0 && m.from == reached:
+			ranges[len(ranges)-1][1] = m.to
+		case m.perms == "rw-p":
 			ranges = append(ranges, [2]uintptr{m.from, m.to})
+		case m.from != reached:
+			continue
 		}
+		reached = m.to
 	}
 	return ranges, nil
 }

@@ -2,8 +2,6 @@ package native
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"strings"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -17,16 +15,27 @@ type trees struct {
 	mounts []int          // by index of the plan's mounts; -1 where there is none
 	layers map[int][3]int // by the same: an overlay's lower directory, mask and layer
 	opened []int
+	owner  map[plan.User]ids // user namespaces that map the owner of files to the sandbox's user
+}
+
+// ids is a user namespace, with the process that it was made for.
+type ids struct {
+	ns    int
+	child inside.Child
+	pipe  [2]int // what the child waits for; it ends when we do
 }
 
 func (t *trees) close() {
 	for _, fd := range t.opened {
 		unix.Close(fd)
 	}
+	for _, o := range t.owner {
+		o.close()
+	}
 }
 
 func takeTrees(pl *plan.Plan) (*trees, error) {
-	t := &trees{mounts: make([]int, len(pl.Mounts)), layers: map[int][3]int{}}
+	t := &trees{mounts: make([]int, len(pl.Mounts)), layers: map[int][3]int{}, owner: map[plan.User]ids{}}
 	for i, m := range pl.Mounts {
 		t.mounts[i] = -1
 		switch {
@@ -35,7 +44,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 			if p := pl.Workspace.Path; p != "" && (m.Source == p || strings.HasPrefix(m.Source, p+"/")) {
 				owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
 			}
-			fd, err := takeTree(m, attributes(m), owner, pl.User)
+			fd, err := t.take(m, attributes(m), owner, pl.User)
 			if err != nil {
 				t.close()
 				return nil, err
@@ -53,7 +62,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 				if layer.Source != m.Layer { // what a root project and its mask hold belongs to root
 					owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
 				}
-				fd, err := takeTree(layer, attributes(layer), owner, pl.User)
+				fd, err := t.take(layer, attributes(layer), owner, pl.User)
 				if err != nil {
 					t.close()
 					return nil, err
@@ -67,7 +76,7 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 	return t, nil
 }
 
-func takeTree(m plan.Mount, attributes uint64, owner, user plan.User) (int, error) {
+func (t *trees) take(m plan.Mount, attributes uint64, owner, user plan.User) (int, error) {
 	step := fmt.Sprintf("open %s", m.Source)
 	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_NO_AUTOMOUNT|unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
@@ -81,7 +90,7 @@ func takeTree(m plan.Mount, attributes uint64, owner, user plan.User) (int, erro
 		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: attributes})
 	}
 	if err == nil && owner.UID != user.UID {
-		err = mapOwner(fd, owner, user)
+		err = t.mapOwner(fd, owner, user)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -97,41 +106,65 @@ func stepError(step string, err error) error {
 
 // mapOwner makes the files of one owner appear as the sandbox's user's on this mount (mount_setattr(2), MOUNT_ATTR_IDMAP): a project of
 // root's is worked on by a user that is nobody on the host.
-func mapOwner(tree int, owner, user plan.User) error {
-	ns, err := userNamespace(owner, user)
+func (t *trees) mapOwner(tree int, owner, user plan.User) error {
+	o, made := t.owner[owner]
+	if !made {
+		var err error
+		o, err = userNamespace(owner, user)
+		t.owner[owner] = o
+		if err != nil {
+			return err
+		}
+	}
+	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(o.ns)})
+}
+
+// userNamespace makes a user namespace with the mapping. Its process is left to close, which the sandbox's start does not wait for.
+func userNamespace(owner, user plan.User) (o ids, err error) {
+	o.ns, o.child.PIDFD, o.pipe = -1, -1, [2]int{-1, -1}
+	if err = unix.Pipe2(o.pipe[:], unix.O_CLOEXEC); err != nil { // package os would register it with the network poller
+		return o, err
+	}
+	p := &inside.Program{}
+	p.Step("wait")
+	p.Call(unix.SYS_CLOSE, inside.Int(o.pipe[1]))
+	p.Call(unix.SYS_READ, inside.Int(o.pipe[0]), p.Buffer(1), inside.Int(1))
+	child, err := p.Start(unix.CLONE_NEWUSER, o.pipe[1])
+	if err != nil {
+		return o, err
+	}
+	o.child = child
+	proc := fmt.Sprintf("/proc/%d/", o.child.PID)
+	for _, ids := range [...]struct {
+		file           string
+		outside, inner int
+	}{{"uid_map", owner.UID, user.UID}, {"gid_map", owner.GID, user.GID}} {
+		if err := writeProc(proc+ids.file, fmt.Sprintf("%d %d 1", ids.outside, ids.inner)); err != nil {
+			return o, fmt.Errorf("map the project's owner: %w", err)
+		}
+	}
+	o.ns, err = unix.Open(proc+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return o, err
+}
+
+func (o ids) close() {
+	if o.child.PIDFD >= 0 {
+		unix.PidfdSendSignal(o.child.PIDFD, unix.SIGKILL, nil, 0)
+		unix.Wait4(o.child.PID, nil, 0, nil)
+	}
+	for _, fd := range []int{o.ns, o.child.PIDFD, o.pipe[0], o.pipe[1]} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+func writeProc(path, content string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(ns)
-	return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns)})
-}
-
-// userNamespace makes a user namespace with the mapping and no process in it.
-func userNamespace(owner, user plan.User) (int, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	r, w, err := os.Pipe()
-	if err != nil {
-		return -1, err
-	}
-	defer w.Close()
-	defer r.Close()
-	p := &inside.Program{}
-	p.Step("wait")
-	p.Call(unix.SYS_CLOSE, inside.Int(w.Fd()))
-	p.Call(unix.SYS_READ, inside.Int(r.Fd()), p.Buffer(1), inside.Int(1))
-	child, err := p.Start(unix.CLONE_NEWUSER, int(w.Fd()))
-	if err != nil {
-		return -1, err
-	}
-	defer unix.Close(child.PIDFD)
-	defer unix.Wait4(child.PID, nil, 0, nil)
-	defer unix.PidfdSendSignal(child.PIDFD, unix.SIGKILL, nil, 0)
-	proc := fmt.Sprintf("/proc/%d/", child.PID)
-	for file, mapping := range map[string]string{"uid_map": fmt.Sprintf("%d %d 1", owner.UID, user.UID), "gid_map": fmt.Sprintf("%d %d 1", owner.GID, user.GID)} {
-		if err := os.WriteFile(proc+file, []byte(mapping), 0); err != nil {
-			return -1, fmt.Errorf("map the project's owner: %w", err)
-		}
-	}
-	return unix.Open(proc+"ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(content))
+	return err
 }

@@ -71,19 +71,20 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	p := &program{}
 	joinLimits(p, at)
 	becomeUser(p, pl, at)
-	trees := openSources(p, pl, at)
+	trees, layers := openSources(p, pl, at)
 	newRoot(p)
-	mounts(p, pl, trees, at)
+	mounts(p, pl, trees, layers)
 	loopback(p)
 	procSettings(p)
 	listeners := network(p, pl)
 	maskProc(p)
 	leaveHost(p)
 	term, fds := terminal(p, at)
-	fds = append(fds, handles(p, pl, at)...)
+	watched, opened := handles(p, pl, at)
+	fds = append(fds, watched...)
 	verifyNetwork(p, pl)
 	dropCapabilities(p, at)
-	landlock(p, pl)
+	landlock(p, pl, opened)
 	rlimits(p, at)
 	p.Step("signals of pid 1")
 	signals := signalDescriptor(p)
@@ -162,10 +163,14 @@ func becomeUser(p *program, pl *plan.Plan, at *Attach) {
 }
 
 // openSources takes every host tree that will be seen, while the host's tree is still there, and restricts it before anything is attached.
-func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
+// Of overlays it opens the layers, or has root's.
+func openSources(p *program, pl *plan.Plan, at *Attach) ([]inside.Arg, map[int]layers) {
 	p.Step("private mounts")
 	p.Call(unix.SYS_MOUNT, zero, p.String("/"), zero, inside.Int(unix.MS_REC|unix.MS_PRIVATE), zero)
-	trees := make([]inside.Arg, len(pl.Mounts))
+	trees, opened := make([]inside.Arg, len(pl.Mounts)), map[int]layers{}
+	for i, fds := range at.Layers {
+		opened[i] = layers{fds[0], fds[1], fds[2], true}
+	}
 	for i, m := range pl.Mounts {
 		switch {
 		case at.Trees != nil && at.Trees[i] >= 0:
@@ -179,11 +184,11 @@ func openSources(p *program, pl *plan.Plan, at *Attach) []inside.Arg {
 			p.restrict(fd, attributes(m))
 			trees[i] = fd.Arg()
 		case m.Kind == plan.Overlay && pl.Mode != plan.Root:
-			p.Step("overlay of " + m.Source)
-			trees[i] = overlay(p, m).Arg()
+			p.Step("layers of " + m.Source)
+			opened[i] = openLayers(p, m, len(opened))
 		}
 	}
-	return trees
+	return trees, opened
 }
 
 func attributes(m plan.Mount) uint64 {
@@ -197,33 +202,66 @@ func attributes(m plan.Mount) uint64 {
 	return a
 }
 
-// Overlay layers are named by descriptors with fixed numbers, so that no path has to be quoted in mount options.
-const (
-	lowerFD = 200 + iota
-	maskFD
-	layerFD
-)
-
-func overlay(p *program, m plan.Mount) inside.Slot {
-	p.place(p.open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), lowerFD, m)
-	p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), maskFD, plan.Mount{})
-	p.place(p.open(m.Layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), layerFD, plan.Mount{})
-	return p.overlayOf(m, lowerFD, maskFD, layerFD)
+// layers are the descriptors of an overlay's lower directory, mask and layer. Their numbers are known when the program is written, so that
+// no path has to be quoted in mount options.
+type layers struct {
+	lower, mask, layer int
+	taken              bool // by root, and not attached anywhere yet
 }
 
-func (p *program) overlayOf(m plan.Mount, lower, mask, layer int) inside.Slot {
-	at := func(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
-	// Unmounting an overlay syncs the whole file system that its layer is on, which takes as long as everybody else's writes do. A volatile one
-	// does not; the supervisor syncs a layer that is kept. The kernel leaves a mark, to be removed before the next mount: the layer is sound
-	// unless the machine itself stopped during the run (overlayfs.rst, Volatile mount).
-	mark := at(layer) + "/work/work/incompat/volatile"
+// layerFD is the first of the numbers, beyond those that pid 1 keeps. There is an overlay for the project, and one for each git directory elsewhere that a
+// working tree in it belongs to.
+const layerFD = 220
+
+func openLayers(p *program, m plan.Mount, n int) layers {
+	l := layers{layerFD + 3*n, layerFD + 3*n + 1, layerFD + 3*n + 2, false}
+	p.place(p.open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.lower, m)
+	p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.mask, plan.Mount{})
+	p.place(p.open(m.Layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.layer, plan.Mount{})
+	return l
+}
+
+// options are those of the overlay, once its layers can be mounted.
+//
+// Unmounting an overlay syncs the whole file system that its layer is on, which takes as long as everybody else's writes do. A volatile one
+// does not; the supervisor syncs a layer that is kept. The kernel leaves a mark, to be removed before the next mount: the layer is sound
+// unless the machine itself stopped during the run (overlayfs.rst, Volatile mount).
+func (l layers) options(p *program) []string {
+	at := func(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+	mark := at(l.layer) + "/work/work/incompat/volatile"
 	p.Try(unix.ENOENT, unix.SYS_UNLINKAT, here, p.String(mark+"/dirty"), zero)
 	p.Try(unix.ENOENT, unix.SYS_UNLINKAT, here, p.String(mark), inside.Int(unix.AT_REMOVEDIR))
+	return []string{"lowerdir=" + at(l.mask) + ":" + at(l.lower), "upperdir=" + at(l.layer) + "/upper", "workdir=" + at(l.layer) + "/work", "userxattr", "volatile"}
+}
+
+// overlay mounts one on a path below the current directory, which must be in memory that only we have written. A layer must lie in the mounter's
+// own mount namespace, so those that root has taken are attached where the overlay will cover them: below it nothing can reach them again,
+// as nothing inside can unmount. One call does what takes nine of the newer ones.
+func (p *program) overlay(m plan.Mount, l layers) {
+	if l.taken {
+		for _, fd := range []int{l.lower, l.mask, l.layer} {
+			p.attach(inside.Int(fd), m.Target)
+		}
+	}
+	if m.ReadOnly { // the mount, not the file system: that would be another one
+		p.attach(p.filesystem("overlay", sealed|unix.MOUNT_ATTR_RDONLY, l.options(p)...).Arg(), m.Target)
+		return
+	}
+	p.mount("overlay", m.Target, unix.MS_NOSUID|unix.MS_NODEV, l.options(p)...)
+}
+
+// overlayOn does the same on an opened directory.
+func (p *program) overlayOn(m plan.Mount, l layers, on inside.Slot) {
+	if l.taken {
+		for _, fd := range []int{l.lower, l.mask, l.layer} {
+			p.attachOn(inside.Int(fd), on)
+		}
+	}
 	attributes := uint64(sealed)
 	if m.ReadOnly {
 		attributes |= unix.MOUNT_ATTR_RDONLY
 	}
-	return p.filesystem("overlay", attributes, "lowerdir="+at(mask)+":"+at(lower), "upperdir="+at(layer)+"/upper", "workdir="+at(layer)+"/work", "userxattr", "volatile")
+	p.attachOn(p.filesystem("overlay", attributes, l.options(p)...).Arg(), on)
 }
 
 func (p *program) place(fd inside.Slot, number int, m plan.Mount) {
@@ -233,15 +271,16 @@ func (p *program) place(fd inside.Slot, number int, m plan.Mount) {
 	p.Call(unix.SYS_DUP3, fd.Arg(), inside.Int(number), inside.Int(unix.O_CLOEXEC))
 }
 
-// newRoot makes an empty root in memory and goes there. It is attached over the old root, where pivot_root will find it.
+// newRoot makes an empty root in memory and goes there. It is mounted over the old root, where pivot_root will find it, and where only a step
+// up from the old one leads (path_resolution(7): a mount on the root itself is not seen from it).
 func newRoot(p *program) {
 	p.Step("new root")
-	root := p.filesystem("tmpfs", sealed, "size=1M", "nr_inodes=4096", "mode=755")
-	p.Call(unix.SYS_MOVE_MOUNT, root.Arg(), p.String(""), here, p.String("/"), inside.Int(unix.MOVE_MOUNT_F_EMPTY_PATH))
-	p.Call(unix.SYS_FCHDIR, root.Arg())
+	p.mount("tmpfs", "/", unix.MS_NOSUID|unix.MS_NODEV, "size=1M", "nr_inodes=4096", "mode=755")
+	p.Call(unix.SYS_CHDIR, p.String("/.."))
+	p.statfs(".", unix.TMPFS_MAGIC)
 }
 
-func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
+func mounts(p *program, pl *plan.Plan, trees []inside.Arg, layers map[int]layers) {
 	made := map[string]bool{"/": true}
 	for i, m := range pl.Mounts {
 		p.Step("mount " + m.Target)
@@ -265,28 +304,25 @@ func mounts(p *program, pl *plan.Plan, trees []inside.Arg, at *Attach) {
 				if m.Kind == plan.Tmpfs {
 					trees[i] = p.filesystem("tmpfs", attributes(m), fmt.Sprintf("size=%d", m.Size), fmt.Sprintf("mode=%o", m.Perm)).Arg()
 				}
-				if layers, root := at.Layers[i]; root {
-					for _, fd := range layers {
-						p.attachOn(inside.Int(fd), on)
-					}
-					trees[i] = p.overlayOf(m, layers[0], layers[1], layers[2]).Arg()
+				if m.Kind == plan.Overlay {
+					p.overlayOn(m, layers[i], on)
+				} else {
+					p.attachOn(trees[i], on)
 				}
-				p.attachOn(trees[i], on)
 				continue
 			}
 			mountPoint(p, made, m)
-			if layers, root := at.Layers[i]; root {
-				trees[i] = overlayOfTrees(p, m, layers)
-			}
-			if m.Kind != plan.Tmpfs {
+			switch m.Kind {
+			case plan.Overlay:
+				p.overlay(m, layers[i])
+			case plan.Tmpfs:
+				p.mount("tmpfs", m.Target, unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=%d", m.Size), fmt.Sprintf("mode=%o", m.Perm))
+			default:
 				p.attach(trees[i], m.Target)
-				continue
 			}
-			p.Call(unix.SYS_MOUNT, p.String("tmpfs"), p.String(relative(m.Target)), p.String("tmpfs"), inside.Int(unix.MS_NOSUID|unix.MS_NODEV), p.String(fmt.Sprintf("size=%d,mode=%o", m.Size, m.Perm)))
 		case plan.Proc:
 			mountPoint(p, made, m)
 			p.Call(unix.SYS_MOUNT, p.String("proc"), p.String(relative(m.Target)), p.String("proc"), inside.Int(unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), zero)
-			p.statfs(relative(m.Target), unix.PROC_SUPER_MAGIC)
 		case plan.Devices:
 			mountPoint(p, made, m)
 			devices(p, m)
@@ -299,15 +335,6 @@ func (p *program) again(on inside.Slot, m plan.Mount) inside.Arg {
 	fd := p.Get(unix.SYS_OPEN_TREE, on.Arg(), p.String(""), inside.Int(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH))
 	p.restrict(fd, attributes(m))
 	return fd.Arg()
-}
-
-// overlayOfTrees makes the overlay from trees that root has taken. A layer must lie in the mounter's own mount namespace, so they are
-// attached where the overlay will cover them: below it nothing can reach them again, as nothing inside can unmount.
-func overlayOfTrees(p *program, m plan.Mount, layers [3]int) inside.Arg {
-	for _, fd := range layers {
-		p.attach(inside.Int(fd), m.Target)
-	}
-	return p.overlayOf(m, layers[0], layers[1], layers[2]).Arg()
 }
 
 // cover returns the mount that a target lies on, or nil for the root.
@@ -415,10 +442,9 @@ func leaveHost(p *program) {
 	p.Call(unix.SYS_MOUNT_SETATTR, here, p.String("/"), zero, attr, inside.Int(mountAttrSize))
 }
 
-// dropCapabilities empties all five sets for pid 1 and everything after it, and locks the bits that could give some back.
+// dropCapabilities empties all five sets for pid 1 and everything after it (the ambient one falls with the inheritable one), and locks the bits that could give some back.
 func dropCapabilities(p *program, at *Attach) {
 	p.Step("drop capabilities")
-	p.prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	for c := 0; c <= at.LastCap; c++ {
 		p.prctl(unix.PR_CAPBSET_DROP, uint64(c))
 	}

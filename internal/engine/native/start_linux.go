@@ -27,7 +27,7 @@ type namespace struct {
 }
 
 // Start makes the sandbox of the plan and executes the command in it. The descriptors in at are the caller's to close.
-// The goroutine must be locked to a thread that lives as long as the sandbox, or the sandbox dies with the thread.
+// The sandbox dies with the thread: no goroutine may end locked to it before.
 func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -10,25 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the interpreter needs while it runs. It lies in the sealed image's own mapping, not in the Go heap, because the heap is
+// machine is what the interpreter needs while it runs. It lies at the end of the sealed image's own mapping, not in the Go heap, because the heap is
 // given back to the kernel before the command starts.
 type machine struct {
 	ops     unsafe.Pointer // the first op
 	n       int
 	status  uintptr // descriptor for Report
-	slots   [maxSlots]uintptr
 	report  Report
 	poll    [2]unix.PollFd
 	wait    uint32
 	child   uintptr
 	hunt    bool
-	pids    [4096]byte
 	request [8]byte
 	pause   [2]int64
 	siginfo [128]byte
 	rights  rights
 	iov     [2]uintptr // struct iovec: address, length
 	message [7]uintptr // struct msghdr: name, its length, vectors, their number, control, its length, flags
+	pids    [4096]byte
+	slots   [maxSlots]uintptr // only as many as the program has are there
 }
 
 // rights is struct cmsghdr with one descriptor (unix(7), SCM_RIGHTS).
@@ -71,17 +71,13 @@ type Child struct {
 }
 
 // Start clones a child with the given namespace flags and runs the program in it. Reports go to the descriptor status.
-// The calling goroutine must be locked to its thread, and that thread must live as long as the child (see PR_SET_PDEATHSIG(2const):
-// the signal is sent when the thread that created the child ends).
+// The calling thread must live as long as the child (see PR_SET_PDEATHSIG(2const): the signal is sent when the thread that created the
+// child ends).
 func (p *Program) Start(flags uint64, status int) (Child, error) {
 	if err := p.seal(); err != nil {
 		return Child{}, err
 	}
-	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(machine{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return Child{}, fmt.Errorf("memory for the set-up program: %v", err)
-	}
-	m := (*machine)(unsafe.Pointer(&mem[0]))
+	m := (*machine)(unsafe.Pointer(&p.image[p.machine]))
 	m.ops, m.n, m.status = unsafe.Pointer(&p.image[0]), len(p.ops), uintptr(status)
 
 	pidfd := int32(-1)
@@ -90,7 +86,6 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	pid, errno := cloneAndRun(args, m)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(args)
-	unix.Munmap(mem)
 	unix.Munmap(p.image)
 	p.image = nil
 	if errno != 0 {
@@ -129,51 +124,52 @@ func cloneAndRun(args *cloneArgs, m *machine) (uintptr, syscall.Errno) {
 func run(m *machine) {
 	for i := 0; i < m.n; i++ {
 		o := (*op)(unsafe.Add(m.ops, uintptr(i)*unsafe.Sizeof(op{})))
+		a := o.a // writing to the program itself would copy each page of it
 		for j := uintptr(0); j < 6; j++ {
 			if o.slots&(1<<j) != 0 {
-				o.a[j] = m.slots[o.a[j]]
+				a[j] = m.slots[a[j]]
 			}
 		}
 		errno := uintptr(0)
 		switch o.kind {
 		case opCall:
-			r, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			r, _, e := syscall.RawSyscall6(o.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 			m.slots[o.out] = r
 			if e != 0 && uint16(e) != o.ignore {
 				errno = uintptr(e)
 			}
 		case opRefused:
-			_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], o.a[5])
+			_, _, e := syscall.RawSyscall6(o.nr, a[0], a[1], a[2], a[3], a[4], a[5])
 			if uint16(e) != o.ignore {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opEqual, opDiffer:
-			if same(o.a[0], o.a[1], o.a[2]) != (o.kind == opEqual) {
+			if same(a[0], a[1], a[2]) != (o.kind == opEqual) {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opOnlyIf:
-			if !same(o.a[0], o.a[1], o.a[2]) {
-				i += int(o.a[3])
+			if !same(a[0], a[1], a[2]) {
+				i += int(a[3])
 			}
 		case opContains:
-			if !contains(o.a[0], o.a[1], o.a[2], o.a[3]) {
+			if !contains(a[0], a[1], a[2], a[3]) {
 				errno = uintptr(unix.ESTALE)
 			}
 		case opStore:
-			*(*uint32)(address(o.a[0])) = uint32(o.a[1])
+			*(*uint32)(address(a[0])) = uint32(a[1])
 		case opAnswer:
-			errno = uintptr(-*(*int32)(address(o.a[0])))
+			errno = uintptr(-*(*int32)(address(a[0])))
 		case opScrub:
-			errno = scrub(o.a[0], o.a[1])
+			errno = scrub(a[0], a[1])
 		case opRetry:
-			retry(m, o)
+			retry(m, o.nr, &a)
 		case opFork:
 			r, _, e := syscall.RawSyscall6(o.nr, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 			errno = uintptr(e)
 			if e == 0 && r != 0 {
 				m.child = r
-				m.hunt = o.a[1] != 0
-				loop(m, o.a[0])
+				m.hunt = a[1] != 0
+				loop(m, a[0])
 			}
 		default:
 			errno = uintptr(unix.EPERM)
@@ -346,9 +342,9 @@ func exit(status uintptr) {
 
 //go:norace
 //go:nosplit
-func retry(m *machine, o *op) {
-	for n := uintptr(0); n < o.a[5]; n++ {
-		_, _, e := syscall.RawSyscall6(o.nr, o.a[0], o.a[1], o.a[2], o.a[3], o.a[4], 0)
+func retry(m *machine, nr uintptr, a *[6]uintptr) {
+	for n := uintptr(0); n < a[5]; n++ {
+		_, _, e := syscall.RawSyscall6(nr, a[0], a[1], a[2], a[3], a[4], 0)
 		if e == 0 || e == unix.ENOENT {
 			return
 		}

@@ -72,14 +72,15 @@ func (s Slot) Arg() Arg { return Arg{v: uintptr(s), kind: fromSlot} }
 
 // Program is a list of operations and the memory that they use. Build it, then Seal it, then Start it.
 type Program struct {
-	ops    []op
-	ptrs   []uint8 // for each op, the arguments that are offsets into data
-	data   []byte
-	relocs []int // offsets in data of words that hold offsets into data
-	steps  []string
-	slots  Slot
-	image  []byte // the sealed program: operations, then data
-	opsLen uintptr
+	ops     []op
+	ptrs    []uint8 // for each op, the arguments that are offsets into data
+	data    []byte
+	relocs  []int // offsets in data of words that hold offsets into data
+	steps   []string
+	slots   Slot
+	image   []byte // the sealed program: operations, then data
+	opsLen  uintptr
+	machine int // where in the image the interpreter's own memory begins
 }
 
 // Step starts a named step: the operations that follow are reported under this name when they fail.
@@ -251,7 +252,9 @@ func (p *Program) seal() error {
 		return fmt.Errorf("bug: %d steps", len(p.steps))
 	}
 	p.opsLen = uintptr(len(p.ops)) * unsafe.Sizeof(op{})
-	image, err := unix.Mmap(-1, 0, int(p.opsLen)+len(p.data)+8, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	p.machine = (int(p.opsLen)+len(p.data))&^7 + 8
+	size := p.machine + int(unsafe.Offsetof(machine{}.slots)) + int(p.slots+1)*int(unsafe.Sizeof(uintptr(0)))
+	image, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("memory for the set-up program: %v", err)
 	}
