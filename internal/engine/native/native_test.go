@@ -120,6 +120,18 @@ func run(t *testing.T, pl *plan.Plan) (string, inside.Report, error) {
 	return string(out), report, nil
 }
 
+// TestOverlayStep: what keeps an overlay from being mounted is reported under the name by which host.Diagnose finds its cause.
+func TestOverlayStep(t *testing.T) {
+	pl := scratch(t, os.Getuid(), "/bin/true")
+	layer := pl.Mounts[len(pl.Mounts)-1].Layer
+	if err := os.RemoveAll(layer + "/upper"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, pl); err == nil || !strings.Contains(err.Error(), "overlay of ") {
+		t.Errorf("without an upper directory: %v", err)
+	}
+}
+
 func TestSandboxRuns(t *testing.T) {
 	pl := scratch(t, os.Getuid(), "/bin/sh", "-c", "cat file; cat .env; echo new > sub/x; id -u; ls / /dev; cat /proc/1/environ | tr '\\0' '\\n'; ls /proc/self/fd; cat /proc/self/status | grep -E 'Cap|NoNew|Seccomp:'; grep -c . /proc/mounts; cat /proc/self/uid_map; ls -ld /proc/[0-9]*; exit 7")
 	out, r, err := run(t, pl)

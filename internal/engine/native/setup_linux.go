@@ -184,7 +184,7 @@ func openSources(p *program, pl *plan.Plan, at *Attach) ([]inside.Arg, map[int]l
 			p.restrict(fd, attributes(m))
 			trees[i] = fd.Arg()
 		case m.Kind == plan.Overlay && pl.Mode != plan.Root:
-			p.Step("layers of " + m.Source)
+			p.Step("open " + m.Source)
 			opened[i] = openLayers(p, m, len(opened))
 		}
 	}
@@ -238,6 +238,7 @@ func (l layers) options(p *program) []string {
 // own mount namespace, so those that root has taken are attached where the overlay will cover them: below it nothing can reach them again,
 // as nothing inside can unmount. One call does what takes nine of the newer ones.
 func (p *program) overlay(m plan.Mount, l layers) {
+	p.Step("overlay of " + m.Source) // see host.Diagnose
 	if l.taken {
 		for _, fd := range []int{l.lower, l.mask, l.layer} {
 			p.attach(inside.Int(fd), m.Target)
@@ -252,6 +253,7 @@ func (p *program) overlay(m plan.Mount, l layers) {
 
 // overlayOn does the same on an opened directory.
 func (p *program) overlayOn(m plan.Mount, l layers, on inside.Slot) {
+	p.Step("overlay of " + m.Source)
 	if l.taken {
 		for _, fd := range []int{l.lower, l.mask, l.layer} {
 			p.attachOn(inside.Int(fd), on)
