@@ -338,7 +338,7 @@ func TestDocsRun(t *testing.T) {
 			if len(shown) == 0 {
 				t.Fatal("there is no example in it")
 			}
-			runExamples(t, shown, before)
+			runExamples(t, shown, before, nil)
 		})
 	}
 }
@@ -377,7 +377,7 @@ func examples(page string) (list []example) {
 	return list
 }
 
-func runExamples(t *testing.T, list []example, before string) {
+func runExamples(t *testing.T, list []example, before string, in *world) {
 	t.Helper()
 	const mark = "-- end of example --"
 	root, err := filepath.Abs("..")
@@ -401,6 +401,9 @@ func runExamples(t *testing.T, list []example, before string) {
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=init.defaultBranch", "GIT_CONFIG_VALUE_0=main",
 	}
 	t.Cleanup(func() { removeAll(t, home) })
+	if in != nil {
+		in.enter(cmd, "bash", "--norc")
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Logf("bash: %v", err) // the status of the last example

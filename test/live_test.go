@@ -27,7 +27,7 @@ func TestLiveSupervisorKilled(t *testing.T) {
 		if err := k.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		_ = k.cmd.Wait()
+		<-k.ended
 		if got := read(t, filepath.Join(s.Work, "kept.txt")); got != "after\n" {
 			t.Fatalf("the live run left %q", got)
 		}

@@ -22,6 +22,9 @@ var casemate, probe string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	if os.Getenv(worldVariable) != "" {
+		return beWorld()
+	}
 	casemate, probe = os.Getenv("CASEMATE_BIN"), os.Getenv("CASEMATE_PROBE")
 	if casemate != "" && probe != "" {
 		return m.Run()
@@ -37,7 +40,7 @@ func testMain(m *testing.M) int {
 	for _, b := range []struct {
 		path *string
 		name string
-	}{{&casemate, "casemate"}, {&probe, "casemate-probe"}, {new(string), "casemate-review"}} {
+	}{{&casemate, "casemate"}, {&probe, "casemate-probe"}, {new(string), "casemate-review"}, {new(string), "casemate-gate"}} {
 		*b.path = filepath.Join(dir, b.name)
 		build := exec.Command("go", "build", "-trimpath", "-o", *b.path, "casemate.dev/cmd/"+b.name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -75,8 +78,9 @@ func best() mode { return modes()[0] }
 // site is a host for one test: fixtures, and how to run casemate in their project.
 type site struct {
 	*enginetest.Fixtures
-	t    *testing.T
-	mode mode
+	t     *testing.T
+	mode  mode
+	world *world // the network that casemate runs in; nil: this machine's
 }
 
 // newSite makes the fixtures with a copy of the probe in the project.
@@ -109,7 +113,7 @@ func newSiteFor(t *testing.T, m mode, cases []enginetest.Case) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{f, t, m}
+	s := &site{Fixtures: f, t: t, mode: m}
 	s.copyProbe()
 	return s
 }
@@ -166,6 +170,9 @@ func (s *site) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(casemate, args...)
 	cmd.Dir = s.Work
 	cmd.Env = s.environ()
+	if s.world != nil {
+		s.world.enter(cmd, append([]string{casemate}, args...)...)
+	}
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }

@@ -15,7 +15,7 @@ trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 mkdir "$work/bin" "$work/home" "$work/tree"
 git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} cp --parents {} "$work/tree/" 2>/dev/null || true
-cp bin/casemate bin/casemate-probe bin/casemate-review "$work/bin/"
+cp bin/casemate bin/casemate-probe bin/casemate-review bin/casemate-gate "$work/bin/"
 git clone -q . "$work/tree/.clone" && mv "$work/tree/.clone/.git" "$work/tree/.git" && rm -rf "$work/tree/.clone"
 for dir in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./...); do
 	rel=${dir#"$PWD"}

@@ -54,6 +54,14 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	files := len(tiers.Sources) - 1 // the last source is the flags
+	notices, err := person.AddPresets(tiers, person.FindProject())
+	if err != nil {
+		return err
+	}
+	for _, n := range notices {
+		fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
+	}
 	merged, err := policy.Merge(tiers.Sources)
 	if err != nil {
 		return err
@@ -65,7 +73,7 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		for _, w := range merged.Ignored {
 			fmt.Fprintf(std.Err, "casemate: %s widens %s and is not approved (casemate trust)\n", w.Origin, w.Key)
 		}
-		fmt.Fprintf(std.Out, "in order: %s\n", count(len(tiers.Sources)-1, "policy file"))
+		fmt.Fprintf(std.Out, "in order: %s\n", count(files, "policy file"))
 		return nil
 	}
 	values := merged.Explain()

@@ -19,10 +19,11 @@ func runCommand() command {
 		example: "casemate run -- npm test",
 		help: `
 Runs COMMAND in a sandbox of its own. It sees the project, its tool chain and
-nothing else of this machine: no credentials, no other files, no network, no
-other processes. What it changes in the project is held aside until you have
-looked at it. On a terminal you are asked at the end what is to happen (Enter
-keeps it; --then answers beforehand); later: casemate review, apply or discard.
+nothing else of this machine: no credentials, no other files, no other
+processes, and of the network only the hosts that --allow or the policy names.
+What it changes in the project is held aside until you have looked at it. On a
+terminal you are asked at the end what is to happen (Enter keeps it; --then
+answers beforehand); later: casemate review, apply or discard.
 
 The project is the nearest directory above with a git repository or a
 casemate.yaml, else the working directory. The next run in the project goes on
@@ -78,21 +79,22 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	if err != nil {
 		return notStarted(std, err, asJSON)
 	}
-	if !quiet {
-		for _, n := range r.Notices {
-			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
-		}
-	}
+	sayNotices(std, r, quiet)
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
 	if err != nil {
 		return refused(std, err, asJSON)
 	}
+	sayNotices(std, r, quiet || asJSON) // of the run itself
 	if !asJSON {
 		if res.Live != nil && !quiet {
 			sayLive(std, r, res)
 		}
 		if res.Detail != "" {
 			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
+		}
+		if !quiet {
+			sayDenied(std, res)
+			sayPresets(std, r, res)
 		}
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
@@ -105,6 +107,15 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+func sayNotices(std *IO, r *session.Run, quiet bool) {
+	for _, n := range r.Notices {
+		if !quiet {
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(n))
+		}
+	}
+	r.Notices = nil
 }
 
 // refused says in JSON as well why nothing ran.
@@ -161,6 +172,10 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"write", "a `PATH` of the project that is written through to the host", &f.Write},
 		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
 		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
+		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
+		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; may be repeated", &f.Publish},
+		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
+		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},
 	} {

@@ -22,7 +22,7 @@ func guarantees(p *Plan, held []limits.Enforced) []Guarantee {
 			{"files.hide", Enforced, hideBy(p)},
 			{"files.hide-new", hideNewState(p), hideNewBy(p)},
 			{"files.protect", protectState(p), protectBy(p)},
-			{"net.default-deny", Enforced, "own empty network namespace"},
+			{"net.default-deny", Enforced, netBy(p)},
 			{"proc.isolation", Enforced, "own pid, ipc, uts and cgroup namespaces, own /proc"},
 			{"proc.signals", Enforced, "own pid namespace, Landlock scopes"},
 			{"proc.no-leftovers", Enforced, "pid namespace that ends with pid 1, which ends with the supervisor"},
@@ -212,4 +212,11 @@ func protectBy(p *Plan) string {
 		return "read-only mounts over what exists; what appears is taken back, within 100 ms where nothing else is busy"
 	}
 	return "changes are held until they are applied"
+}
+
+func netBy(p *Plan) string {
+	if p.Network.Kind == Gate {
+		return "own network namespace whose every way leads to the gate (nf_tables); the gate decides by name"
+	}
+	return "own empty network namespace"
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/policy"
@@ -47,8 +48,10 @@ type Request struct {
 	Told    bool   // the supervisor can be told of system calls, which the mode without namespaces asks for
 	Set     limits.Set
 	Limits  []limits.Enforced
-	Git     []Mount // overlays of git directories outside of the project that a working tree in it belongs to
-	Live    []Mount // for a live workspace: mounts over hidden and protected paths, and their ancestors
+	Git     []Mount   // overlays of git directories outside of the project that a working tree in it belongs to
+	Now     time.Time // rules of the network that ended before have no effect
+	IPv6    bool      // the kernel has IPv6
+	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
 
 // Make resolves the request. It fails when the policy asks for what this mode, this host or this version cannot do: nothing runs then.
@@ -57,7 +60,7 @@ func Make(r Request) (*Plan, error) {
 		Mode: r.Mode, Level: string(r.Policy.Level.V), User: r.User,
 		Command:   Command{Path: r.Path, Argv: r.Argv, Dir: r.Dir, Env: r.Env},
 		Workspace: Workspace{Kind: string(r.Policy.Files.Workspace.V), Owner: r.Owner, Group: r.Group, Path: r.Project, Hide: sources(r.Policy.Files.Hide), Protect: sources(r.Policy.Files.Protect)},
-		Network:   "none",
+		Network:   Network{Kind: NoNetwork},
 		Landlock:  Rules{ABI: r.ABI},
 	}
 	if errs := policy.NotInThisVersion(r.Policy); len(errs) > 0 {
@@ -65,6 +68,9 @@ func Make(r Request) (*Plan, error) {
 	}
 	for _, l := range r.Limits {
 		p.Limits = append(p.Limits, Limit{Name: l.Name, Value: l.Value, By: l.By, Strength: string(l.Strength), Origin: limitOrigin(r.Policy, l.Name)})
+	}
+	if err := p.network(r); err != nil {
+		return nil, err
 	}
 	var err error
 	if r.Mode == Landlock {
@@ -252,6 +258,15 @@ func (p *Plan) openings(r Request) {
 			}
 			add(m.Origin, "%s %s", verb, m.Target)
 		}
+	}
+	for _, a := range p.Network.Allow {
+		add(a.Origin, "reach %s", a)
+	}
+	for _, v := range r.Policy.Network.Publish {
+		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
+	}
+	for _, v := range r.Policy.Network.HostPorts {
+		add(v.Origin.String(), "reach port %d of the host's loopback", v.V)
 	}
 	if p.Mode == Landlock {
 		for _, t := range r.Tools {

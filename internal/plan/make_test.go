@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/policy"
@@ -120,7 +121,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
 		{"a guarantee of a limit that is not set", "", policy.Flags{Require: []string{"limits.idle"}}, "limits.idle is not set"},
-		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com}]}\n", policy.Flags{}, "not in this version"},
+		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com, methods: [GET]}]}\n", policy.Flags{}, "not in this version"},
 		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
 	}
 	for _, tt := range tests {
@@ -153,5 +154,38 @@ func TestFallbackPromisesLess(t *testing.T) {
 	}
 	if len(p.Mounts) != 0 || len(p.Namespaces) != 0 || !p.Syscalls.Fallback {
 		t.Errorf("the fallback plans %d mounts, namespaces %v, filter %+v", len(p.Mounts), p.Namespaces, p.Syscalls)
+	}
+}
+
+func TestNetwork(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	plan := func(document string, flags policy.Flags, mode Mode) (*Plan, error) {
+		r := request(merged(t, document, flags), mode)
+		r.Now, r.IPv6 = now, true
+		return Make(r)
+	}
+	p, err := plan("network: {deny: [tracker.example]}\n", policy.Flags{}, Rootless)
+	if err != nil || p.Network.Kind != NoNetwork {
+		t.Errorf("without a rule: %+v %v", p.Network, err)
+	}
+	p, err = plan("network: {allow: [{host: old.example, until: 2026-11-21}]}\n", policy.Flags{}, Rootless)
+	if err != nil || p.Network.Kind != NoNetwork || len(p.Notes) == 0 {
+		t.Errorf("with a rule that has ended: %+v %v, notes %q", p.Network, err, p.Notes)
+	}
+	p, err = plan("network: {allow: [{host: new.example, until: 2026-11-22, ports: [22]}]}\n", policy.Flags{Allow: []string{"*.api.example", "[2001:db8::1]:443,80"}, HostPorts: []string{"5432"}}, Rootless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Network.String(); got != "gate: new.example:22, *.api.example:443, [2001:db8::1]:443,80, the host's loopback port 5432" {
+		t.Errorf("got %s", got)
+	}
+	if end := p.Network.Allow[0].Until; !end.Equal(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("the last day ends at %v", end)
+	}
+	if len(p.Openings) < 4 {
+		t.Errorf("openings: %v", p.Openings)
+	}
+	if _, err = plan("", policy.Flags{Allow: []string{"a.example"}, AllowFallback: []string{"landlock"}}, Landlock); err == nil || !strings.Contains(err.Error(), "network namespace") {
+		t.Errorf("in the fallback: %v", err)
 	}
 }

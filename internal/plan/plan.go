@@ -4,6 +4,11 @@
 // The engine does exactly what the plan says; `casemate plan` prints it.
 package plan
 
+import (
+	"net/netip"
+	"time"
+)
+
 // Mode is how the native engine confines on this host.
 type Mode string
 
@@ -24,11 +29,45 @@ type Plan struct {
 	Mounts     []Mount     `json:"mounts"`
 	Landlock   Rules       `json:"landlock"`
 	Syscalls   Syscalls    `json:"syscalls"`
-	Network    string      `json:"network"` // "none": an own empty network namespace with a working loopback
+	Network    Network     `json:"network"`
 	Limits     []Limit     `json:"limits"`
 	Guarantees []Guarantee `json:"guarantees"`
 	Openings   []Opening   `json:"openings"`
 	Notes      []string    `json:"notes,omitempty"`
+}
+
+// Network is what the command can reach. In both kinds it has a network namespace of its own with a working loopback.
+type Network struct {
+	Kind  NetworkKind `json:"kind"`
+	IPv6  bool        `json:"ipv6,omitempty"` // Gate: programs inside may use IPv6 too
+	Allow []Reach     `json:"allow,omitempty"`
+	Deny  []Source    `json:"deny,omitempty"` // patterns of hosts that are not reached, whatever allows them
+
+	HostPorts []int       `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
+	Publish   []Published `json:"publish,omitempty"`
+}
+
+// Published is a port inside that is offered on the host's loopback.
+type Published struct {
+	Host   int `json:"host"`
+	Inside int `json:"inside"`
+}
+
+// NetworkKind is what lies behind loopback.
+type NetworkKind string
+
+const (
+	NoNetwork NetworkKind = "none"
+	Gate      NetworkKind = "gate" // the gate, which lets through what is allowed by name
+)
+
+// Reach is one opening of the network.
+type Reach struct {
+	Host     string         `json:"host"`
+	Ports    []int          `json:"ports"`
+	Networks []netip.Prefix `json:"networks,omitempty"` // private ranges that the name may resolve to
+	Until    time.Time      `json:"until,omitzero"`     // the moment at which it ends
+	Origin   string         `json:"origin"`
 }
 
 // User is who the command is, inside and outside: one id is mapped, to itself.

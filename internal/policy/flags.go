@@ -10,6 +10,9 @@ type Flags struct {
 	Level, Workspace, Home   string
 	Read, Readonly, Write    []string
 	Hide, Protect            []string
+	Allow                    []string // HOST or HOST:PORT
+	Presets                  []string
+	HostPorts, Publish       []string // ports of the host's loopback; ports inside
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
 	Pass, Set                []string // --env NAME and --env NAME=VALUE
@@ -58,6 +61,10 @@ func (f Flags) given() []given {
 		{"--write", "files.write", f.Write},
 		{"--hide", "files.hide", f.Hide},
 		{"--protect", "files.protect", f.Protect},
+		{"--allow", "network.allow", f.Allow},
+		{"--preset", "presets", f.Presets},
+		{"--publish", "network.publish", f.Publish},
+		{"--host-port", "network.host_ports", f.HostPorts},
 		{"--memory", "limits.memory", one(f.Memory)},
 		{"--pids", "limits.pids", one(f.Pids)},
 		{"--cpus", "limits.cpus", one(f.CPUs)},

@@ -85,9 +85,9 @@ func mainKeys() []key {
 			field: scalar(func(s *Settings) *Value[string] { return &s.Agent }, name, differs),
 		},
 		{
-			path: "presets", kind: textList, example: "[npm, playwright]", wrong: "names with anything but a-z, 0-9, - . _",
-			later:   "remove it: the sandbox is the same for every command",
-			doc:     "Further presets: what known tool chains need.",
+			path: "presets", kind: textList, example: "[npm, playwright]", wrong: "names with anything but a-z, 0-9, - . _; names that `casemate preset list` does not have",
+			doc: "What known tool chains install from: each preset opens the network to the hosts that your own configuration of the tool names. " +
+				"What a policy says itself comes after it, and deny wins.",
 			opens:   "every entry",
 			byLevel: true,
 			field:   list(func(s *Settings) *[]Value[string] { return &s.Presets }, name, always),
@@ -142,15 +142,17 @@ func fileKeys() []key {
 	}
 }
 
+// wholeHosts is what to do about rules that need requests to be looked into.
+const wholeHosts = "leave them out: the rule then allows every request to its hosts"
+
 func networkKeys() []key {
 	return []key{
 		{path: "network", kind: aSection, doc: "What the sandbox may reach. Without a rule: nothing."},
 		{
 			path: "network.allow", kind: rules, example: "[{host: api.anthropic.com}]",
-			later: "remove it: the sandbox has no network",
-			doc:   "What may be reached. An empty list means that nothing is allowed.",
+			doc:   "What may be reached, by name and over TCP. An empty list means that nothing is allowed. On the command line: `HOST` or `HOST:PORT`.",
 			opens: "every entry", byLevel: true,
-			field: field{show: func(s *Settings) []Value[string] { return printed(s.Network.Allow) }},
+			field: field{item: allowed, show: func(s *Settings) []Value[string] { return printed(s.Network.Allow) }},
 		},
 		{
 			path: "network.allow[].host", needed: true, kind: aText, example: `"*.example.com"`,
@@ -165,11 +167,13 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.allow[].methods", kind: textList, def: "all", example: "[GET, POST]", wrong: "small letters",
+			later: wholeHosts,
 			doc:   "HTTP methods. They need TLS opened at the gate, and the plan says so.",
 			field: field{item: check(method)},
 		},
 		{
 			path: "network.allow[].paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "no leading `/`, a query, `..`",
+			later: wholeHosts,
 			doc:   "Paths of HTTP requests; `*` matches anything. They need TLS opened at the gate, and the plan says so.",
 			field: field{item: check(urlPath)},
 		},
@@ -195,21 +199,20 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.publish", kind: openPorts, example: `[3000, "8081:8080"]`, wrong: "numbers outside 1 to 65535",
-			later: "remove it: the sandbox has no network",
+			later: "name the port", laters: []string{"auto"},
 			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port as it opens.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[Publish] { return &s.Network.Publish }, publish, always),
 		},
 		{
 			path: "network.host_ports", kind: ports, example: "[5432]", wrong: "numbers outside 1 to 65535",
-			later: "remove it: the sandbox has no network",
 			doc:   "Ports on the host's loopback that can be reached inside.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[int] { return &s.Network.HostPorts }, port, always),
 		},
 		{
 			path: "network.internal", kind: textList, example: "[mocks]", wrong: "names with anything but a-z, 0-9, - . _",
-			later: "remove it: the sandbox has no network",
+			later: "remove it: hosts outside are reached by network.allow, and nothing else is",
 			doc:   "Private networks shared with named sandboxes and mock services, with no way out.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Network.Internal }, name, always),
@@ -221,7 +224,7 @@ func accessKeys() []key {
 	return []key{
 		{
 			path: "secrets", kind: named, example: "{anthropic: {env: ANTHROPIC_API_KEY, hosts: [api.anthropic.com]}}",
-			later: "remove it: no credential is inside, and no network to use it on",
+			later: "remove it: no credential is inside",
 			doc:   "Credentials that stay outside: the variable inside holds a placeholder, which the gate replaces for the hosts named.",
 			opens: "every entry", byLevel: true,
 			field: field{show: func(s *Settings) []Value[string] { return printed(s.Secrets) }},

@@ -6,7 +6,6 @@ import (
 )
 
 // NotInThisVersion are the things a policy says that would have no effect yet. They are errors, each at its place: a word of a policy is never ignored.
-// network.deny is none of them: there is no network, so all is denied.
 func NotInThisVersion(p *Policy) []error {
 	if p.levelOnly {
 		return nil
@@ -20,6 +19,11 @@ func NotInThisVersion(p *Policy) []error {
 			if k.laters == nil || slices.Contains(k.laters, v.V) {
 				errs = append(errs, bad(k.later, "%s: %s is not in this version", k.path, v.V).at(v.Origin))
 			}
+		}
+	}
+	for _, v := range p.Network.Allow {
+		if len(v.V.Methods) > 0 || len(v.V.Paths) > 0 {
+			errs = append(errs, bad(wholeHosts, "network.allow: methods and paths of %s are not in this version", v.V.Host).at(v.Origin))
 		}
 	}
 	return errs

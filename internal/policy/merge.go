@@ -116,8 +116,8 @@ func (m *merge) apply(src Source) {
 func (m *merge) permitted(src Source, e entry) bool {
 	o := src.place(e.origin)
 	row, _ := find(e.key)
-	if lock, locked := m.lock(e.key); locked && src.Tier > Organisation {
-		if !e.same(&m.Settings) {
+	if lock, locked := m.lock(e.key); locked && src.speaker() > Organisation {
+		if !e.same(&m.Settings) && !e.same(&m.org) {
 			m.refuse(o, "leave it to the organisation", "%s is locked by %s", e.key, lock.Origin)
 		}
 		return false
@@ -131,7 +131,7 @@ func (m *merge) permitted(src Source, e entry) bool {
 			m.unsure = append(m.unsure, Widened{e.key, e.text, o, "may be more than this machine's default"})
 		}
 	}
-	if top, over := m.overCeiling(row, e); over && src.Tier > Organisation {
+	if top, over := m.overCeiling(row, e); over && src.speaker() > Organisation {
 		m.refuse(o, "ask for less, or have the organisation's policy changed", "%s: %s goes beyond what %s allows", e.key, e.text, top)
 		return false
 	}
@@ -179,7 +179,7 @@ func (m *merge) checkLocked(src Source) {
 // overruled is true for what an earlier tier than the level's opened beyond the level.
 func (m *merge) overruled(src Source, e entry) bool {
 	row, _ := find(e.key)
-	return src.Tier < m.Level.Origin.Tier && row.beyond(m.Level.V, e)
+	return src.speaker() < m.Level.Origin.Tier && row.beyond(m.Level.V, e)
 }
 
 // readonlyWins takes out the written paths that lie in readonly ones.

@@ -116,6 +116,11 @@ type Network struct {
 	Internal  []Value[string]  `json:"internal,omitempty"`
 }
 
+// Opens says whether anything is opened.
+func (n Network) Opens() bool {
+	return len(n.Allow)+len(n.Publish)+len(n.HostPorts)+len(n.Internal) > 0
+}
+
 // NetRule is one opening of the network.
 type NetRule struct {
 	Host     string         `json:"host"`               // a pattern as MatchHost takes it, normalised
@@ -266,4 +271,5 @@ type Source struct {
 	Name    string // what origins call it; the document's own name when empty
 	Doc     *Document
 	Trusted bool // for a project: a person approved exactly these bytes
+	Chosen  Tier // for a preset: the tier that asked for it
 }

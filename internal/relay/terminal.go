@@ -47,8 +47,18 @@ type Terminal struct {
 	typedBuf          []byte
 	innerOver, hungUp bool
 	stopping, stopped bool
+	moved             time.Time // when the last of the command's output came
+	settling          *Timer    // looks once more whether that was all
 	drained           func()
 }
+
+// How long nothing must have come before the end of the output is believed: of a command that stopped, and of one that is gone. While a worker of the
+// kernel's moves what was written at the other end, which takes it several turns where there is much, a read can find nothing for a moment
+// (n_tty_receive_buf_common in the kernel).
+const (
+	settleStopped = 10 * time.Millisecond
+	settleGone    = 2 * time.Millisecond
+)
 
 const terminalBytes = 32 << 10 // how much is read at once
 
@@ -291,11 +301,12 @@ func (t *Terminal) turn() {
 	t.show()
 	t.update()
 	switch {
-	case t.drained != nil && t.innerOver && len(t.shown) == 0:
+	case len(t.shown) > 0:
+	case t.drained != nil && t.innerOver:
 		drained := t.drained
 		t.drained = nil
 		drained()
-	case t.stopping && len(t.shown) == 0:
+	case t.stopping && t.settled(settleStopped):
 		t.stop()
 	}
 }
@@ -324,8 +335,12 @@ func (t *Terminal) show() {
 		case err == unix.EAGAIN:
 			return
 		case err != nil || n <= 0: // EIO: closed at the other end
+			if !t.settled(settleGone) {
+				return
+			}
 			t.innerOver = true
 		default:
+			t.moved = time.Now()
 			t.shown = t.Filter.Next(t.buf[:n])
 			moved += n
 			t.carried += int64(n)
@@ -336,6 +351,19 @@ func (t *Terminal) show() {
 
 // Carried counts the bytes so far, in both directions: while somebody types, the command is not idle.
 func (t *Terminal) Carried() int64 { return t.carried }
+
+// settled reports whether the last output is long enough ago, and sees to another turn if not.
+func (t *Terminal) settled(quiet time.Duration) bool {
+	end := t.moved.Add(quiet)
+	if !time.Now().Before(end) {
+		return true
+	}
+	if t.settling == nil {
+		t.settling = t.loop.At(end, func(time.Time) time.Time { t.turn(); return time.Time{} })
+	}
+	t.settling.Reset(end)
+	return false
+}
 
 // flush writes to the user's terminal and reports whether everything was taken.
 func (t *Terminal) flush() bool {

@@ -24,6 +24,7 @@ func (r *Run) begin(pid int) {
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
 	rec.UID = r.Plan.User.UID
+	rec.Network = string(r.Plan.Network.Kind)
 	rec.Workspace, rec.By = r.Plan.Workspace.Kind, r.Plan.Workspace.By
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.PIDStart, _ = store.ProcessStart(rec.PID)

@@ -52,6 +52,7 @@ type Run struct {
 	Store   *store.Store
 	Notices []string // for the person, before the start
 	Taken   []string // what appeared in a live project and was taken out of it
+	Denials []Denial // what the command tried and could not reach
 	Project string
 
 	events   []event.Event
@@ -88,6 +89,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Notices, err = p.AddPresets(tiers, r.Project); err != nil {
+		return nil, err
+	}
 	if err = r.merge(tiers); err != nil {
 		return nil, err
 	}
@@ -105,7 +109,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err := r.checkReads(); err != nil {
 		return nil, err
 	}
-	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home}
+	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home, Now: time.Now(), IPv6: exists("/proc/net/if_inet6")}
 	if r.Policy.Files.Workspace.V != policy.Scratch {
 		if err := r.checkProject(); err != nil {
 			return nil, err

@@ -6,9 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxRights is SCM_MAX_FD of unix(7).
+const maxRights = 253
+
 // receive reads one message of pid 1 with the descriptors that come with it. The caller owns them.
 func receive(fd int, buf []byte) (int, []int, error) {
-	oob := make([]byte, unix.CmsgSpace(4*8))
+	oob := make([]byte, unix.CmsgSpace(4*maxRights))
 	for {
 		n, oobn, flags, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 		if err == unix.EINTR {

@@ -35,6 +35,8 @@ type Result struct {
 	Live    *LiveChanges       `json:"live,omitempty"`    // what was changed in place
 	Taken   []string           `json:"taken,omitempty"`   // what appeared in a live project, would run on the host, and was moved aside
 	Aside   string             `json:"aside,omitempty"`   // where to
+
+	Denied []Denial `json:"denied,omitempty"` // what was tried and could not be reached
 }
 
 // Do runs the prepared run to its end. The sandbox ends when the thread that made it does (PR_SET_PDEATHSIG), so the goroutine keeps its thread.
@@ -49,6 +51,7 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	if err == nil {
 		s.result.Changes = r.summary()
 	}
+	s.result.Denied = r.Denials
 	if s.result.Taken = r.Taken; len(r.Taken) > 0 {
 		s.result.Aside = filepath.Join(r.Box.Dir, "taken")
 	}
@@ -76,9 +79,12 @@ type supervision struct {
 
 	handles []int // to close
 	watcher *limits.Watcher
-	hiding  *rehiding
-	taking  *rehiding
-	over    bool // the sandbox has ended
+	gate    *gateway // nil without a network
+
+	published []published
+	hiding    *rehiding
+	taking    *rehiding
+	over      bool // the sandbox has ended
 
 	suspending bool // the user's shell wants the command stopped
 }
@@ -96,6 +102,10 @@ func (s *supervision) supervise() (err error) {
 	if err := r.keep(); err != nil {
 		return err
 	}
+	if err := s.publish(); err != nil {
+		return err
+	}
+	defer s.unpublish()
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -111,6 +121,10 @@ func (s *supervision) supervise() (err error) {
 		return r.explain(err)
 	}
 	defer s.close()
+	if err := s.startGate(); err != nil {
+		s.box.Kill()
+		return err
+	}
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
 	s.watchLive()
@@ -197,6 +211,9 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
+	if s.gate != nil {
+		s.gate.stop()
+	}
 	if s.metadata != nil {
 		s.metadata.Close()
 	}
@@ -276,6 +293,12 @@ func (s *supervision) report(int16) {
 	switch report.Kind {
 	case inside.Handles:
 		s.take(report.Value, handles)
+	case inside.NewSocket:
+		s.newSocket(int(report.Value), handles)
+	case inside.Listeners:
+		if err := s.openNetwork(handles); err != nil {
+			s.ended(0, err)
+		}
 	case inside.Stopped:
 		if s.term != nil {
 			s.term.Suspend()

@@ -9,6 +9,7 @@ import (
 
 	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/event"
+	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
@@ -43,19 +44,23 @@ func (r *Run) view(req *plan.Request) error {
 			req.Tools = append(req.Tools, tree(p, "found through PATH: "+t.Name))
 		}
 	}
-	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}, Offline: true}
+	offline, resolver := !r.Policy.Network.Opens(), ""
+	if !offline {
+		resolver = wire.Resolver
+	}
+	git := guest.GitOptions{Home: r.Person.Home, ConfigHome: r.Person.getenv("XDG_CONFIG_HOME"), Project: r.Project, Safe: []string{r.Project}, Offline: offline}
 	if r.Policy.Git.Identity.V == policy.IdentityNone {
 		git.Home, git.ConfigHome = "", ""
 	}
 	if r.etc, err = guest.Etc(r.Store.Etc(), guest.EtcOptions{
-		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, GitConfig: guest.GitConfig(git),
+		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, Resolver: resolver, GitConfig: guest.GitConfig(git),
 	}); err != nil {
 		return err
 	}
 	req.Etc = r.etc.Path
 	options := guest.EnvOptions{
 		Host: r.Person.Environ, Pass: values(r.Policy.Env.Pass), Set: variables(r.Policy.Env.Set), View: v,
-		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: true,
+		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: offline,
 	}
 	if req.Mode == plan.Landlock {
 		options.Tmp, options.GitConfig = req.Tmp, filepath.Join(r.etc.Path, "gitconfig")

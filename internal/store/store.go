@@ -34,6 +34,7 @@ type Record struct {
 	Mounted   []time.Time       `json:"mounted,omitempty"`  // when each run's overlay was mounted
 	Started   time.Time         `json:"started"`            // of the last run
 	Ended     time.Time         `json:"ended,omitzero"`     // zero while it runs, or after a crash
+	Network   string            `json:"network,omitempty"`  // gate: what is allowed can be reached, and more be allowed while it runs
 	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`                // of the supervisor
 	PIDStart  uint64            `json:"pid_start,omitzero"` // when that process started (field 22 of proc_pid_stat(5)): its number may become another's
@@ -441,6 +442,20 @@ func (s *Store) Record(lines []byte) error {
 		return os.Rename(path, path+".1")
 	}
 	return nil
+}
+
+// ConnectionsPath is the record of connections that sandboxes made or tried, a line of JSON each.
+func (s *Store) ConnectionsPath() string { return filepath.Join(s.Root, "connections.jsonl") }
+
+// Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept.
+func (s *Store) Connections() (*os.File, error) {
+	path := s.ConnectionsPath()
+	if st, err := os.Lstat(path); err == nil && st.Size() > maxEvents {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.

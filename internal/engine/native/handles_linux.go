@@ -51,17 +51,25 @@ func handOver(p *program, at *Attach, hs []handle) {
 	if len(hs) == 0 {
 		return
 	}
-	p.Step("hand descriptors to the supervisor")
 	slices.SortFunc(hs, func(a, b handle) int { return cmp.Compare(a.bit, b.bit) })
-	report := inside.Report{Kind: inside.Handles}
-	control := make([]byte, unix.CmsgSpace(4*len(hs)))
-	binary.NativeEndian.PutUint64(control, uint64(unix.CmsgLen(4*len(hs))))
-	binary.NativeEndian.PutUint32(control[8:], unix.SOL_SOCKET)
-	binary.NativeEndian.PutUint32(control[12:], unix.SCM_RIGHTS)
-	rights := p.Bytes(control)
+	report, fds := inside.Report{Kind: inside.Handles}, make([]inside.Slot, len(hs))
 	for i, h := range hs {
 		report.Value |= h.bit
-		p.Store(rights.Offset(uintptr(unix.CmsgLen(0)+4*i)), h.fd)
+		fds[i] = h.fd
+	}
+	p.Step("hand descriptors to the supervisor")
+	p.sendRights(at.Control, report, fds)
+}
+
+// sendRights sends a report with descriptors.
+func (p *program) sendRights(control int, report inside.Report, fds []inside.Slot) {
+	rights := make([]byte, unix.CmsgSpace(4*len(fds)))
+	binary.NativeEndian.PutUint64(rights, uint64(unix.CmsgLen(4*len(fds))))
+	binary.NativeEndian.PutUint32(rights[8:], unix.SOL_SOCKET)
+	binary.NativeEndian.PutUint32(rights[12:], unix.SCM_RIGHTS)
+	ancillary := p.Bytes(rights)
+	for i, fd := range fds {
+		p.Store(ancillary.Offset(uintptr(unix.CmsgLen(0)+4*i)), fd)
 	}
 	iov := p.Buffer(16)
 	p.Pointer(iov, 0, bytesOf(p, report))
@@ -69,7 +77,7 @@ func handOver(p *program, at *Attach, hs []handle) {
 	msg := p.Buffer(56) // struct msghdr: name, its length, vectors, their number, control, its length, flags
 	p.Pointer(msg, 16, iov)
 	p.PutWord(msg, 24, 1)
-	p.Pointer(msg, 32, rights)
-	p.PutWord(msg, 40, uint64(len(control)))
-	p.Call(unix.SYS_SENDMSG, inside.Int(at.Control), msg, zero)
+	p.Pointer(msg, 32, ancillary)
+	p.PutWord(msg, 40, uint64(len(rights)))
+	p.Call(unix.SYS_SENDMSG, inside.Int(control), msg, zero)
 }

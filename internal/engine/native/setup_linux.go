@@ -76,10 +76,12 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	mounts(p, pl, trees, at)
 	loopback(p)
 	procSettings(p)
+	listeners := network(p, pl)
 	maskProc(p)
 	leaveHost(p)
 	term, fds := terminal(p, at)
 	fds = append(fds, handles(p, pl, at)...)
+	verifyNetwork(p, pl)
 	dropCapabilities(p, at)
 	landlock(p, pl)
 	rlimits(p, at)
@@ -90,6 +92,9 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	fds = append(fds, filter(p, pl, at)...)
 	verify(p, pl, at)
 	handOver(p, at, fds)
+	if len(listeners) > 0 {
+		p.sendRights(at.Control, inside.Report{Kind: inside.Listeners, Value: uint32(len(listeners))}, listeners)
+	}
 	forget(p, at)
 	command(p, pl, at, signals, term)
 	return p

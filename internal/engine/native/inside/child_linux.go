@@ -26,6 +26,17 @@ type machine struct {
 	request [8]byte
 	pause   [2]int64
 	siginfo [128]byte
+	rights  rights
+	iov     [2]uintptr // struct iovec: address, length
+	message [7]uintptr // struct msghdr: name, its length, vectors, their number, control, its length, flags
+}
+
+// rights is struct cmsghdr with one descriptor (unix(7), SCM_RIGHTS).
+type rights struct {
+	length      uintptr
+	level, kind int32
+	fd          int32
+	_           int32
 }
 
 // Report is what the child says to its supervisor, one message each.
@@ -36,16 +47,19 @@ type Report struct {
 }
 
 const (
-	Failed  = 'F'
-	Exited  = 'X'
-	Stopped = 'S'
-	Handles = 'H' // Value is a set of Handle bits; the descriptors come with the message, in the order of the bits
+	Failed    = 'F'
+	Exited    = 'X'
+	Stopped   = 'S'
+	Handles   = 'H' // Value is a set of Handle bits; the descriptors come with the message, in the order of the bits
+	NewSocket = 'N' // Value is the address family; the socket comes with the message, or none where it could not be made
+	Listeners = 'L' // Value is how many descriptors come with the message: the gate's listeners
 )
 
 // Requests of the supervisor to pid 1, two bytes each: the request and its argument.
 const (
 	Signal      = 's' // send signal N to the command's process group
 	SignalChild = 'c' // send signal N to the command alone
+	Socket      = 'n' // make a TCP socket of address family N in the sandbox's network and hand it out
 )
 
 const reportSize = unsafe.Sizeof(Report{})
@@ -147,6 +161,8 @@ func run(m *machine) {
 			}
 		case opStore:
 			*(*uint32)(address(o.a[0])) = uint32(o.a[1])
+		case opAnswer:
+			errno = uintptr(-*(*int32)(address(o.a[0])))
 		case opScrub:
 			errno = scrub(o.a[0], o.a[1])
 		case opRetry:
@@ -189,10 +205,13 @@ func loop(m *machine, control uintptr) {
 			if e != 0 || n == 0 {
 				end(m, 125)
 			}
-			if m.request[0] == Signal {
+			switch m.request[0] {
+			case Signal:
 				pass(m, uintptr(m.request[1]))
-			} else {
+			case SignalChild:
 				syscall.RawSyscall6(unix.SYS_KILL, m.child, uintptr(m.request[1]), 0, 0, 0, 0)
+			case Socket:
+				handOut(m, control, uintptr(m.request[1]))
 			}
 		}
 		if m.poll[0].Revents != 0 {
@@ -203,6 +222,26 @@ func loop(m *machine, control uintptr) {
 			reap(m, control)
 		}
 	}
+}
+
+// handOut makes a socket for the supervisor, which is in another network: what is connected with it starts inside.
+//
+//go:norace
+//go:nosplit
+func handOut(m *machine, control, family uintptr) {
+	m.report = Report{Kind: NewSocket, Value: uint32(family)}
+	fd, _, e := syscall.RawSyscall6(unix.SYS_SOCKET, family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0, 0, 0, 0)
+	if e != 0 {
+		send(m, control)
+		return
+	}
+	m.iov[0], m.iov[1] = uintptr(unsafe.Pointer(&m.report)), reportSize
+	m.rights.length, m.rights.level, m.rights.kind = unsafe.Offsetof(m.rights.fd)+4, unix.SOL_SOCKET, unix.SCM_RIGHTS
+	m.rights.fd = int32(fd)
+	m.message[2], m.message[3] = uintptr(unsafe.Pointer(&m.iov)), 1
+	m.message[4], m.message[5] = uintptr(unsafe.Pointer(&m.rights)), unsafe.Sizeof(m.rights)
+	syscall.RawSyscall6(unix.SYS_SENDMSG, control, uintptr(unsafe.Pointer(&m.message)), 0, 0, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 }
 
 // pass sends a signal to the command's process group, or to the command where it has not made its own yet: it holds all signals back until

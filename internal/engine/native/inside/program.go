@@ -25,6 +25,7 @@ const (
 	opFork            // clone the command: the child goes on with the next operation, pid 1 enters its loop
 	opOnlyIf          // leave out the next a[3] operations unless memory at a[0] equals memory at a[1], a[2] bytes
 	opRetry           // a system call repeated until it succeeds or says ENOENT, a[5] times at most, 10 ms apart
+	opAnswer          // the 32-bit value at a[0] is 0, or the negative errno that the step fails with
 	opFail            // fails always: fault injection
 )
 
@@ -205,6 +206,9 @@ func (p *Program) Contains(a, length Arg, want string) {
 
 // Store writes the slot's low 32 bits at addr: a descriptor number in a control message or a struct.
 func (p *Program) Store(addr Arg, s Slot) { p.add(opStore, 0, noSlot, 0, addr, s.Arg()) }
+
+// Answer fails the step unless the 32-bit value at addr is 0: the kernel's answer in a message is 0 or a negative errno.
+func (p *Program) Answer(addr Arg) { p.add(opAnswer, 0, noSlot, 0, addr) }
 
 // Scrub gives a range of memory back to the kernel, so that nothing that was in it can be read later.
 func (p *Program) Scrub(addr, length uintptr) {

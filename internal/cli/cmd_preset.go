@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
+	"casemate.dev/internal/session"
+	"casemate.dev/internal/workspace"
+)
+
+func presetCommand() command {
+	return command{
+		name: "preset", args: "list | show NAME", summary: "list what tool chains need of the network",
+		example: "casemate preset show npm",
+		help: `
+A preset opens the network to what a tool chain installs from, and nothing more:
+casemate run --preset npm -- npm ci, or presets: [npm] in a policy. The hosts of
+package registries come from the tool's own configuration, so mirrors need no
+further word. Where no file says it the tool itself is asked, once.
+
+list       the presets, and which are usable here
+show NAME  the hosts that it opens, and which line or command named each
+
+A file $XDG_CONFIG_HOME/casemate/presets/NAME.yaml adds a preset of your own, or
+takes the place of the built-in one. A project cannot add any.`,
+		exits: "125  there is no such preset, or its file is wrong",
+		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
+			asJSON := fs.Bool("json", false, "print JSON")
+			return func(std *IO, args []string) error {
+				person, err := session.Self()
+				if err != nil {
+					return err
+				}
+				here, err := person.Presets(person.FindProject())
+				if err != nil {
+					return err
+				}
+				switch {
+				case len(args) == 1 && args[0] == "list":
+					return listPresets(std, here, *asJSON)
+				case len(args) == 2 && args[0] == "show":
+					found, err := here.Find(args[1])
+					if err != nil {
+						return err
+					}
+					if *asJSON {
+						return encode(std.Out, found)
+					}
+					showPreset(std.Out, here, found)
+					return nil
+				}
+				return usageError(errors.New("preset needs list, or show and a name"), "casemate preset list")
+			}
+		},
+	}
+}
+
+func listPresets(std *IO, here *preset.Here, asJSON bool) error {
+	var rows []preset.Found
+	for _, name := range here.Names() {
+		found, err := here.Find(name)
+		if err != nil { // one broken file of a person's must not hide the others
+			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(err.Error()))
+			continue
+		}
+		rows = append(rows, found)
+	}
+	if asJSON {
+		return encode(std.Out, rows)
+	}
+	fmt.Fprintf(std.Out, "%-12s %-8s %-32s %s\n", "NAME", "HERE", "OPENS", "AS SAID BY")
+	for _, f := range rows {
+		host, from := "no host was found", ""
+		if n := len(f.Openings); n > 0 {
+			host, from = f.Openings[0].Target(), f.Openings[0].From
+			if n > 1 {
+				more := fmt.Sprintf(" and %d more", n-1)
+				host = cut(host, 32-len(more)) + more
+			}
+		}
+		fmt.Fprintf(std.Out, "%s\n", strings.TrimRight(fmt.Sprintf("%-12s %-8s %-32s %s", cut(f.Preset.Name, 12), usable(f), cut(workspace.Visible(host), 32), cut(workspace.Visible(from), 25)), " "))
+	}
+	return nil
+}
+
+// usable says in a word whether a preset does something here.
+func usable(f preset.Found) string {
+	switch {
+	case len(f.Openings) == 0:
+		return "no"
+	case len(f.Preset.Tools) > 0 && f.Tool == "":
+		return "no tool"
+	}
+	return "yes"
+}
+
+// cut shortens text to a width.
+func cut(text string, width int) string {
+	r := []rune(text)
+	if len(r) <= width {
+		return text
+	}
+	return string(r[:width-1]) + "…"
+}
+
+func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
+	p := f.Preset
+	field := func(name, text string) {
+		fmt.Fprintf(w, "%-8s %s\n", name, wrap(workspace.Visible(text), 70, "         "))
+	}
+	fmt.Fprintf(w, "%s: %s\n\n", p.Name, wrap(workspace.Visible(p.Description), 76-len(p.Name), "  "))
+	if len(p.Tools) > 0 {
+		field("tool", orNone(f.Tool, "none of "+strings.Join(p.Tools, ", ")+" is installed"))
+	}
+	field("preset", orNone(p.File, "built in; a file of yours would take its place: "+here.Dir()+"/"+p.Name+".yaml"))
+	field("see", p.Source)
+	fmt.Fprintln(w, "\nOpens")
+	if len(f.Openings) == 0 {
+		fmt.Fprintln(w, "  nothing: no host was found")
+	}
+	for _, o := range f.Openings {
+		target, from := workspace.Visible(o.Target()), workspace.Visible(o.From)
+		if len(target) > 34 || len(from) > 42 {
+			fmt.Fprintf(w, "  %s\n    %s\n", target, wrap(from, 74, "    "))
+		} else {
+			fmt.Fprintf(w, "  %-34s %s\n", target, from)
+		}
+	}
+	if len(f.Set) > 0 {
+		fmt.Fprintln(w, "\nTells the tool inside")
+		for _, v := range f.Set {
+			fmt.Fprintf(w, "  %s\n", workspace.Visible(policy.Variable(v).String()))
+		}
+	}
+	for _, n := range append(f.Warnings, f.Notes...) {
+		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
+	}
+	fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
+}
+
+// publishing is the honest limit of every preset.
+const publishing = "a host that serves both installs and publishing can be published to by whoever has a credential inside; there is none unless you let one in"
+
+// sayPresets names the presets that would have allowed what was denied.
+func sayPresets(std *IO, r *session.Run, res session.Result) {
+	if name := r.OfflineInstall(res); name != "" {
+		fmt.Fprintf(std.Err, "casemate: there was no network: --preset %s allows installing\n", name)
+	}
+	for _, name := range r.MissingPresets(res.Denied) {
+		fmt.Fprintf(std.Err, "casemate: %s was denied its registry: --preset %s allows installing\n", name, name)
+	}
+}

@@ -1,0 +1,227 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"casemate.dev/internal/gate/address"
+	"casemate.dev/internal/gate/rules"
+	"casemate.dev/internal/gate/wire"
+)
+
+// connection is one attempt to reach something, and what came of it.
+type connection struct {
+	keeper  *Keeper
+	client  *net.TCPConn
+	ctx     context.Context // of the attempt; owned by the goroutine that serves it
+	cancel  context.CancelFunc
+	record  wire.Record // what all records of it have in common
+	sent    atomic.Int64
+	got     atomic.Int64
+	active  atomic.Int64 // when bytes moved last, as Unix nanoseconds
+	started time.Time
+
+	mu      sync.Mutex
+	target  string       // the host as the rules know it; empty where no rule decides
+	proxied bool         // the server's address is that of the host's proxy
+	server  *net.TCPConn // nil until connected
+	ended   bool
+	why     string
+}
+
+func newConnection(k *Keeper, client *net.TCPConn) *connection {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &connection{keeper: k, client: client, ctx: ctx, cancel: cancel, started: time.Now(), record: wire.Record{ID: k.log.Next()}}
+	c.active.Store(c.started.UnixNano())
+	return c
+}
+
+// outward serves a connection that was made inside.
+func (c *connection) outward() {
+	to, err := destination(c.client)
+	if err != nil {
+		reset(c.client)
+		return
+	}
+	host, synthetic := c.keeper.names.Name(to.Addr())
+	c.record.Name, c.record.Port = host, int(to.Port())
+	if host == "" {
+		c.record.Name = to.Addr().String()
+	}
+	switch {
+	case synthetic && host == "":
+		c.deny(rules.Decision{Why: "no name was looked up that this address stands for"})
+		return
+	case to.Addr().IsLoopback():
+		c.deny(rules.Decision{Why: "loopback inside is the sandbox's own, and the gate does not lead back to it"})
+		return
+	}
+	c.about(c.record.Name)
+	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
+	if !d.Allowed {
+		c.deny(d)
+		return
+	}
+	c.record.Rule = d.Rule
+	server, err := c.keeper.dial(c.ctx, c.record.Name, c.record.Port, d)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	if !c.opened(server) {
+		return
+	}
+	c.relay(func() error { return c.greet(host != "") })
+}
+
+// about says which host the rules must go on to allow.
+func (c *connection) about(host string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.target, c.proxied = host, c.keeper.upstream.forHost(host, c.record.Port) != nil
+}
+
+// deny turns the client away.
+func (c *connection) deny(d rules.Decision) {
+	reset(c.client)
+	r := c.record
+	r.Verdict, r.Rule, r.Why = wire.Denied, d.Rule, d.Why
+	c.keeper.log.TellOnce(r)
+}
+
+// fail is for what a rule allows and could not be made, or leads to where the rule does not.
+func (c *connection) fail(err error) {
+	reset(c.client)
+	r := c.record
+	r.Verdict, r.Why = wire.Failed, err.Error()
+	if errors.As(err, new(refusal)) {
+		r.Verdict = wire.Denied
+	}
+	if why, ended := c.reason(); ended {
+		r.Why = why
+	}
+	c.keeper.log.TellOnce(r)
+}
+
+// opened notes the server. It is false where the connection was ended in the meantime.
+func (c *connection) opened(server *net.TCPConn) bool {
+	c.mu.Lock()
+	ended := c.ended
+	if !ended {
+		c.server = server
+	}
+	c.mu.Unlock()
+	if ended {
+		reset(server)
+		c.fail(errors.New("it was ended"))
+		return false
+	}
+	c.moved(nil, 0)
+	c.record.Address = server.RemoteAddr().String()
+	r := c.record
+	r.Verdict = wire.Opened
+	c.keeper.log.Tell(r)
+	return true
+}
+
+// disagreement is a client that names another host than it looked up.
+type disagreement struct{ error }
+
+// relay joins client and server, and tells what came of it.
+func (c *connection) relay(greet func() error) {
+	err := c.join(greet)
+	r := c.record
+	r.Verdict = wire.Closed
+	r.Why, _ = c.reason()
+	if errors.As(err, new(disagreement)) {
+		r.Verdict, r.Why = wire.Denied, err.Error()
+	}
+	r.Sent, r.Got, r.Elapsed = c.sent.Load(), c.got.Load(), time.Since(c.started)
+	c.keeper.log.Tell(r)
+}
+
+// join copies both ways until both have ended, or one has failed. What the client says first goes through greet.
+func (c *connection) join(greet func() error) error {
+	bound(c.client, true)
+	bound(c.server, false)
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		if c.keeper.pipes.move(c.client, c.server, func(n int) { c.moved(&c.got, n) }) != nil {
+			c.end("")
+		}
+	}()
+	err := greet()
+	if err == nil {
+		err = c.keeper.pipes.move(c.server, c.client, func(n int) { c.moved(&c.sent, n) })
+	}
+	if err != nil {
+		c.end("")
+	}
+	<-back
+	c.client.Close()
+	c.server.Close()
+	return err
+}
+
+// trust lets the first bytes pass unread.
+func trust() error { return nil }
+
+func (c *connection) moved(count *atomic.Int64, n int) {
+	if count != nil {
+		count.Add(int64(n))
+	}
+	c.active.Store(time.Now().UnixNano())
+}
+
+func (c *connection) lastActive() time.Time { return time.Unix(0, c.active.Load()) }
+
+// end resets both sides. The first reason counts.
+func (c *connection) end(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended, c.why = true, why
+	c.cancel()
+	reset(c.client)
+	if c.server != nil {
+		reset(c.server)
+	}
+}
+
+func (c *connection) reason() (why string, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why, c.ended
+}
+
+// reconsider asks the rules again, which may have changed since.
+func (c *connection) reconsider() {
+	c.mu.Lock()
+	target, server, proxied := c.target, c.server, c.proxied
+	c.mu.Unlock()
+	if target == "" {
+		return
+	}
+	d := c.keeper.book.Decide(target, c.record.Port)
+	if !d.Allowed {
+		c.end("its rule holds no more: " + d.Why)
+		return
+	}
+	if server == nil || proxied {
+		return
+	}
+	remote := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	if err := address.Check(remote, d.Networks); err != nil {
+		c.end(fmt.Sprintf("its rule holds no more: %v", err))
+	} else if no, denied := c.keeper.book.Set().Denied(remote.Unmap().String()); denied {
+		c.end("its rule holds no more: " + no.Why)
+	}
+}

@@ -1,0 +1,105 @@
+package keeper
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"casemate.dev/internal/gate/claim"
+)
+
+const (
+	page = 4 << 10
+
+	// pieces bounds how often the first bytes are looked at: each look begins at the first one. The largest hello comes in some 50 segments.
+	pieces = 512
+)
+
+// greet reads what the client says first, until it is clear which host it means, and passes it on if that is the one it looked up. What the server says
+// meanwhile, in protocols where it speaks first, is on its way already; a server that does is neither of TLS nor of HTTP, so its client may say what it
+// likes. byName is false for an address that a rule names: there whatever is behind it was
+// opened, except for names that a rule denies.
+func (c *connection) greet(byName bool) error {
+	buf := make([]byte, 0, page)
+	ended := false
+	for range pieces {
+		said, need, err := claim.Read(buf, ended)
+		if err != nil {
+			return disagreement{err}
+		}
+		if need == 0 || len(buf) == 0 && ended {
+			if err := c.agree(said, byName); err != nil {
+				return disagreement{err}
+			}
+			return c.pass(buf)
+		}
+		if need > cap(buf) {
+			bigger, done, err := c.long(buf)
+			if err != nil {
+				return err
+			}
+			defer done()
+			buf = bigger
+		}
+		n, err := c.client.Read(buf[len(buf):cap(buf)])
+		if len(buf) == 0 {
+			if err := c.client.SetReadDeadline(time.Now().Add(c.keeper.limits.Hello)); err != nil {
+				return err
+			}
+		}
+		if n > 0 && len(buf) == 0 && c.got.Load() > 0 {
+			return c.pass(buf[:n])
+		}
+		buf = buf[:len(buf)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			ended = true
+		case isTimeout(err):
+			return disagreement{errors.New("the client began to say something that may name another host, and did not go on")}
+		case err != nil:
+			return err
+		}
+	}
+	return disagreement{errors.New("the client names its host in too many small pieces")}
+}
+
+// long waits for one of the few large buffers.
+func (c *connection) long(buf []byte) (bigger []byte, done func(), err error) {
+	late := time.NewTimer(c.keeper.limits.Hello)
+	defer late.Stop()
+	select {
+	case c.keeper.long <- struct{}{}:
+		return append(make([]byte, 0, maxFirst), buf...), func() { <-c.keeper.long }, nil
+	case <-late.C:
+		return nil, nil, disagreement{errors.New("too many clients at once need long to name their host")}
+	case <-c.ctx.Done():
+		return nil, nil, c.ctx.Err()
+	}
+}
+
+func (c *connection) agree(said claim.Claim, byName bool) error {
+	if byName {
+		return said.Agree(c.record.Name, c.record.Port)
+	}
+	for _, h := range said.Hosts {
+		if d, denied := c.keeper.book.Set().Denied(h.Name); denied {
+			return errors.New(d.Why)
+		}
+	}
+	return nil
+}
+
+// pass sends the first bytes on. From here the connection is not looked at.
+func (c *connection) pass(first []byte) error {
+	if err := c.client.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	n, err := c.server.Write(first)
+	c.moved(&c.sent, n)
+	return err
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}

@@ -1,0 +1,282 @@
+// Package keeper lets each connection out of the sandbox by the rules, or turns it away, and writes down which.
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"casemate.dev/internal/gate/claim"
+	"casemate.dev/internal/gate/dns"
+	"casemate.dev/internal/gate/names"
+	"casemate.dev/internal/gate/records"
+	"casemate.dev/internal/gate/rules"
+	"casemate.dev/internal/gate/wire"
+)
+
+// Limits bound what a hostile sandbox can make the gate hold.
+type Limits struct {
+	Connections int           // at once; more are reset
+	Dials       int           // at once; more wait
+	Long        int           // clients at once whose first bytes need more than a page; more wait
+	Pipes       int           // for connections that are moving bytes; more go through a small buffer
+	Resolve     time.Duration // for a name to be looked up on the host
+	Dial        time.Duration // for a connection to be made, all addresses together
+	Hello       time.Duration // for a client that has begun, to say which host it means
+	Idle        time.Duration // for a connection without bytes
+	Drain       time.Duration // for what is under way when the sandbox has ended
+}
+
+// DefaultLimits are those of every sandbox.
+func DefaultLimits() Limits {
+	return Limits{
+		Connections: 1024, Dials: 128, Long: 64, Pipes: 256,
+		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Drain: 200 * time.Millisecond,
+	}
+}
+
+const lastWords = 500 * time.Millisecond // for the supervisor to take the last records
+
+// Keeper is a gate at work.
+type Keeper struct {
+	limits     Limits
+	supervisor *net.UnixConn
+	log        *records.Log
+	book       rules.Book
+	names      names.Table
+	pipes      pipes
+	sockets    sockets
+	upstream   upstream
+	slots      chan struct{} // one for each connection
+	dials      chan struct{}
+	long       chan struct{}
+	listening  []io.Closer
+	only4      bool          // there is no listener for IPv6
+	changed    chan struct{} // gets a value when other rules are in force
+
+	mu     sync.Mutex
+	open   map[*connection]struct{}
+	closed chan struct{} // gets a value when a connection has ended, if somebody waits
+}
+
+// Run is the gate: it takes its listeners and rules from the supervisor at the other end of the descriptor, and ends when that has gone.
+func Run(fd int, limits Limits) error {
+	f := os.NewFile(uintptr(fd), "supervisor")
+	if f == nil {
+		return fmt.Errorf("descriptor %d is not open: the gate is started by casemate", fd)
+	}
+	c, err := net.FileConn(f)
+	f.Close()
+	if err != nil {
+		return fmt.Errorf("descriptor %d is not the supervisor's socket: %w", fd, err)
+	}
+	supervisor, ok := c.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("descriptor %d is not the supervisor's socket", fd)
+	}
+	k := &Keeper{
+		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
+		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
+		open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	err = k.serve()
+	k.close()
+	return err
+}
+
+// serve takes messages until there are no more.
+func (k *Keeper) serve() error {
+	stop := make(chan struct{})
+	defer close(stop)
+	go k.endIdle(stop)
+	go k.endUnruled(stop)
+	for begun := false; ; begun = true {
+		switch err := k.receive(begun); {
+		case errors.Is(err, errGone):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// close ends everything. What the sandbox had sent when it ended has a moment to arrive.
+func (k *Keeper) close() {
+	for _, l := range k.listening {
+		l.Close()
+	}
+	k.empty(k.limits.Drain)
+	for _, c := range k.connections() {
+		c.end("the sandbox ended")
+	}
+	k.empty(k.limits.Drain)
+	k.log.Close(lastWords)
+}
+
+// empty waits until no connection is left, but not for long.
+func (k *Keeper) empty(within time.Duration) {
+	late := time.After(within)
+	for len(k.connections()) > 0 {
+		select {
+		case <-k.closed:
+		case <-late:
+			return
+		}
+	}
+}
+
+func (k *Keeper) connections() []*connection {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := make([]*connection, 0, len(k.open))
+	for c := range k.open {
+		list = append(list, c)
+	}
+	return list
+}
+
+// adopt starts to serve a listener.
+func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
+	if kind == wire.DNS {
+		c, err := net.FilePacketConn(f)
+		if err != nil {
+			return fmt.Errorf("the socket %q: %w", kind, err)
+		}
+		udp, ok := c.(*net.UDPConn)
+		if !ok {
+			return fmt.Errorf("the socket %q is not of UDP", kind)
+		}
+		k.listening = append(k.listening, udp)
+		go k.answering().Packets(udp)
+		return nil
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("the listener %q: %w", kind, err)
+	}
+	tcp, ok := l.(*net.TCPListener)
+	if !ok {
+		return fmt.Errorf("the listener %q is not of TCP", kind)
+	}
+	k.listening = append(k.listening, tcp)
+	switch {
+	case kind == wire.DNSOver:
+		go k.answering().Streams(tcp)
+	case kind == wire.TCP4 || kind == wire.TCP6:
+		go k.accept(tcp, (*connection).outward)
+	case kind.HostPort() != 0:
+		go k.accept(tcp, func(c *connection) { c.toHost(kind.HostPort()) })
+	case kind.InsidePort() != 0:
+		go k.accept(tcp, func(c *connection) { c.toInside(kind.InsidePort()) })
+	default:
+		return fmt.Errorf("the listener %q is of a kind that this gate does not know: casemate and casemate-gate are of different versions", kind)
+	}
+	return nil
+}
+
+func (k *Keeper) answering() *dns.Server {
+	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4})
+}
+
+// accept gives each connection a goroutine, within the limit.
+func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
+	for {
+		client, err := l.AcceptTCP()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // no descriptors or no memory: connections wait in the kernel until there are
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		select {
+		case k.slots <- struct{}{}:
+			c := k.add(client)
+			go func() {
+				defer func() {
+					k.remove(c)
+					<-k.slots
+				}()
+				serve(c)
+			}()
+		default:
+			reset(client)
+			k.log.TellOnce(wire.Record{Verdict: wire.Failed, Why: fmt.Sprintf("the sandbox has %d connections open, which is as many as it may", k.limits.Connections)})
+		}
+	}
+}
+
+func (k *Keeper) add(client *net.TCPConn) *connection {
+	c := newConnection(k, client)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.open[c] = struct{}{}
+	return c
+}
+
+func (k *Keeper) remove(c *connection) {
+	c.cancel()
+	k.mu.Lock()
+	delete(k.open, c)
+	k.mu.Unlock()
+	signal(k.closed)
+}
+
+// replace puts rules in force.
+func (k *Keeper) replace(r wire.Rules) {
+	k.book.Replace(r)
+	signal(k.changed)
+}
+
+// endUnruled ends the connections that no rule allows any more, when the rules have changed and whenever one ends.
+func (k *Keeper) endUnruled(stop <-chan struct{}) {
+	for {
+		var ends <-chan time.Time
+		now := time.Now()
+		if next := k.book.Set().Next(now); !next.IsZero() {
+			ends = time.After(next.Sub(now))
+		}
+		select {
+		case <-ends:
+		case <-k.changed:
+		case <-stop:
+			return
+		}
+		for _, c := range k.connections() {
+			c.reconsider()
+		}
+	}
+}
+
+// signal leaves a value for whoever waits, or will.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// endIdle ends the connections on which nothing has moved for long.
+func (k *Keeper) endIdle(stop <-chan struct{}) {
+	tick := time.NewTicker(min(time.Minute, max(k.limits.Idle/4, time.Millisecond)))
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, c := range k.connections() {
+				if idle := now.Sub(c.lastActive()); idle > k.limits.Idle {
+					c.end(fmt.Sprintf("nothing was sent for %v", k.limits.Idle))
+				}
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// maxFirst is how much of what a client says first is looked at.
+const maxFirst = claim.Max

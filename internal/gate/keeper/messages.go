@@ -1,0 +1,187 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	"casemate.dev/internal/gate/wire"
+	"golang.org/x/sys/unix"
+)
+
+// errGone is the end of the supervisor.
+var errGone = errors.New("the supervisor has gone")
+
+const maxRules = 1 << 16 // openings, so that a supervisor gone mad is noticed
+
+// receive takes one message, or the several over which rules are spread. What cannot be read ends the gate, and the network with it: rules that are
+// half understood are none.
+func (k *Keeper) receive(begun bool) error {
+	var all wire.Rules
+	var listeners []listener
+	defer func() {
+		for _, l := range listeners {
+			l.file.Close()
+		}
+	}()
+	for {
+		m, fds, err := k.message()
+		if err != nil {
+			return err
+		}
+		if m.Socket != 0 {
+			k.sockets.deliver(m.Socket, fds)
+			continue
+		}
+		for i, fd := range fds {
+			l := listener{file: os.NewFile(uintptr(fd), "listener")}
+			if i < len(m.Listeners) {
+				l.kind = m.Listeners[i]
+			}
+			listeners = append(listeners, l)
+		}
+		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
+			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
+		}
+		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
+		if len(all.Allow)+len(all.Deny) > maxRules {
+			return fmt.Errorf("more than %d rules", maxRules)
+		}
+		if m.Proxy.URL != "" {
+			if err := k.upstream.set(m.Proxy); err != nil {
+				return err
+			}
+		}
+		if m.More {
+			continue
+		}
+		k.replace(all) // before anything can ask
+		if !begun {
+			k.only4 = !slices.ContainsFunc(listeners, func(l listener) bool { return l.kind == wire.TCP6 })
+		}
+		for _, l := range listeners {
+			if err := k.adopt(l.kind, l.file); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// listener is one that came from inside.
+type listener struct {
+	kind wire.Listener
+	file *os.File
+}
+
+// message reads one message and its descriptors.
+func (k *Keeper) message() (m wire.Message, fds []int, err error) {
+	const most = 253 // SCM_MAX_FD
+	buf, control := make([]byte, wire.MaxMessage+1), make([]byte, unix.CmsgSpace(4*most))
+	n, cn, flags, _, err := k.supervisor.ReadMsgUnix(buf, control)
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return m, nil, errGone
+	}
+	if err != nil {
+		return m, nil, fmt.Errorf("the supervisor's socket: %w", err)
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > wire.MaxMessage {
+		return m, nil, errors.New("a message of the supervisor is too long")
+	}
+	if fds, err = descriptors(control[:cn]); err != nil {
+		return m, nil, err
+	}
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		return m, nil, fmt.Errorf("a message of the supervisor: %w", err)
+	}
+	return m, fds, nil
+}
+
+func descriptors(control []byte) (fds []int, err error) {
+	list, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil, fmt.Errorf("descriptors of the supervisor: %w", err)
+	}
+	for _, c := range list {
+		rights, err := unix.ParseUnixRights(&c)
+		if err != nil {
+			return nil, fmt.Errorf("descriptors of the supervisor: %w", err)
+		}
+		fds = append(fds, rights...)
+	}
+	return fds, nil
+}
+
+// sockets are those asked for and not yet there. The supervisor answers each request, those of one family in order.
+type sockets struct {
+	asking  sync.Mutex // keeps the requests in the order of the waiters
+	mu      sync.Mutex
+	waiting map[int][]chan int
+}
+
+// socket asks the supervisor for a TCP socket that was made inside.
+func (k *Keeper) socket(ctx context.Context, family int) (int, error) {
+	text, err := json.Marshal(wire.Request{Socket: family})
+	if err != nil {
+		return -1, err
+	}
+	came := make(chan int, 1)
+	if err := k.sockets.ask(family, came, func() error {
+		_, err := k.supervisor.Write(text)
+		return err
+	}); err != nil {
+		return -1, err
+	}
+	select {
+	case fd := <-came:
+		if fd < 0 {
+			return -1, errors.New("no socket could be made inside")
+		}
+		return fd, nil
+	case <-ctx.Done():
+		go func() {
+			if fd := <-came; fd >= 0 {
+				unix.Close(fd)
+			}
+		}()
+		return -1, context.Cause(ctx)
+	}
+}
+
+func (s *sockets) ask(family int, came chan int, send func() error) error {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	s.mu.Lock()
+	if s.waiting == nil {
+		s.waiting = map[int][]chan int{}
+	}
+	s.waiting[family] = append(s.waiting[family], came)
+	s.mu.Unlock()
+	return send()
+}
+
+func (s *sockets) deliver(family int, fds []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fd := -1
+	if len(fds) > 0 {
+		fd, fds = fds[0], fds[1:]
+	}
+	for _, extra := range fds {
+		unix.Close(extra)
+	}
+	list := s.waiting[family]
+	if len(list) == 0 {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return
+	}
+	s.waiting[family] = list[1:]
+	list[0] <- fd
+}

@@ -1,0 +1,186 @@
+// Package records tells the supervisor what happened, and never makes anything wait for it.
+package records
+
+import (
+	"encoding/json"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"casemate.dev/internal/gate/wire"
+)
+
+const (
+	queued     = 1024        // records that wait for the supervisor; what comes on top is counted
+	remembered = 128         // different denials of one second; more are counted, so that a flood does not fill the supervisor's disk
+	window     = time.Second // how long the same denial is counted instead of told
+	maxText    = 512         // bytes of a name or sentence
+)
+
+// Log is the way to the supervisor. New makes one.
+type Log struct {
+	to    io.Writer
+	queue chan wire.Record
+	lost  atomic.Int64
+	last  atomic.Uint64
+	end   chan struct{}
+	ended chan struct{}
+
+	mu      sync.Mutex
+	repeats map[denial]*repeat
+}
+
+// denial is what makes two denials the same.
+type denial struct {
+	verdict   wire.Verdict
+	name, why string
+	port      int
+}
+
+type repeat struct {
+	record wire.Record
+	times  int
+	since  time.Time
+}
+
+// New starts a log that writes each record to w with one call. Close ends it.
+func New(w io.Writer) *Log {
+	l := &Log{to: w, queue: make(chan wire.Record, queued), end: make(chan struct{}), ended: make(chan struct{}), repeats: map[denial]*repeat{}}
+	go l.write()
+	return l
+}
+
+// Next is the number of a record that others will follow.
+func (l *Log) Next() uint64 { return l.last.Add(1) }
+
+// Tell queues a record, or counts it where the queue is full.
+func (l *Log) Tell(r wire.Record) {
+	if r.ID == 0 {
+		r.ID = l.Next()
+	}
+	if r.Time.IsZero() {
+		r.Time = time.Now().UTC()
+	}
+	r.Name, r.Why = printable(r.Name), printable(r.Why)
+	select {
+	case l.queue <- r:
+	default:
+		l.lost.Add(1)
+	}
+}
+
+// TellOnce is Tell for what a program may do over and over: the first is told at once, and how many more came within a second when that is over.
+func (l *Log) TellOnce(r wire.Record) {
+	key := denial{r.Verdict, r.Name, r.Why, r.Port}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if again := l.repeats[key]; again != nil {
+		again.times++
+		return
+	}
+	if len(l.repeats) == remembered {
+		l.lost.Add(1)
+		return
+	}
+	l.repeats[key] = &repeat{record: r, since: time.Now()}
+	l.Tell(r)
+}
+
+// sum tells how often denials were repeated, of those whose second is over, or of all.
+func (l *Log) sum(all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, again := range l.repeats {
+		if !all && time.Since(again.since) < window {
+			continue
+		}
+		if again.times > 0 {
+			again.record.Times, again.record.ID, again.record.Time = again.times, 0, time.Time{}
+			l.Tell(again.record)
+		}
+		delete(l.repeats, key)
+	}
+}
+
+// Close tells what is left, as long as the supervisor takes it and no longer than the time given.
+func (l *Log) Close(within time.Duration) {
+	l.sum(true)
+	close(l.end)
+	select {
+	case <-l.ended:
+	case <-time.After(within):
+	}
+}
+
+func (l *Log) write() {
+	defer close(l.ended)
+	second := time.NewTicker(window / 2)
+	defer second.Stop()
+	for {
+		select {
+		case r := <-l.queue:
+			l.send(r)
+		case <-second.C:
+			l.sum(false)
+			l.sendLost()
+		case <-l.end:
+			l.drain()
+			return
+		}
+	}
+}
+
+func (l *Log) drain() {
+	for {
+		select {
+		case r := <-l.queue:
+			l.send(r)
+		default:
+			l.sendLost()
+			return
+		}
+	}
+}
+
+func (l *Log) send(r wire.Record) {
+	b, err := json.Marshal(r)
+	if err == nil {
+		_, err = l.to.Write(b)
+	}
+	if err != nil {
+		l.lost.Add(1) // the supervisor has gone, which the reader of its messages hears
+		return
+	}
+	l.sendLost()
+}
+
+func (l *Log) sendLost() {
+	n := l.lost.Swap(0)
+	if n == 0 {
+		return
+	}
+	b, err := json.Marshal(wire.Record{ID: l.Next(), Time: time.Now().UTC(), Verdict: wire.Lost, Times: int(n), Why: strconv.FormatInt(n, 10) + " records were left out, because there were too many"})
+	if err == nil {
+		_, err = l.to.Write(b)
+	}
+	if err != nil {
+		l.lost.Add(n)
+	}
+}
+
+// printable bounds text that a hostile program chose, and leaves nothing in it that a terminal or a line of a log would act on.
+func printable(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "…"
+	}
+	for _, r := range text {
+		if r == utf8.RuneError || !strconv.IsPrint(r) {
+			quoted := strconv.QuoteToASCII(text)
+			return quoted[1 : len(quoted)-1]
+		}
+	}
+	return text
+}

@@ -1,0 +1,167 @@
+// Package wire is what a supervisor and its gate say to each other: rules and listeners one way, records of connections the other.
+//
+// It is imported by casemate itself, so it stays free of net, net/http and crypto/tls.
+package wire
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// FD is the number of the gate's end of the SOCK_SEQPACKET pair that joins it to its supervisor. One message is one JSON value.
+const FD = 3
+
+// MaxMessage is how long a message may be, in bytes. What is longer is split by the sender (rules) or cut (records).
+const MaxMessage = 128 << 10
+
+// Message goes from the supervisor to the gate. The first one carries the listeners as SCM_RIGHTS, in the order of Listeners; a later one replaces the rules.
+type Message struct {
+	Sandbox   string     `json:"sandbox,omitempty"`
+	Listeners []Listener `json:"listeners,omitempty"`
+	Rules     Rules      `json:"rules"`
+	Proxy     Proxy      `json:"proxy,omitzero"` // of the host, in the first message
+	More      bool       `json:"more,omitempty"` // the next message goes on with these rules; they hold from the one without it
+
+	// Socket is not 0 in an answer to a Request: the address family of the socket that comes with the message. There is none if it could not be made.
+	// Such a message says nothing of rules.
+	Socket int `json:"socket,omitempty"`
+}
+
+// Proxy is how the host itself gets out, as its environment says.
+type Proxy struct {
+	URL    string `json:"url"`              // HTTPS_PROXY; it may hold a password, and goes nowhere but to the gate
+	Except string `json:"except,omitempty"` // NO_PROXY
+}
+
+// Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
+// It is for a listener that stands for a port inside (InsidePort).
+type Request struct {
+	Socket int `json:"socket"`
+}
+
+// Listener says what one of the descriptors is for. All of them were made inside the sandbox's network namespace.
+type Listener string
+
+const (
+	TCP4    Listener = "tcp4"    // listens; every IPv4 connection that is not for loopback was redirected to it (SO_ORIGINAL_DST)
+	TCP6    Listener = "tcp6"    // the same for IPv6
+	DNS     Listener = "dns"     // bound UDP socket of the resolver
+	DNSOver Listener = "dns-tcp" // listens: the resolver's TCP
+
+	published = "published:" // and a port: listens on the host's loopback, for what listens on that port inside
+	host4     = "host4:"     // and a port: listens on it inside, for what listens on it on the host's loopback
+	host6     = "host6:"
+)
+
+// GatePort is where connections are redirected to. It lies above the range that the kernel gives out by itself; a program inside that asks for this very
+// port on loopback finds it taken.
+const GatePort = 61111
+
+// Listeners are the ones that a sandbox needs, in the order in which it hands them out.
+func Listeners(ipv6 bool, hostPorts []int) []Listener {
+	list := []Listener{TCP4, DNS, DNSOver}
+	if ipv6 {
+		list = append(list, TCP6)
+	}
+	for _, p := range hostPorts {
+		list = append(list, Listener(host4+strconv.Itoa(p)))
+		if ipv6 {
+			list = append(list, Listener(host6+strconv.Itoa(p)))
+		}
+	}
+	return list
+}
+
+// HostPort is the port of the host's loopback that a listener stands for; 0: none.
+func (l Listener) HostPort() int {
+	for _, kind := range []string{host4, host6} {
+		if text, ok := strings.CutPrefix(string(l), kind); ok {
+			n, _ := strconv.Atoi(text)
+			return n
+		}
+	}
+	return 0
+}
+
+// Published is a listener on the host for a port inside.
+func Published(port int) Listener { return Listener(published + strconv.Itoa(port)) }
+
+// InsidePort is the port inside that a listener of the host stands for; 0: none.
+func (l Listener) InsidePort() int {
+	text, _ := strings.CutPrefix(string(l), published)
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// Inside is where it is bound.
+func (l Listener) Inside() netip.AddrPort {
+	const dns = 53
+	v4, v6 := netip.MustParseAddr(Loopback4), netip.IPv6Loopback()
+	switch {
+	case l == TCP4:
+		return netip.AddrPortFrom(v4, GatePort)
+	case l == TCP6:
+		return netip.AddrPortFrom(v6, GatePort)
+	case l == DNS || l == DNSOver:
+		return netip.AddrPortFrom(netip.MustParseAddr(Resolver), dns)
+	case strings.HasPrefix(string(l), host6):
+		return netip.AddrPortFrom(v6, uint16(l.HostPort()))
+	}
+	return netip.AddrPortFrom(v4, uint16(l.HostPort()))
+}
+
+// Rules are what may be reached. Deny wins.
+type Rules struct {
+	Allow []Allow  `json:"allow,omitempty"`
+	Deny  []string `json:"deny,omitempty"` // host patterns as policy.MatchHost takes them
+}
+
+// Allow is one opening.
+type Allow struct {
+	Host     string         `json:"host"` // a pattern as policy.MatchHost takes it, or an address
+	Ports    []int          `json:"ports"`
+	Networks []netip.Prefix `json:"networks,omitempty"` // ranges beside the public ones that the name may resolve to
+	Until    time.Time      `json:"until,omitzero"`     // the moment at which it ends; zero: never
+	Origin   string         `json:"origin"`             // the policy line or command that made it
+}
+
+// Verdict is what became of an attempt.
+type Verdict string
+
+const (
+	Opened Verdict = "opened" // a connection was made; a record with the same ID follows when it has ended
+	Closed Verdict = "closed" // it has ended
+	Denied Verdict = "denied" // no rule allows it, or one denies it; with the ID of an opened one: it was ended, because it named another host
+	Failed Verdict = "failed" // a rule allows it, and it could not be made
+	Lost   Verdict = "lost"   // no attempt: Times records were left out, because there were too many for the supervisor
+)
+
+// Record goes from the gate to the supervisor: one attempt to reach something.
+type Record struct {
+	ID      uint64        `json:"id"`
+	Time    time.Time     `json:"time"`
+	Verdict Verdict       `json:"verdict"`
+	Name    string        `json:"name"`              // the host's name, or its address where none was resolved
+	Port    int           `json:"port,omitempty"`    // 0: a name was looked up
+	Address string        `json:"address,omitempty"` // the real one, once connected
+	Rule    string        `json:"rule,omitempty"`    // the origin of the rule that decided
+	Why     string        `json:"why,omitempty"`     // a sentence: why it was denied or failed
+	Sent    int64         `json:"sent,omitempty"`    // bytes from the sandbox
+	Got     int64         `json:"got,omitempty"`     // bytes to the sandbox
+	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
+	Times   int           `json:"times,omitempty"` // how often, where the same denial was repeated within a second; 0 is once
+}
+
+// Addresses of the sandbox's network. lo has the two hosts' addresses so that getaddrinfo's AI_ADDRCONFIG finds both families.
+const (
+	Loopback4      = "127.0.0.1"
+	Loopback6      = "::1"
+	Resolver       = "127.0.0.53"
+	HostV4         = "198.18.0.1"
+	HostV6         = "fd43:6173:6d61::1"
+	SyntheticV4    = "198.18.0.0/15"       // synthetic addresses stand for names; .0.0 to .0.2 are not given out
+	SyntheticProbe = "198.18.0.2"          // stands for no name
+	SyntheticV6    = "fd43:6173:6d61::/96" // the last 32 bits are those of the IPv4 one
+)

@@ -1,0 +1,92 @@
+package plan
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// NoNamespace says that an opening of the network needs a network namespace.
+type NoNamespace struct{ Opening string }
+
+func (n *NoNamespace) Error() string {
+	return fmt.Sprintf("network.%s: the gate needs a network namespace, and there is none without namespaces", n.Opening)
+}
+
+// Hint names the way out.
+func (n *NoNamespace) Hint() string {
+	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy"
+}
+
+// maxPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).
+const maxPorts = 64
+
+// network resolves what may be reached. Without a rule that still holds there is no network at all.
+func (p *Plan) network(r Request) error {
+	p.Network.Deny = sources(r.Policy.Network.Deny)
+	for _, v := range r.Policy.Network.Allow {
+		if v.V.Expired(r.Now) {
+			p.Notes = append(p.Notes, fmt.Sprintf("network.allow (%s): %s has ended and has no effect", v.Origin, v.V))
+			continue
+		}
+		reach := Reach{Host: v.V.Host, Ports: v.V.Ports, Networks: v.V.Networks, Origin: v.Origin.String()}
+		if !v.V.Until.IsZero() {
+			reach.Until = v.V.Until.AddDate(0, 0, 1)
+		}
+		p.Network.Allow = append(p.Network.Allow, reach)
+	}
+	opened := ""
+	for _, v := range r.Policy.Network.HostPorts {
+		p.Network.HostPorts = append(p.Network.HostPorts, v.V)
+		opened = "host_ports (" + v.Origin.String() + ")"
+	}
+	for _, v := range r.Policy.Network.Publish {
+		p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		opened = "publish (" + v.Origin.String() + ")"
+	}
+	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
+		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
+	}
+	if len(p.Network.Allow) > 0 {
+		opened = "allow (" + p.Network.Allow[0].Origin + ")"
+	}
+	if opened == "" {
+		return nil
+	}
+	if r.Mode == Landlock {
+		return &NoNamespace{opened}
+	}
+	p.Network.Kind, p.Network.IPv6 = Gate, r.IPv6
+	return nil
+}
+
+// String is HOST:PORT, as flags take it.
+func (r Reach) String() string {
+	ports := make([]string, len(r.Ports))
+	for i, n := range r.Ports {
+		ports[i] = strconv.Itoa(n)
+	}
+	host := r.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return host + ":" + strings.Join(ports, ",")
+}
+
+// String is the kind and what is allowed, for people.
+func (n Network) String() string {
+	if n.Kind == NoNetwork {
+		return "none"
+	}
+	list := make([]string, 0, len(n.Allow)+len(n.HostPorts))
+	for _, a := range n.Allow {
+		list = append(list, a.String())
+	}
+	for _, port := range n.HostPorts {
+		list = append(list, fmt.Sprintf("the host's loopback port %d", port))
+	}
+	for _, port := range n.Publish {
+		list = append(list, fmt.Sprintf("port %d inside offered at the host's loopback port %d", port.Inside, port.Host))
+	}
+	return "gate: " + strings.Join(list, ", ")
+}

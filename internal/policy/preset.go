@@ -1,0 +1,60 @@
+package policy
+
+import "net/netip"
+
+// Opens is one host that a preset opens.
+type Opens struct {
+	Host     string         // HOST or HOST:PORT, as --allow takes it
+	Networks []netip.Prefix // private ranges that the name may resolve to
+	From     string         // where it stands: a file with its line, a variable, a command
+}
+
+// ParseAllow reads an opening of the network as --allow does.
+func ParseAllow(text string) (NetRule, error) {
+	e, err := allowed(text)
+	if err != nil {
+		return NetRule{}, err
+	}
+	var s Settings
+	e.put(&s, Origin{})
+	return s.Network.Allow[0].V, nil
+}
+
+// PresetSource is what a preset says: what it opens, and the variables that tell a tool inside where its registry is. chosen is the tier that asked for
+// the preset: what that one may not open, no preset opens for it.
+func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Source, error) {
+	doc := &Document{Name: name, present: map[string]Origin{}}
+	add := func(key, from string, e entry) {
+		e.key, e.origin = key, Origin{File: name + " (" + from + ")"}
+		doc.present[key] = e.origin
+		doc.entries = append(doc.entries, e)
+		e.put(&doc.Settings, e.origin)
+	}
+	for _, o := range opens {
+		rule, err := ParseAllow(o.Host)
+		if err != nil {
+			return Source{}, err
+		}
+		rule.Networks = o.Networks
+		add("network.allow", o.From, listEntry(func(s *Settings) *[]Value[NetRule] { return &s.Network.Allow }, rule, always))
+	}
+	for _, v := range set {
+		e, err := setVariable(v.Name, v.Value)
+		if err != nil {
+			return Source{}, err
+		}
+		add("env.set", "where its registry is", e)
+	}
+	return Source{Tier: Preset, Chosen: chosen, Doc: doc}, nil
+}
+
+// DidYouMean is a hint that names the candidate nearest to what was written, or "".
+func DidYouMean(wrote string, candidates []string) string { return didYouMean(wrote, candidates) }
+
+// speaker is the tier whose rights a source has: a preset may open what the tier that chose it may.
+func (src Source) speaker() Tier {
+	if src.Tier == Preset && src.Chosen > Preset {
+		return src.Chosen
+	}
+	return src.Tier
+}

@@ -1,0 +1,352 @@
+package session
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"casemate.dev/internal/engine/native/inside"
+	"casemate.dev/internal/event"
+	"casemate.dev/internal/gate/wire"
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/relay"
+	"golang.org/x/sys/unix"
+)
+
+// gateway is the gate of one run as its supervisor sees it: a process of its own, which parses what hostile programs send, and a socket to it. What it
+// says is only ever written down. When it ends, for whatever reason, its listeners end with it, and with them the network.
+type gateway struct {
+	run     *Run
+	process *os.Process
+	fd      int
+	watch   *relay.Watch
+	log     *os.File
+	logged  int              // bytes, since it was opened
+	words   *os.File         // what it writes to its standard error
+	grants  int              // inotify, for what casemate allow writes
+	want    func(family int) // asks pid 1 for a socket
+	told    map[string]bool
+	ended   bool
+}
+
+// Denial is one thing that was tried and not reached.
+type Denial struct {
+	Name  string `json:"name"`
+	Port  int    `json:"port,omitempty"` // 0: its name was looked up
+	Times int    `json:"times"`
+	Why   string `json:"why"`
+}
+
+// maxDenials is how many different ones a result lists.
+const maxDenials = 100
+
+// startGate starts the gate beside the sandbox's set-up, where the plan opens the network.
+func (s *supervision) startGate() error {
+	r := s.run
+	if r.Plan.Network.Kind != plan.Gate {
+		return nil
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("gate: %w", err)
+	}
+	wait := unix.NsecToTimeval(int64(lastWords)) // a gate that takes nothing does not stop the supervisor
+	unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait)
+	theirs := os.NewFile(uintptr(pair[1]), "gate")
+	defer theirs.Close()
+	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
+	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
+	g.want = func(family int) { s.box.Send(inside.Socket, unix.Signal(family)) }
+	if g.words, err = lastPage(); err != nil {
+		unix.Close(pair[0])
+		return err
+	}
+	if g.process, err = r.execGate(theirs, g.words); err != nil {
+		unix.Close(pair[0])
+		g.words.Close()
+		return err
+	}
+	s.gate = g
+	if g.log, err = r.Store.Connections(); err != nil {
+		return err
+	}
+	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
+	return g.watchGrants(&s.loop)
+}
+
+const page = 4096
+
+// lastPage is memory for a few words, which cannot grow, whoever writes to it.
+func lastPage() (*os.File, error) {
+	fd, err := unix.MemfdCreate("gate", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "gate")
+	if err = unix.Ftruncate(fd, page); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("gate: %w", err)
+	}
+	return f, nil
+}
+
+// said returns what the gate wrote to its standard error, as the end of a sentence.
+func (g *gateway) said() string {
+	b := make([]byte, page)
+	n, _ := g.words.ReadAt(b, 0)
+	text, _, _ := strings.Cut(strings.TrimRight(string(b[:n]), "\x00"), "\n")
+	if text = strings.TrimPrefix(text, "casemate-gate: "); text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
+// execGate executes the gate as the sandbox's user: as root it needs no more than that.
+func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
+	program, err := sibling("casemate-gate")
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	as := &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if r.Facts.EUID == 0 {
+		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
+	}
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, words, theirs}, Sys: as})
+	if err != nil {
+		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
+	}
+	return p, nil
+}
+
+// sibling finds one of casemate's other programs, which lie beside this one.
+func sibling(name string) (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(exe), name)
+	if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return "", &Refusal{fmt.Errorf("%s is not there", path), name + " lies beside casemate: make install installs both"}
+	}
+	return path, nil
+}
+
+// openNetwork passes the listeners that came from inside on to the gate. Nobody else has them then: pid 1 closes its own before the command starts.
+func (s *supervision) openNetwork(fds []int) error {
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	n := s.run.Plan.Network
+	first := wire.Message{Sandbox: s.run.Box.Record.ID, Listeners: wire.Listeners(n.IPv6, n.HostPorts)}
+	if s.gate == nil || len(first.Listeners) != len(fds) {
+		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
+	}
+	for _, p := range s.published {
+		first.Listeners, fds = append(first.Listeners, wire.Published(p.inside)), append(fds, p.fd)
+	}
+	s.published = nil
+	first.Proxy = s.run.Person.proxy()
+	return s.gate.send(first, fds)
+}
+
+// send sends a message with the rules as they are now, in as many messages as they need. The descriptors go with the first.
+func (g *gateway) send(m wire.Message, fds []int) error {
+	const atOnce = 200 // rules, each with a handful of ports and ranges
+	rules := g.rules()
+	for {
+		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
+		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny]}
+		rules.Allow, rules.Deny = rules.Allow[n:], rules.Deny[deny:]
+		m.More = len(rules.Allow)+len(rules.Deny) > 0
+		text, err := json.Marshal(m)
+		if err == nil {
+			err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+		}
+		if err != nil {
+			return fmt.Errorf("gate: its rules could not be sent: %w%s", err, g.said())
+		}
+		if !m.More {
+			return nil
+		}
+		m, fds = wire.Message{}, nil
+	}
+}
+
+// proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
+func (p Person) proxy() wire.Proxy {
+	either := func(names ...string) string {
+		for _, n := range names {
+			if v := p.getenv(n); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	return wire.Proxy{URL: either("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), Except: either("no_proxy", "NO_PROXY")}
+}
+
+// newSocket passes a socket on that the gate has asked for; none came if it could not be made.
+func (s *supervision) newSocket(family int, fds []int) {
+	text, err := json.Marshal(wire.Message{Socket: family})
+	if err == nil && s.gate != nil {
+		_ = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // a gate that takes nothing waits in vain
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// rules are the plan's, and what was allowed since.
+func (g *gateway) rules() wire.Rules {
+	var rules wire.Rules
+	for _, a := range g.run.Plan.Network.Allow {
+		rules.Allow = append(rules.Allow, wire.Allow(a))
+	}
+	rules.Allow = append(rules.Allow, readGrants(g.run.Box.Dir)...)
+	for _, d := range g.run.Plan.Network.Deny {
+		rules.Deny = append(rules.Deny, d.Value)
+	}
+	return rules
+}
+
+// reload sends the rules anew.
+func (g *gateway) reload() {
+	err := g.send(wire.Message{}, nil)
+	if err != nil && !g.ended {
+		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules: %v", err)})
+	}
+}
+
+// receive takes what the gate says. It is bounded by what is there, so that a gate that floods keeps nobody from running.
+func (g *gateway) receive() {
+	buf := make([]byte, wire.MaxMessage)
+	for range 64 {
+		n, _, err := unix.Recvfrom(g.fd, buf, unix.MSG_DONTWAIT)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return
+		case err != nil || n == 0:
+			g.lost()
+			return
+		default:
+			g.note(buf[:n])
+		}
+	}
+}
+
+// lost is about a gate that ended by itself. There is no way out beside it.
+func (g *gateway) lost() {
+	if g.ended {
+		return
+	}
+	g.ended = true
+	g.watch.Close()
+	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it" + g.said()})
+	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
+}
+
+// note writes one record down.
+func (g *gateway) note(text []byte) {
+	var said struct {
+		wire.Record
+		wire.Request
+	}
+	if json.Unmarshal(text, &said) != nil {
+		return
+	}
+	if said.Socket != 0 {
+		g.want(said.Socket)
+		return
+	}
+	r := said.Record
+	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
+	g.write(entry)
+	if r.Verdict != wire.Denied {
+		return
+	}
+	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why}
+	g.run.denied(d)
+	if key := entry.Target(); !g.told[key] && len(g.told) < maxDenials {
+		g.told[key] = true
+		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + key, Rule: r.Rule, Detail: r.Why, Allow: entry.AllowCommand()})
+	}
+}
+
+// write adds a line to the record of connections, and now and then has it put aside if it has become long. On a full disk the run goes on, and the
+// events say what was denied.
+func (g *gateway) write(c Connection) {
+	const often = 1 << 20
+	line, err := json.Marshal(c)
+	if err != nil {
+		return
+	}
+	n, _ := g.log.Write(append(line, '\n'))
+	if g.logged += n; g.logged < often {
+		return
+	}
+	if next, err := g.run.Store.Connections(); err == nil {
+		g.log.Close()
+		g.log, g.logged = next, 0
+	}
+}
+
+// denied counts what was denied.
+func (r *Run) denied(d Denial) {
+	for i := range r.Denials {
+		if r.Denials[i].Name == d.Name && r.Denials[i].Port == d.Port {
+			r.Denials[i].Times += d.Times
+			return
+		}
+	}
+	if len(r.Denials) < maxDenials {
+		r.Denials = append(r.Denials, d)
+	}
+}
+
+// lastWords is how long an ended run waits for its gate's records, and any for it to take a message.
+const lastWords = time.Second
+
+// stop ends the gate, and takes the records of the connections that end with it.
+func (g *gateway) stop() {
+	if g.grants >= 0 {
+		unix.Close(g.grants)
+	}
+	unix.Shutdown(g.fd, unix.SHUT_WR)
+	wait := unix.NsecToTimeval(int64(lastWords))
+	unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
+	buf := make([]byte, wire.MaxMessage)
+	for until := time.Now().Add(lastWords); !g.ended && time.Now().Before(until); {
+		n, _, err := unix.Recvfrom(g.fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		g.note(buf[:n])
+	}
+	g.ended = true
+	g.process.Kill()
+	g.process.Wait()
+	unix.Close(g.fd)
+	g.words.Close()
+	if g.log != nil {
+		g.log.Close()
+	}
+}

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
+	"casemate.dev/internal/store"
+)
+
+// Presets is the machine as presets see it. Nothing of the project is believed.
+func (p Person) Presets(project string) (*preset.Here, error) {
+	st, err := store.Open(p.StateHome, p.Home)
+	if err != nil {
+		return nil, err
+	}
+	return &preset.Here{Home: p.Home, Config: filepath.Dir(p.Config), Env: p.Environ, Project: project, Cache: filepath.Join(st.Root, "presets")}, nil
+}
+
+// AddPresets adds what the chosen presets open, as sources of their tier, and returns what the person should hear. A preset is chosen by a tier that is
+// believed: an untrusted project's word adds none, and one that a level takes back adds none.
+func (p Person) AddPresets(t *Tiers, project string) (notices []string, err error) {
+	if !slices.ContainsFunc(t.Sources, func(s policy.Source) bool { return len(s.Doc.Presets) > 0 }) {
+		return nil, nil // and a start without presets pays nothing for them
+	}
+	merged, err := policy.Merge(t.Sources)
+	if err != nil {
+		return nil, err
+	}
+	here, err := p.Presets(project)
+	if err != nil {
+		return nil, err
+	}
+	var sources []policy.Source
+	for _, chosen := range merged.Presets {
+		found, err := here.Find(chosen.V)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", chosen.Origin, err)
+		}
+		if len(found.Openings) == 0 {
+			nothing := opensNothing(found)
+			if chosen.Origin.Tier == policy.CommandLine {
+				return nil, nothing
+			}
+			notices = append(notices, fmt.Sprintf("%s: %v", chosen.Origin, nothing))
+		}
+		for _, w := range found.Warnings {
+			notices = append(notices, "preset "+chosen.V+": "+w)
+		}
+		src, err := found.Source(chosen.Origin.Tier)
+		if err != nil {
+			return nil, fmt.Errorf("preset %s: %w", chosen.V, err)
+		}
+		sources = append(sources, src)
+	}
+	t.Sources = append(sources, t.Sources...)
+	return notices, nil
+}
+
+// opensNothing says why no host was found, and what to do.
+func opensNothing(f preset.Found) error {
+	why := "no configuration here names its hosts"
+	switch {
+	case len(f.Warnings) > 0:
+		why = f.Warnings[len(f.Warnings)-1]
+	case f.Tool == "":
+		why = "its tool is not installed, and " + why
+	case len(f.Notes) > len(f.Preset.Notes):
+		why = f.Notes[len(f.Notes)-1]
+	}
+	return &Refusal{fmt.Errorf("preset %s opens nothing: %s", f.Preset.Name, why), "name the hosts yourself (--allow HOST), or write a preset of your own; casemate preset show " + f.Preset.Name + " says where"}
+}
+
+// MissingPresets names the presets that would have allowed what was denied, for the tools whose lockfiles lie in the project. Names of presets that hold
+// already are left out: what they did not open, they would not.
+func (r *Run) MissingPresets(denied []Denial) []string {
+	if len(denied) == 0 || r.Project == "" {
+		return nil
+	}
+	here, err := r.Person.Presets(r.Project)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, name := range here.Names() {
+		if slices.ContainsFunc(r.Policy.Presets, func(v policy.Value[string]) bool { return v.V == name }) {
+			continue
+		}
+		p, err := here.Load(name)
+		if err != nil || !slices.ContainsFunc(p.Lockfiles, here.HasProjectFile) {
+			continue
+		}
+		if found, err := here.Find(name); err == nil && slices.ContainsFunc(denied, func(d Denial) bool { return wouldOpen(found, d) }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// OfflineInstall is the preset of the command, where it was one that installs, had no network at all and failed: nothing was denied then that could be
+// listed, since there was no gate.
+func (r *Run) OfflineInstall(res Result) string {
+	argv := r.Plan.Command.Argv
+	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork || len(argv) < 2 {
+		return ""
+	}
+	here, err := r.Person.Presets(r.Project)
+	if err != nil {
+		return ""
+	}
+	for _, name := range here.Names() {
+		p, err := here.Load(name)
+		if err == nil && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1]) {
+			return name
+		}
+	}
+	return ""
+}
+
+func wouldOpen(f preset.Found, d Denial) bool {
+	return slices.ContainsFunc(f.Openings, func(o preset.Opening) bool {
+		match, err := policy.MatchHost(o.Host, d.Name)
+		return err == nil && match && (d.Port == 0 || d.Port == o.Port)
+	})
+}
