@@ -87,3 +87,31 @@ func TestHostGitRunsNothingAfterApply(t *testing.T) {
 		t.Error("after an undo, git on the host ran what the sandbox made")
 	}
 }
+
+// split is a repository of which one plain directory holds HEAD and another one the rest: neither looks like a repository by itself.
+const split = `
+printf '#!/bin/sh\ntouch MARK\n' > evil; chmod 755 evil; mkdir -p wt stuff/objects stuff/refs
+echo 'ref: refs/heads/x' > wt/HEAD; echo ../stuff > wt/commondir
+printf '[core]\n\trepositoryformatversion = 0\n[remote "origin"]\n\turl = /nowhere\n\tuploadpack = %s/evil\n' "$PWD" > stuff/config; echo x > stuff/objects/x; echo x > stuff/refs/x
+`
+
+// The host's git does not obey a repository that was laid in two plain directories.
+func TestHostGitObeysNoSplitRepository(t *testing.T) {
+	for name, where := range map[string]func(*running, string){
+		"attack":  func(r *running, line string) { r.inside(line); r.try(casemate, "apply") },
+		"control": func(r *running, line string) { r.host("sh", "-c", line) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startShell(t, map[string]string{"a.txt": "a\n"})
+			mark := filepath.Join(t.TempDir(), "ran")
+			where(r, strings.ReplaceAll(split, "MARK", mark))
+			if r.read("stuff/config") == "" {
+				t.Fatal("nothing was applied")
+			}
+			r.try("sh", "-c", "cd wt && git fetch </dev/null")
+			if _, err := os.Lstat(mark); (err == nil) != (name == "control") {
+				t.Errorf("git ran what the repository names: %v", err == nil)
+			}
+		})
+	}
+}
