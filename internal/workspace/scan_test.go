@@ -56,7 +56,7 @@ func TestScanFindings(t *testing.T) {
 			findings: []string{"symlink .vscode handled"}, aliases: "a mid real/deep"},
 		{name: "a chain that leaves the project", make: "ln -s /nowhere out; ln -s out .envrc", findings: []string{"symlink .envrc reported"}, aliases: "out"},
 		{name: "a link in the place of a directory", files: []string{"w/workflows/ci.yml"}, make: "ln -s w v; ln -s v .github",
-			aliases: "v w/actions w/copilot w/hooks w/mcp.json w/workflows"},
+			aliases: "v w/actions w/agents w/copilot w/extensions w/hooks w/lsp.json w/mcp.json w/plugin w/settings.yml w/skills w/workflows"},
 		{name: "a link to the project itself", files: []string{"sub/x"}, make: "ln -s .. sub/.vscode", findings: []string{"symlink sub/.vscode handled"}, aliases: "."},
 		{name: "links in a circle", make: "ln -s b a; ln -s a b; ln -s a .vscode", findings: []string{"symlink .vscode reported"}, aliases: "a b"},
 		{name: "bare repository", make: "git init -q --bare v", findings: []string{"repository v reported"}},
