@@ -134,7 +134,6 @@ func (s *supervision) supervise() (err error) {
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
 	s.watchLive()
-	s.clean()
 	if len(r.Box.Record.Cgroups) > 0 {
 		r.sweep()
 	}
@@ -188,7 +187,7 @@ func (r *Run) sweep() {
 	}))
 }
 
-// limit makes the cgroups. With a terminal, the process that gives it back should we be killed comes before anything is done to it.
+// limit makes the cgroups, and the process that removes them should we be killed.
 func (s *supervision) limit() (err error) {
 	r := s.run
 	// Each run has groups of its own: the cleaner of one that was killed may still be removing those of the last.
@@ -197,23 +196,15 @@ func (s *supervision) limit() (err error) {
 		return fmt.Errorf("limits: %w", err)
 	}
 	r.Box.Record.Cgroups = s.group.Dirs()
-	if s.term == nil {
-		return nil
+	var term *native.Terminal
+	if s.term != nil {
+		saved := s.term.Saved()
+		term = &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset}
 	}
-	saved := s.term.Saved()
-	s.cleaner, err = native.StartCleaner(s.group.Dirs(), &native.Terminal{FD: saved.FD, Groups: saved.Groups, Entered: saved.Entered, Termios: saved.Termios, Raw: saved.Raw, Reset: saved.Reset})
+	if term != nil || len(s.group.Dirs()) > 0 { // now: beside the command it would come too late for one that is killed at once
+		s.cleaner, err = native.StartCleaner(s.group.Dirs(), term)
+	}
 	return err
-}
-
-// clean starts the process that removes the cgroups should we be killed, beside the sandbox's start. If both are killed before, or there can be none,
-// the next start removes them (sweep).
-func (s *supervision) clean() {
-	if s.cleaner == nil && len(s.group.Dirs()) > 0 {
-		var err error
-		if s.cleaner, err = native.StartCleaner(s.group.Dirs(), nil); err != nil {
-			s.run.emit(event.Event{Kind: event.Warned, Subject: "limits", Detail: err.Error()})
-		}
-	}
 }
 
 func (s *supervision) release() error {
