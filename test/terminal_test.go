@@ -735,7 +735,7 @@ func TestTyping(t *testing.T) {
 		if n, err := unix.IoctlGetInt(int(p.slave.Fd()), unix.TIOCINQ); err != nil || n > 0 {
 			t.Errorf("%d bytes were typed into the user's terminal (%v)", n, err)
 		}
-		shown := p.types("python3 work/tiocsti.py"+after, "status 0")
+		shown := p.types("python3 work/tiocsti.py --own"+after, "status 0")
 		switch {
 		case !strings.Contains(shown, "typed 0 times"):
 			p.sees("injected") // the control: the shell executes what was typed

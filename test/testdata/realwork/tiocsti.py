@@ -1,11 +1,15 @@
-"""Types a line into every terminal that it can reach (TIOCSTI, tty_ioctl(2)), and pastes by the console's own way (TIOCLINUX)."""
+"""Types a line into every terminal that it can reach (TIOCSTI, tty_ioctl(2)), and pastes by the console's own way (TIOCLINUX). With --own, into its own terminal
+alone: outside of a sandbox the others are somebody's."""
 import fcntl
 import os
 import sys
 
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 done = 0
-for path in ["/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/console", "/dev/tty1"] + [os.path.join("/dev/pts", n) for n in os.listdir("/dev/pts") if n.isdigit()]:
+paths = ["/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/tty"]
+if "--own" not in sys.argv:
+    paths += ["/dev/console", "/dev/tty1"] + [os.path.join("/dev/pts", n) for n in os.listdir("/dev/pts") if n.isdigit()]
+for path in paths:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError:
