@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -445,5 +447,100 @@ func TestGateWatch(t *testing.T) {
 		if strings.Contains(out.stdout, "May ") {
 			t.Errorf("it asks without a terminal: %v", out)
 		}
+	})
+}
+
+// withGate has the site's casemate find another program as its gate, or none.
+func (s *site) withGate(script string, flags ...string) *exec.Cmd {
+	s.t.Helper()
+	dir, err := os.MkdirTemp("", "casemate-gates")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	program, err := os.ReadFile(casemate)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "casemate"), program, 0o755)
+	}
+	if err == nil && script != "" {
+		err = os.WriteFile(filepath.Join(dir, "casemate-gate"), []byte(script), 0o755)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := s.command(append([]string{"run", "--json", "--allow", "allowed.example:80"}, flags...)...)
+	cmd.Path, cmd.Args[0] = filepath.Join(dir, "casemate"), filepath.Join(dir, "casemate")
+	return cmd
+}
+
+// TestGateThatFails: without a gate that says it is confined nothing runs; with one that was taken over, nothing of the supervisor's or of pid 1's is had.
+func TestGateThatFails(t *testing.T) {
+	needs(t, "python3")
+	namespaced(t, func(t *testing.T, s *site) {
+		for name, script := range map[string]string{
+			"none": "", "one that fails": "#!/bin/sh\necho 'casemate-gate: no Landlock here' >&2\nexit 1\n", "another program": "#!/bin/sh\necho hello >&3\n",
+		} {
+			out := s.finish(s.withGate(script, "--", "sh", "-c", "echo ran >ran"))
+			if out.exit != 125 || !strings.Contains(out.stderr, "casemate-gate") {
+				t.Errorf("%s: %v", name, out)
+			}
+			if script != "" && name == "one that fails" {
+				has(t, name, out.stderr, "no Landlock here")
+			}
+			if held := s.do("diff", "--name-only").stdout; strings.Contains(held, "ran") {
+				t.Errorf("%s: the command ran", name)
+			}
+		}
+		hostile := `#!/usr/bin/python3
+import json, os, select, socket
+s = socket.socket(fileno=3)
+s.sendall(b'"ready"')
+socket.recv_fds(s, 1 << 17, 16)
+odd = 0
+for i in range(3000):
+    for family in (2, 16, 17, 1, 0, -1):
+        s.sendall(json.dumps({"socket": family}).encode())
+        while select.select([s], [], [], 0)[0]:
+            data, fds, _, _ = socket.recv_fds(s, 1 << 17, 16)
+            if not data: os._exit(0)
+            for fd in fds:
+                odd += socket.socket(fileno=os.dup(fd)).family not in (2, 10)
+                os.close(fd)
+    s.sendall(b"x" * 100 + b"{")
+s.sendall(json.dumps({"id": 1, "time": "2026-01-01T00:00:00Z", "verdict": "denied", "name": "odd%d.example" % odd, "why": "the end"}).encode())
+while s.recv(1 << 17): pass
+`
+		out := s.finish(s.withGate(hostile, "--", "sh", "-c", "sleep 2; echo the command went on"))
+		if out.exit != 0 || !strings.Contains(out.stdout, "went on") {
+			t.Errorf("a gate that was taken over: %v", out)
+		}
+		if n, told := denials(t, out.stderr)["odd0.example:0"]; !told || n != 1 {
+			t.Errorf("a gate that was taken over was not heard to its end, or got what is no TCP socket: %v", out)
+		}
+	})
+}
+
+// TestGateAllowTogether: of many that are allowed at once none is lost.
+func TestGateAllowTogether(t *testing.T) {
+	gated(t, func(t *testing.T, s *site) {
+		k := s.talk("--allow", "allowed.example:80")
+		id := s.running(t)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				if out, err := s.command("allow", id, fmt.Sprintf("net:n%d.allowed.example:80", i)).CombinedOutput(); err != nil {
+					t.Errorf("%v: %s", err, out)
+				}
+			})
+		}
+		all.Wait()
+		for i := range 8 {
+			want := fmt.Sprintf("GET n%d.allowed.example /page 0", i)
+			eventually(t, 5*time.Second, want, func() bool { return k.ask(fmt.Sprintf("python3 reach.py n%d.allowed.example 80 http", i)) == want })
+		}
+		k.end()
 	})
 }

@@ -204,6 +204,12 @@ func failures() []diagnosis {
 			remedy: say("use a kernel with CONFIG_SECCOMP_FILTER"),
 		},
 		{
+			steps:  "redirect to the gate",
+			errnos: []syscall.Errno{syscall.ENOENT, syscall.EOPNOTSUPP, syscall.EPROTONOSUPPORT, syscall.EAFNOSUPPORT, syscall.EINVAL},
+			cause:  say("this kernel lacks a part of nf_tables, which leads connections to the gate, or its module is not loaded"),
+			remedy: say("sudo modprobe -a nf_tables nft_chain_nat nft_redir nft_reject_inet\n  printf '%s\\n' nf_tables nft_chain_nat nft_redir nft_reject_inet | sudo tee /etc/modules-load.d/casemate.conf\nor run it without a network"),
+		},
+		{
 			steps:  "own terminal",
 			errnos: []syscall.Errno{syscall.ENOSPC},
 			cause:  say("the machine's terminals are used up (sysctl kernel.pty.max)"),

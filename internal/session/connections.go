@@ -140,6 +140,14 @@ func Allow(p Person, id, text string, until time.Time) (wire.Allow, error) {
 	if err != nil {
 		return none, err
 	}
+	lock, err := os.OpenFile(filepath.Join(box.Dir, grantsFile+".lock"), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return none, err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // another casemate allow, or its watch, may be adding one
+		return none, fmt.Errorf("%s: %w", lock.Name(), err)
+	}
 	a := wire.Allow{Host: rule.Host, Ports: rule.Ports, Networks: rule.Networks, Until: until, Origin: "casemate allow, " + time.Now().Format(time.DateTime)}
 	list := append(readGrants(box.Dir), a)
 	b, err := json.Marshal(list)

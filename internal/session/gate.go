@@ -30,6 +30,7 @@ type gateway struct {
 	words   *os.File         // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
+	asked   int              // sockets, and not here yet
 	told    map[string]bool
 	ended   bool
 }
@@ -45,7 +46,7 @@ type Denial struct {
 // maxDenials is how many different ones a result lists.
 const maxDenials = 100
 
-// startGate starts the gate beside the sandbox's set-up, where the plan opens the network.
+// startGate starts the gate where the plan opens the network. It confines itself while the sandbox is prepared.
 func (s *supervision) startGate() error {
 	r := s.run
 	if r.Plan.Network.Kind != plan.Gate {
@@ -61,7 +62,7 @@ func (s *supervision) startGate() error {
 	defer theirs.Close()
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
 	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
-	g.want = func(family int) { s.box.Send(inside.Socket, unix.Signal(family)) }
+	g.want = func(family int) { s.askSocket(family) }
 	if g.words, err = lastPage(); err != nil {
 		unix.Close(pair[0])
 		return err
@@ -72,11 +73,33 @@ func (s *supervision) startGate() error {
 		return err
 	}
 	s.gate = g
-	if g.log, err = r.Store.Connections(); err != nil {
-		return err
+	if g.log, err = r.Store.Connections(); err == nil {
+		err = g.watchGrants(&s.loop)
+	}
+	if err != nil {
+		s.endGate()
+	}
+	return err
+}
+
+// gateReady waits until the gate is confined and takes its rules: nothing is executed inside before, so a gate that cannot be had is a failed start.
+func (s *supervision) gateReady() error {
+	g := s.gate
+	if g == nil {
+		return nil
+	}
+	patience := unix.NsecToTimeval(int64(10 * time.Second))
+	unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
+	buf := make([]byte, len(wire.Ready)+1)
+	n, _, err := unix.Recvfrom(g.fd, buf, 0)
+	for err == unix.EINTR { // the run's own signals
+		n, _, err = unix.Recvfrom(g.fd, buf, 0)
+	}
+	if err != nil || string(buf[:n]) != wire.Ready {
+		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
 	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
-	return g.watchGrants(&s.loop)
+	return nil
 }
 
 const page = 4096
@@ -200,8 +223,30 @@ func (p Person) proxy() wire.Proxy {
 	return wire.Proxy{URL: either("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), Except: either("no_proxy", "NO_PROXY")}
 }
 
-// newSocket passes a socket on that the gate has asked for; none came if it could not be made.
+// maxAsked is how many sockets pid 1 is asked for at a time. The gate asks for no more by itself; one that was taken over could otherwise have the
+// supervisor and pid 1 wait for each other.
+const maxAsked = 64
+
+// askSocket has pid 1 make a socket. What a gate has no reason to ask for is answered with none.
+func (s *supervision) askSocket(family int) {
+	if family != unix.AF_INET && family != unix.AF_INET6 || s.gate.asked == maxAsked {
+		s.passSocket(family, nil)
+		return
+	}
+	s.gate.asked++
+	s.box.Send(inside.Socket, unix.Signal(family))
+}
+
+// newSocket is pid 1's answer; none came if the socket could not be made.
 func (s *supervision) newSocket(family int, fds []int) {
+	if s.gate != nil {
+		s.gate.asked--
+	}
+	s.passSocket(family, fds)
+}
+
+// passSocket passes a socket on to the gate.
+func (s *supervision) passSocket(family int, fds []int) {
 	text, err := json.Marshal(wire.Message{Socket: family})
 	if err == nil && s.gate != nil {
 		_ = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // a gate that takes nothing waits in vain
@@ -263,11 +308,12 @@ func (g *gateway) lost() {
 
 // note writes one record down.
 func (g *gateway) note(text []byte) {
+	const longest = 8 << 10 // the gate cuts names and sentences
 	var said struct {
 		wire.Record
 		wire.Request
 	}
-	if json.Unmarshal(text, &said) != nil {
+	if len(text) > longest || json.Unmarshal(text, &said) != nil {
 		return
 	}
 	if said.Socket != 0 {
@@ -322,8 +368,13 @@ func (r *Run) denied(d Denial) {
 // lastWords is how long an ended run waits for its gate's records, and any for it to take a message.
 const lastWords = time.Second
 
-// stop ends the gate, and takes the records of the connections that end with it.
-func (g *gateway) stop() {
+// endGate ends the gate, and takes the records of the connections that end with it.
+func (s *supervision) endGate() {
+	g := s.gate
+	if g == nil {
+		return
+	}
+	s.gate, g.want = nil, func(int) {}
 	if g.grants >= 0 {
 		unix.Close(g.grants)
 	}

@@ -112,6 +112,10 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer s.unpublish()
+	if err := s.startGate(); err != nil {
+		return err
+	}
+	defer s.endGate()
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -123,14 +127,13 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.release()) }()
+	if err := s.gateReady(); err != nil {
+		return err
+	}
 	if err := s.start(); err != nil {
 		return r.explain(err)
 	}
 	defer s.close()
-	if err := s.startGate(); err != nil {
-		s.box.Kill()
-		return err
-	}
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
 	s.watchLive()
@@ -217,9 +220,6 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
-	if s.gate != nil {
-		s.gate.stop()
-	}
 	if s.metadata != nil {
 		s.metadata.Close()
 	}

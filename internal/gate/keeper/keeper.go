@@ -78,6 +78,9 @@ func Run(fd int, limits Limits) error {
 	if !ok {
 		return fmt.Errorf("descriptor %d is not the supervisor's socket", fd)
 	}
+	if _, err := supervisor.Write([]byte(wire.Ready)); err != nil {
+		return fmt.Errorf("tell the supervisor: %w", err)
+	}
 	k := &Keeper{
 		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),

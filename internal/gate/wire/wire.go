@@ -35,6 +35,9 @@ type Proxy struct {
 	Except string `json:"except,omitempty"` // NO_PROXY
 }
 
+// Ready is the gate's first message: it is confined, and takes its rules. Nothing is executed inside before.
+const Ready = `"ready"`
+
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
 // It is for a listener that stands for a port inside (InsidePort).
 type Request struct {
