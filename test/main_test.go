@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -219,7 +221,7 @@ func (s *site) finish(cmd *exec.Cmd) output {
 	if cmd.Stderr == nil {
 		cmd.Stderr = &stderr
 	}
-	watch := time.AfterFunc(3*time.Minute, func() { _ = cmd.Process.Kill() })
+	watch := time.AfterFunc(3*time.Minute, func() { hangs(s.t, cmd.Process) })
 	err := cmd.Run()
 	watch.Stop()
 	var exit *exec.ExitError
@@ -230,6 +232,34 @@ func (s *site) finish(cmd *exec.Cmd) output {
 	lines := strings.Split(strings.TrimSpace(out.stderr), "\n")
 	_ = json.Unmarshal([]byte(lines[len(lines)-1]), &out.result) // only --json ends so
 	return out
+}
+
+// hangs ends a casemate that does not end, and says where it and what it started stand.
+func hangs(t *testing.T, p *os.Process) {
+	var look func(pid string)
+	look = func(pid string) {
+		for _, task := range glob("/proc/" + pid + "/task/*") {
+			where := ""
+			for _, f := range []string{"comm", "wchan", "syscall", "stack"} {
+				b, _ := os.ReadFile(filepath.Join(task, f))
+				where += " " + strings.TrimSpace(string(b))
+			}
+			t.Logf("%s:%s", task, where)
+			b, _ := os.ReadFile(filepath.Join(task, "children"))
+			for _, child := range strings.Fields(string(b)) {
+				look(child)
+			}
+		}
+	}
+	look(strconv.Itoa(p.Pid))
+	_ = p.Signal(syscall.SIGABRT) // the Go runtime's goroutines
+	time.Sleep(time.Second)
+	_ = p.Kill()
+}
+
+func glob(pattern string) []string {
+	found, _ := filepath.Glob(pattern)
+	return found
 }
 
 func (o output) String() string {
