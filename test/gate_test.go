@@ -497,7 +497,7 @@ func TestGateThatFails(t *testing.T) {
 		hostile := `#!/usr/bin/python3
 import json, os, select, socket
 s = socket.socket(fileno=3)
-s.sendall(b'"ready"')
+s.sendall(b'{"ready":true}')
 socket.recv_fds(s, 1 << 17, 16)
 odd = 0
 for i in range(3000):

@@ -27,6 +27,7 @@ type box struct {
 	supervisor *net.UnixConn
 	gate       *exec.Cmd
 	published  map[wire.Listener]string // where outside such a listener is
+	ready      wire.Ready
 
 	mu       sync.Mutex
 	records  []wire.Record
@@ -63,6 +64,7 @@ func openWith(t testing.TB, limits keeper.Limits, rules wire.Rules) *box {
 			t.Error(err)
 		}
 	})
+	b.greet(wire.Start{})
 	go b.listen()
 	b.send(first, files)
 	return b
@@ -171,19 +173,41 @@ func (b *box) tellIfFailed() {
 func (b *box) start(first wire.Message, files []*os.File) {
 	b.t.Helper()
 	theirs := b.pair()
-	defer theirs.Close()
 	b.gate = exec.Command("/proc/self/exe")
 	b.gate.Env = []string{roleVariable + "=gate", "SECRET=of the host"}
 	b.gate.Stderr, b.gate.ExtraFiles = os.Stderr, []*os.File{theirs}
-	if err := b.gate.Start(); err != nil {
+	err := b.gate.Start()
+	theirs.Close() // so that its end is seen
+	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.t.Cleanup(func() {
 		b.supervisor.Close()
 		b.gate.Wait()
 	})
+	b.greet(wire.Start{})
 	go b.listen()
 	b.send(first, files)
+}
+
+// greet has the gate prepare itself.
+func (b *box) greet(s wire.Start) {
+	b.t.Helper()
+	text, err := json.Marshal(s)
+	if err == nil {
+		_, err = b.supervisor.Write(text)
+	}
+	buf := make([]byte, wire.MaxMessage)
+	n := 0
+	if err == nil {
+		n, err = b.supervisor.Read(buf)
+	}
+	if err == nil {
+		err = json.Unmarshal(buf[:n], &b.ready)
+	}
+	if err != nil || !b.ready.Ready {
+		b.t.Fatalf("the gate did not come up: %v, %q", err, buf[:n])
+	}
 }
 
 func (b *box) send(m wire.Message, files []*os.File) {

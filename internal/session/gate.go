@@ -76,8 +76,23 @@ func (s *supervision) startGate() error {
 	if g.log, err = r.Store.Connections(); err == nil {
 		err = g.watchGrants(&s.loop)
 	}
+	if err == nil {
+		err = g.greet()
+	}
 	if err != nil {
 		s.endGate()
+	}
+	return err
+}
+
+// greet tells the gate what it has to prepare.
+func (g *gateway) greet() error {
+	text, err := json.Marshal(wire.Start{})
+	if err == nil {
+		err = unix.Sendto(g.fd, text, unix.MSG_NOSIGNAL, nil)
+	}
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		return nil // gateReady says why it ended
 	}
 	return err
 }
@@ -90,12 +105,16 @@ func (s *supervision) gateReady() error {
 	}
 	patience := unix.NsecToTimeval(int64(10 * time.Second))
 	unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
-	buf := make([]byte, len(wire.Ready)+1)
+	buf := make([]byte, wire.MaxMessage)
 	n, _, err := unix.Recvfrom(g.fd, buf, 0)
 	for err == unix.EINTR { // the run's own signals
 		n, _, err = unix.Recvfrom(g.fd, buf, 0)
 	}
-	if err != nil || string(buf[:n]) != wire.Ready {
+	var answer wire.Ready
+	if err == nil {
+		err = json.Unmarshal(buf[:n], &answer)
+	}
+	if err != nil || !answer.Ready {
 		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
 	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })

@@ -78,8 +78,8 @@ func Run(fd int, limits Limits) error {
 	if !ok {
 		return fmt.Errorf("descriptor %d is not the supervisor's socket", fd)
 	}
-	if _, err := supervisor.Write([]byte(wire.Ready)); err != nil {
-		return fmt.Errorf("tell the supervisor: %w", err)
+	if gone, err := greetSupervisor(supervisor); gone || err != nil {
+		return err
 	}
 	k := &Keeper{
 		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -18,6 +19,30 @@ import (
 var errGone = errors.New("the supervisor has gone")
 
 const maxRules = 1 << 16 // openings, so that a supervisor gone mad is noticed
+
+// greetSupervisor takes the first message and answers it. The supervisor may be gone already, whose start failed.
+func greetSupervisor(supervisor *net.UnixConn) (gone bool, err error) {
+	buf := make([]byte, wire.MaxMessage)
+	n, err := supervisor.Read(buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return true, nil
+	}
+	var start wire.Start
+	if err == nil {
+		err = json.Unmarshal(buf[:n], &start)
+	}
+	if err != nil {
+		return false, fmt.Errorf("the supervisor's first message: %w", err)
+	}
+	text, err := json.Marshal(wire.Ready{Ready: true})
+	if err == nil {
+		_, err = supervisor.Write(text)
+	}
+	if err != nil {
+		return false, fmt.Errorf("answer the supervisor: %w", err)
+	}
+	return false, nil
+}
 
 // receive takes one message, or the several over which rules are spread. What cannot be read ends the gate, and the network with it: rules that are
 // half understood are none.

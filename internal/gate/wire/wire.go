@@ -35,8 +35,16 @@ type Proxy struct {
 	Except string `json:"except,omitempty"` // NO_PROXY
 }
 
-// Ready is the gate's first message: it is confined, and takes its rules. Nothing is executed inside before.
-const Ready = `"ready"`
+// Start is the supervisor's first message, before the sandbox exists.
+type Start struct {
+	Open []string `json:"open,omitempty"` // the host patterns of rules that say more than a port: TLS to them is opened. None: nothing is, and no authority is made
+}
+
+// Ready is the gate's answer: it is confined, and takes its rules. Nothing is executed inside before.
+type Ready struct {
+	Ready     bool   `json:"ready"`
+	Authority string `json:"authority,omitempty"` // PEM: the certificate that programs inside have to trust for the hosts of Start.Open; its key never leaves the gate
+}
 
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
 // It is for a listener that stands for a port inside (InsidePort).
