@@ -263,6 +263,10 @@ func (p *Plan) openings(r Request) {
 		add(a.Origin, "reach %s", a)
 	}
 	for _, v := range r.Policy.Network.Publish {
+		if v.V.Auto {
+			add(v.Origin.String(), "offer each port that opens inside on the host's loopback")
+			continue
+		}
 		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
 	}
 	for _, v := range r.Policy.Network.HostPorts {

@@ -195,6 +195,10 @@ func (s *supervision) openNetwork(fds []int) error {
 	}()
 	n := s.run.Plan.Network
 	first := wire.Message{Sandbox: s.run.Box.Record.ID, Listeners: wire.Listeners(n.IPv6, n.HostPorts)}
+	if n.Auto && len(fds) > 0 { // the last one is for us
+		s.watchPorts(fds[len(fds)-1])
+		fds = fds[:len(fds)-1]
+	}
 	if s.gate == nil || len(first.Listeners) != len(fds) {
 		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
 	}

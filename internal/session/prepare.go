@@ -34,6 +34,8 @@ type Options struct {
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
 
+	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
+
 	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
 	Progress func(string)                    // says what takes long; may be nil
 }

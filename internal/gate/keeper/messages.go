@@ -63,6 +63,16 @@ func (k *Keeper) receive(begun bool) error {
 			k.sockets.deliver(m.Socket, fds)
 			continue
 		}
+		if m.Offer != 0 {
+			if err := k.offer(m.Offer, fds); err != nil {
+				return err
+			}
+			continue
+		}
+		if m.Withdraw != 0 {
+			k.withdraw(m.Withdraw)
+			continue
+		}
 		for i, fd := range fds {
 			l := listener{file: os.NewFile(uintptr(fd), "listener")}
 			if i < len(m.Listeners) {

@@ -27,6 +27,11 @@ type Message struct {
 	// Socket is not 0 in an answer to a Request: the address family of the socket that comes with the message. There is none if it could not be made.
 	// Such a message says nothing of rules.
 	Socket int `json:"socket,omitempty"`
+
+	// Offer is not 0 where the message brings listeners on the host's loopback, one for each family, for what listens on that port inside; Withdraw is the
+	// port whose listeners are to be closed. Connections that were made stay. Neither says anything of rules.
+	Offer    int `json:"offer,omitempty"`
+	Withdraw int `json:"withdraw,omitempty"`
 }
 
 // Proxy is how the host itself gets out, as its environment says.
