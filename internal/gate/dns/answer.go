@@ -112,7 +112,7 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 		return r.pointer(q, name)
 	}
 	d := r.Rules.Decide(name, rules.AnyPort)
-	if !d.Allowed {
+	if !d.Allowed && !d.Ask { // who is asked decides when it connects; until then nobody outside hears of the name either
 		r.denied(name, d)
 		return reply{code: dnsmessage.RCodeNameError}
 	}
