@@ -43,6 +43,8 @@ type Network struct {
 	Allow []Reach     `json:"allow,omitempty"`
 	Deny  []Source    `json:"deny,omitempty"` // patterns of hosts that are not reached, whatever allows them
 
+	Ask bool `json:"ask,omitempty"` // Gate: what no rule allows or denies waits for a person's answer
+
 	HostPorts []int       `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
 	Publish   []Published `json:"publish,omitempty"`
 	Auto      bool        `json:"publish_auto,omitempty"` // each port on which a program inside begins to listen is offered on the host's loopback

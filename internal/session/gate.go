@@ -33,6 +33,7 @@ type gateway struct {
 	asked   int              // sockets, and not here yet
 	told    map[string]bool
 	ended   bool
+	asking  asking
 }
 
 // Denial is one thing that was tried and not reached.
@@ -75,6 +76,9 @@ func (s *supervision) startGate() error {
 	s.gate = g
 	if g.log, err = r.Store.Connections(); err == nil {
 		err = g.watchGrants(&s.loop)
+	}
+	if err == nil && r.Plan.Network.Ask {
+		err = g.watchWatchers(&s.loop)
 	}
 	if err == nil {
 		err = g.greet()
@@ -216,8 +220,8 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 	rules := g.rules()
 	for {
 		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
-		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny]}
-		rules.Allow, rules.Deny = rules.Allow[n:], rules.Deny[deny:]
+		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny], Ask: rules.Ask, Unasked: rules.Unasked}
+		rules = wire.Rules{Allow: rules.Allow[n:], Deny: rules.Deny[deny:]}
 		m.More = len(rules.Allow)+len(rules.Deny) > 0
 		text, err := json.Marshal(m)
 		if err == nil {
@@ -289,6 +293,7 @@ func (g *gateway) rules() wire.Rules {
 	for _, d := range g.run.Plan.Network.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
+	rules.Ask, rules.Unasked = g.asking.asks()
 	return rules
 }
 
@@ -302,6 +307,7 @@ func (g *gateway) reload() {
 
 // receive takes what the gate says. It is bounded by what is there, so that a gate that floods keeps nobody from running.
 func (g *gateway) receive() {
+	defer g.tellQuestions()
 	buf := make([]byte, wire.MaxMessage)
 	for range 64 {
 		n, _, err := unix.Recvfrom(g.fd, buf, unix.MSG_DONTWAIT)
@@ -325,6 +331,8 @@ func (g *gateway) lost() {
 	}
 	g.ended = true
 	g.watch.Close()
+	g.stopAsking()
+	g.asking.on = false
 	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it" + g.said()})
 	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
 }
@@ -341,6 +349,10 @@ func (g *gateway) note(text []byte) {
 	}
 	if said.Socket != 0 {
 		g.want(said.Socket)
+		return
+	}
+	if said.Question != nil {
+		g.question(*said.Question)
 		return
 	}
 	r := said.Record
@@ -398,6 +410,8 @@ func (s *supervision) endGate() {
 		return
 	}
 	s.gate, g.want = nil, func(int) {}
+	g.stopAsking()
+	g.asking.on = false
 	if g.grants >= 0 {
 		unix.Close(g.grants)
 	}

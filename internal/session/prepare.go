@@ -149,6 +149,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 			return nil, err
 		}
 	}
+	if r.Plan.Network.Ask && !o.DryRun && !r.Store.Watched() {
+		r.notice("it asks in casemate watch on a second terminal; while nobody watches, what no rule allows is denied")
+	}
 	return r, nil
 }
 

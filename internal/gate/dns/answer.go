@@ -114,10 +114,12 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 	d := r.Rules.Decide(name, rules.AnyPort)
 	if !d.Allowed {
 		if host := serviceOf(name); host != "" { // whoever may not reach the host is told so by its own name, and who may only learns of no service
-			if name, d = host, r.Rules.Decide(host, rules.AnyPort); d.Allowed {
+			if name, d = host, r.Rules.Decide(host, rules.AnyPort); d.Allowed || d.Ask {
 				return reply{code: dnsmessage.RCodeNameError}
 			}
 		}
+	}
+	if !d.Allowed && !d.Ask { // who is asked decides when it connects; until then nobody outside hears of the name either
 		r.denied(name, d)
 		return reply{code: dnsmessage.RCodeNameError}
 	}
