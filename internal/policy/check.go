@@ -160,6 +160,14 @@ func name(text string) (string, error) {
 	return text, nil
 }
 
+// yes reads a truth value.
+func yes(text string) (bool, error) {
+	if text != "true" && text != "false" {
+		return false, bad("write true or false", "%s is neither true nor false", quoted(text))
+	}
+	return text == "true", nil
+}
+
 // guarantee reads the name of a guarantee.
 func guarantee(text string) (string, error) {
 	if slices.Contains(Guarantees(), text) {
@@ -216,10 +224,13 @@ func method(text string) (string, error) {
 	if text == "" || len(text) > 32 || strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
 		return "", bad("methods are written in capitals, such as GET", "%s is not an HTTP method", quoted(text))
 	}
+	if text == "CONNECT" || text == "TRACE" {
+		return "", bad("leave it out", "%s is refused on every connection that the gate opens", quoted(text))
+	}
 	return text, nil
 }
 
-// urlPath reads the path part of requests, in which * matches anything.
+// urlPath reads a pattern of MatchPath's.
 func urlPath(text string) (string, error) {
 	if err := plainText(text); err != nil {
 		return "", err
@@ -231,6 +242,8 @@ func urlPath(text string) (string, error) {
 		return "", bad("write the decoded path, without a query", "%s is more than the path of a request", quoted(text))
 	case slices.Contains(strings.Split(text, "/"), "..") || slices.Contains(strings.Split(text, "/"), "."):
 		return "", bad("", "%s has a . or .. component", quoted(text))
+	case strings.Contains(text, "**"):
+		return "", bad("write /* at the end for everything below", "%s has a **", quoted(text))
 	}
 	return text, nil
 }

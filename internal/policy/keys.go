@@ -14,6 +14,7 @@ const (
 	aSection  kind = iota // a mapping of further keys
 	aWord                 // one of key.words
 	aText                 // a string
+	aYes                  // true or false
 	anInt                 //
 	aNumber               // a whole number or a decimal fraction
 	aSize                 // plain bytes, or a string with a unit
@@ -142,9 +143,6 @@ func fileKeys() []key {
 	}
 }
 
-// wholeHosts is what to do about rules that need requests to be looked into.
-const wholeHosts = "leave them out: the rule then allows every request to its hosts"
-
 func networkKeys() []key {
 	return []key{
 		{path: "network", kind: aSection, doc: "What the sandbox may reach. Without a rule: nothing."},
@@ -166,15 +164,13 @@ func networkKeys() []key {
 			field: field{item: check(port)},
 		},
 		{
-			path: "network.allow[].methods", kind: textList, def: "all", example: "[GET, POST]", wrong: "small letters",
-			later: wholeHosts,
-			doc:   "HTTP methods. They need TLS opened at the gate, and the plan says so.",
+			path: "network.allow[].methods", kind: textList, def: "all", example: "[GET, POST]", wrong: "small letters, CONNECT, TRACE",
+			doc:   "HTTP methods of the requests that are allowed; each is named by itself, also HEAD. TLS is opened at the gate then, and the plan says so. Where another rule allows the host and port without methods and paths, every request is allowed, and nothing is opened.",
 			field: field{item: check(method)},
 		},
 		{
-			path: "network.allow[].paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "no leading `/`, a query, `..`",
-			later: wholeHosts,
-			doc:   "Paths of HTTP requests; `*` matches anything. They need TLS opened at the gate, and the plan says so.",
+			path: "network.allow[].paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "no leading `/`, a query, `..`, `**`",
+			doc:   "Paths of the requests that are allowed, decoded and without their query. `*` stands for one or more characters between two slashes; `/*` at the end for everything below: `/v1/*` covers `/v1/` and `/v1/a/b`, not `/v1`. Letters count by their case. A request whose path servers may read in different ways (`//`, dot segments, an encoded slash) is denied. TLS is opened at the gate, as for methods.",
 			field: field{item: check(urlPath)},
 		},
 		{
@@ -198,9 +194,15 @@ func networkKeys() []key {
 			field: list(func(s *Settings) *[]Value[string] { return &s.Network.Deny }, hostPattern, never),
 		},
 		{
+			path: "network.ask", kind: aYes, def: "false", example: "true", ceiling: true, byLevel: true,
+			doc: "Whether somebody is asked about a connection that no rule allows or denies: it waits, for at most 30 seconds, for an answer in `casemate watch`. " +
+				"While nobody watches it is denied, as it is without this.",
+			opens: "true",
+			field: scalar(func(s *Settings) *Value[bool] { return &s.Network.Ask }, yes, inOrder(false, true)),
+		},
+		{
 			path: "network.publish", kind: openPorts, example: `[3000, "8081:8080"]`, wrong: "numbers outside 1 to 65535",
-			later: "name the port", laters: []string{"auto"},
-			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port as it opens.",
+			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port on which a program begins to listen, under the same number if that is free.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[Publish] { return &s.Network.Publish }, publish, always),
 		},

@@ -18,8 +18,17 @@ type Request struct {
 	Paths   []string // the same; as they were sent, without a query
 }
 
+// String is the request for a sentence, and not a kilobyte of it.
 func (r Request) String() string {
-	return strings.Join(r.Methods, " and ") + " " + strings.Join(r.Paths, " and ")
+	const most = 200
+	text := func(list []string) string {
+		all := strings.Join(list, " and ")
+		if len(all) > most {
+			return all[:most] + "…"
+		}
+		return all
+	}
+	return text(r.Methods) + " " + text(r.Paths)
 }
 
 // DecideRequest is Decide for a request on a connection. Where a rule allows the host wholly, it allows every request.
