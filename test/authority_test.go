@@ -29,7 +29,7 @@ func clients() []client {
 		requests = `/usr/bin/python3 -c 'import os, requests; print(requests.get(os.environ["U"]).text)'`
 		java     = "java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto " // a third of the time
 		pip      = `/usr/bin/python3 -m pip download --disable-pip-version-check --retries 0 --no-deps --no-cache-dir -d /tmp/x -i $U nothing`
-		old      = "SSL_CERT_FILE=$SYSTEM SSL_CERT_DIR=/nonexistent "
+		old      = "SSL_CERT_FILE=$SYSTEM SSL_CERT_DIR=/usr " // which is there, so that nobody looks for another, and has no certificates
 		bare     = "env -u SSL_CERT_FILE -u SSL_CERT_DIR -u REQUESTS_CA_BUNDLE -u NODE_EXTRA_CA_CERTS -u DENO_CERT "
 	)
 	return []client{
@@ -50,10 +50,11 @@ func clients() []client {
 		{name: "Java", have: "command -v java", ask: java + "-cp . Fetch $U", distrust: java + "-Djavax.net.ssl.trustStore=$JAVA -cp . Fetch $U", refused: "PKIX path building failed", slow: true},
 		{name: "Deno", have: "command -v deno", ask: `deno eval 'console.log(await (await fetch("'$U'")).text())'`, distrust: bare + `deno eval 'console.log(await (await fetch("'$U'")).text())'`, refused: "ertificate"},
 		{name: "Bun", have: "command -v bun", ask: `bun -e 'console.log(await (await fetch("'$U'")).text())'`},
-		{name: "cargo", have: "command -v cargo && command -v rustc", ask: "cd crate && cargo fetch", distrust: "cd crate && CARGO_HTTP_CAINFO=$SYSTEM cargo fetch", refused: "certificate", met: "config.json", slow: true},
+		{name: "cargo", have: "command -v cargo && command -v rustc", ask: "cd crate && cargo fetch", distrust: "cd crate && " + old + "CARGO_HTTP_CAINFO=$SYSTEM cargo fetch", refused: "certificate", met: "expected value at line 1", slow: true},
 		{name: "Ruby", have: "command -v ruby", ask: `ruby -ropenssl -rnet/http -e 'puts Net::HTTP.get(URI(ENV["U"]))'`, distrust: old + `ruby -ropenssl -rnet/http -e 'puts Net::HTTP.get(URI(ENV["U"]))'`, refused: "certificate verify failed"},
 		{name: "PHP", have: "command -v php", ask: `php -r 'echo file_get_contents(getenv("U"));'`, distrust: old + `php -r 'echo file_get_contents(getenv("U"));'`, refused: "certificate verify failed"},
-		{name: "Perl", have: "perl -MLWP::Protocol::https -e 1", ask: `perl -MLWP::Simple -e 'getprint $ENV{U}'`, distrust: `PERL_LWP_SSL_CA_FILE=$SYSTEM perl -MLWP::Simple -e 'getprint $ENV{U}'`, refused: "certificate verify failed"},
+		{name: "Perl", have: "perl -MHTTP::Tiny -MIO::Socket::SSL -e 1", ask: `perl -MHTTP::Tiny -e 'print HTTP::Tiny->new(verify_SSL => 1)->get($ENV{U})->{content}'`, refused: "certificate verify failed",
+			distrust: `perl -MHTTP::Tiny -e 'print HTTP::Tiny->new(verify_SSL => 1, SSL_options => {SSL_ca_file => $ENV{SYSTEM}})->get($ENV{U})->{content}'`},
 	}
 }
 
@@ -90,7 +91,7 @@ func TestAuthorityIsTrusted(t *testing.T) {
 			if c.have == "" {
 				c.have = "command -v " + c.name
 			}
-			if got := k.ask(c.have + " >/dev/null 2>&1 && echo have"); got != "have" {
+			if got := k.ask("{ " + c.have + "; } >/dev/null 2>&1 && echo have"); got != "have" {
 				missing = append(missing, c.name)
 				continue
 			}
