@@ -1,10 +1,55 @@
 package session
 
 import (
+	"os"
 	"testing"
 
 	"casemate.dev/internal/gate/wire"
+	"casemate.dev/internal/store"
+	"golang.org/x/sys/unix"
 )
+
+// TestRecordPutAside: a run whose record of connections another run has put aside as too long goes on in the new one.
+func TestRecordPutAside(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := quiet(t, st, "k7")
+	say(`{"id":1,"verdict":"opened","name":"first.example.com"}`)
+	const long = 17 << 20
+	if err := os.Truncate(st.ConnectionsPath(), long); err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, st, "m2")(`{"id":1,"verdict":"opened","name":"other.example.com"}`)
+	say(`{"id":2,"verdict":"opened","name":"second.example.com"}`)
+	list, _, err := Connections(st, "k7", 0)
+	if err != nil || len(list) != 1 || list[0].Name != "second.example.com" {
+		t.Errorf("%+v %v", list, err)
+	}
+}
+
+// quiet is a run whose gate says what it is told to.
+func quiet(t *testing.T, st *store.Store, id string) (say func(string)) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	})
+	g := &gateway{run: &Run{Store: st, Box: &store.Sandbox{Record: store.Record{ID: id}}}, fd: pair[0], told: map[string]bool{}}
+	if g.log, err = st.Connections(); err != nil { // as at its start
+		t.Fatal(err)
+	}
+	return func(text string) {
+		if _, err := unix.Write(pair[1], []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		g.receive()
+	}
+}
 
 // TestAllowCommand: what a program inside looks up becomes no part of a command that a person copies, unless a rule could have it.
 func TestAllowCommand(t *testing.T) {
