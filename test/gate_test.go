@@ -510,6 +510,8 @@ for i in range(3000):
                 odd += socket.socket(fileno=os.dup(fd)).family not in (2, 10)
                 os.close(fd)
     s.sendall(b"x" * 100 + b"{")
+flood = json.dumps({"socket": 2}).encode()
+for i in range(4000): s.sendall(flood)
 s.sendall(json.dumps({"id": 1, "time": "2026-01-01T00:00:00Z", "verdict": "denied", "name": "odd%d.example" % odd, "why": "the end"}).encode())
 while s.recv(1 << 17): pass
 `

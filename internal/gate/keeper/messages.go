@@ -63,6 +63,20 @@ func (k *Keeper) receive(begun bool) error {
 			k.sockets.deliver(m.Socket, fds)
 			continue
 		}
+		if m.Offer != 0 {
+			if err := k.offer(m.Offer, fds); err != nil {
+				return err
+			}
+			continue
+		}
+		if m.Withdraw != 0 {
+			k.withdraw(m.Withdraw)
+			continue
+		}
+		if m.Answer != nil {
+			k.questions.answer(*m.Answer)
+			continue
+		}
 		for i, fd := range fds {
 			l := listener{file: os.NewFile(uintptr(fd), "listener")}
 			if i < len(m.Listeners) {
@@ -74,6 +88,7 @@ func (k *Keeper) receive(begun bool) error {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
+		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {
 			return fmt.Errorf("more than %d rules", maxRules)
 		}
