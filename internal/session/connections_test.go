@@ -3,6 +3,7 @@ package session
 import (
 	"os"
 	"testing"
+	"time"
 
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/store"
@@ -29,8 +30,45 @@ func TestRecordPutAside(t *testing.T) {
 	}
 }
 
+// TestGateThatTakesNothing: a gate that was taken over, asks for what no rule can allow and takes no answer, does not hold its supervisor up.
+func TestGateThatTakesNothing(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, theirs := asked(t, st, "k7")
+	g.asking = asking{on: true, there: true, told: true}
+	wait := unix.NsecToTimeval(int64(200 * time.Millisecond)) // a second, where the gate is started
+	if err := unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
+		t.Fatal(err)
+	}
+	for unix.Sendto(g.fd, make([]byte, 4096), unix.MSG_DONTWAIT, nil) == nil {
+	}
+	for range 20 {
+		if _, err := unix.Write(theirs, []byte(`{"question":{"id":1,"host":"no host","port":443}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now()
+	g.receive()
+	if took := time.Since(before); took > time.Second {
+		t.Errorf("the supervisor waited for %v", took)
+	}
+}
+
 // quiet is a run whose gate says what it is told to.
 func quiet(t *testing.T, st *store.Store, id string) (say func(string)) {
+	g, theirs := asked(t, st, id)
+	return func(text string) {
+		if _, err := unix.Write(theirs, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		g.receive()
+	}
+}
+
+// asked is the supervisor's side of a gate, and the gate's end of the socket.
+func asked(t *testing.T, st *store.Store, id string) (g *gateway, theirs int) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -39,16 +77,11 @@ func quiet(t *testing.T, st *store.Store, id string) (say func(string)) {
 		unix.Close(pair[0])
 		unix.Close(pair[1])
 	})
-	g := &gateway{run: &Run{Store: st, Box: &store.Sandbox{Record: store.Record{ID: id}}}, fd: pair[0], told: map[string]bool{}}
+	g = &gateway{run: &Run{Store: st, Box: &store.Sandbox{Record: store.Record{ID: id}}}, fd: pair[0], told: map[string]bool{}}
 	if g.log, err = st.Connections(); err != nil { // as at its start
 		t.Fatal(err)
 	}
-	return func(text string) {
-		if _, err := unix.Write(pair[1], []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		g.receive()
-	}
+	return g, pair[1]
 }
 
 // TestAllowCommand: what a program inside looks up becomes no part of a command that a person copies, unless a rule could have it.
