@@ -56,6 +56,26 @@ func TestGateThatTakesNothing(t *testing.T) {
 	}
 }
 
+// TestPortsForGateThatTakesNothing: nor does one while programs inside listen on all ports.
+func TestPortsForGateThatTakesNothing(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := asked(t, st, "k7")
+	for unix.Sendto(g.fd, make([]byte, 4096), unix.MSG_DONTWAIT, nil) == nil {
+	}
+	o := &offers{s: &supervision{run: g.run, gate: g}, open: map[int]*offer{}, taken: map[int]bool{}, told: map[string]bool{}}
+	for i := range o.seen {
+		o.seen[i] = 1<<64 - 1
+	}
+	before := time.Now()
+	o.settle()
+	if took := time.Since(before); took > 500*time.Millisecond || len(o.open) > 0 {
+		t.Errorf("the supervisor was busy for %v, and %d ports are open", took, len(o.open))
+	}
+}
+
 // quiet is a run whose gate says what it is told to.
 func quiet(t *testing.T, st *store.Store, id string) (say func(string)) {
 	g, theirs := asked(t, st, id)
