@@ -67,7 +67,10 @@ func (w *watching) attend() bool {
 	return true
 }
 
-func number(q session.Question) string { return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) }
+// number is of one question only: a sandbox that is run again begins to count anew.
+func number(q session.Question) string {
+	return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) + " " + q.Until.UTC().Format(time.RFC3339Nano)
+}
 
 // note keeps what a person can be asked about afterwards: not what a rule denies. What else a sandbox tries meanwhile is listed, and not asked about.
 func (w *watching) note(list []session.Connection) {
