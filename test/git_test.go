@@ -175,17 +175,7 @@ func TestGitHiddenTrackedMirrored(t *testing.T) {
 		cmd := s.command("run", "--", "sh", "-c", inside+`echo ready; read line; n=0; until [ "$(git log -1 --format=%s)" = outside ] && [ -e b ]; do n=$((n+1)); [ $n -lt 200 ]; sleep 0.1; done
 n=0; until [ -n "$(git ls-files b)" ]; do n=$((n+1)); [ $n -lt 100 ] || { git status; exit 1; }; sleep 0.1; done
 clean with the index of the host; git ls-files -v .env; echo x >>a; git commit -qam inside; git show --name-status --format=`)
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		in, out := begin(t, cmd)
 		if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
 			t.Error(err)
 		}
@@ -597,17 +587,7 @@ func TestApplyCommitOfARunningSandbox(t *testing.T) {
 	namespaced(t, func(t *testing.T, s *site) {
 		s.repository(t, layouts()[0])
 		cmd := s.command("run", "--", "sh", "-c", inside+`echo x >>a; git commit -qam one; echo committed; read line; echo y >>a; git commit -qam two`)
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		in, out := begin(t, cmd)
 		line := make([]byte, len("committed\n"))
 		if _, err := io.ReadFull(out, line); err != nil {
 			t.Error(err)
