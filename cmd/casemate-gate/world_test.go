@@ -280,18 +280,21 @@ func (w *world) serve(t testing.TB, at string, f func(*net.TCPConn)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
+	go serveEach(l, f)
+}
+
+// serveEach gives each connection to f, and closes it afterwards.
+func serveEach(l net.Listener, f func(*net.TCPConn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go func() {
+			defer c.Close()
+			f(c.(*net.TCPConn))
+		}()
+	}
 }
 
 // Netlink, as far as the tests need it (rtnetlink(7)).
