@@ -113,15 +113,19 @@ func makeWorld() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	authority, err := makeAuthority()
+	if err != nil {
+		return err
+	}
 	for file, text := range map[string]string{
-		"/etc/resolv.conf": resolvConf,
-		"/etc/hosts":       "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
+		"/etc/ssl/certs/ca-certificates.crt": authority,
+		"/etc/resolv.conf":                   resolvConf,
+		"/etc/hosts":                         "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
 	} {
 		if err := cover(file, text); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	var err error
 	if outside.servers, err = newSpace(); err != nil {
 		return err
 	}
