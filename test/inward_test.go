@@ -37,8 +37,8 @@ func inwardAt(t *testing.T, s *site, do func(t *testing.T, s *site)) {
 	do(t, s)
 }
 
-// serving is a line of shell that serves a word over HTTP, and one that ends it.
-func serving(word string, port int, bind string) (begin, end string) {
+// servingWord is a line of shell that serves a word over HTTP, and one that ends it.
+func servingWord(word string, port int, bind string) (begin, end string) {
 	dir := fmt.Sprintf("/tmp/%s-%d", word, port)
 	return fmt.Sprintf("mkdir -p %[1]s; echo %[2]s >%[1]s/word; python3 -m http.server -d %[1]s --bind %[3]s %[4]d >/dev/null 2>&1 & echo $! >%[1]s/pid", dir, word, bind, port),
 		fmt.Sprintf("kill $(cat %s/pid)", dir)
@@ -83,13 +83,13 @@ func TestPublishAuto(t *testing.T) {
 		defer taken()
 		eventually(t, long, "the host serves", func() bool { return !strings.Contains(outside(5000)(), closed) })
 		without := s.talk("--publish", "9999")
-		begin, _ := serving("hidden", 4000, "0.0.0.0")
+		begin, _ := servingWord("hidden", 4000, "0.0.0.0")
 		without.ask(begin)
 		answers(t, "the one without it serves inside", "hidden", func() string { return without.ask(get("127.0.0.1", 4000)) })
 
 		has(t, "the plan", s.do("plan", "--publish", "auto", "--", "true").stdout, "offer each port that opens inside on the host's loopback")
 		k := s.talk("--publish", "auto", "--host-port", "5432", "--publish", "7001:7000")
-		begin3000, end3000 := serving("first", 3000, "127.0.0.1")
+		begin3000, end3000 := servingWord("first", 3000, "127.0.0.1")
 		k.ask(begin3000)
 		answers(t, "a port that opened", "first", outside(3000))
 		answers(t, "the same over IPv6", "first", func() string { return s.outside(get("[::1]", 3000)).stdout })
@@ -97,7 +97,7 @@ func TestPublishAuto(t *testing.T) {
 			port int
 			bind string
 		}{{5000, "0.0.0.0"}, {3002, "::1"}, {3003, "::"}} {
-			begin, _ := serving("second", c.port, c.bind)
+			begin, _ := servingWord("second", c.port, c.bind)
 			k.ask(begin)
 		}
 		answers(t, "where the host has the port itself", "second", outside(5001))
@@ -152,7 +152,7 @@ time.sleep(600)
 		has(t, "the sandbox goes on", k.ask("echo on"), "on")
 		k.ask("kill $(cat pid)")
 		eventually(t, long, "all are taken back", func() bool { return len(s.offered()) == 0 })
-		begin, _ := serving("after", 3000, "127.0.0.1")
+		begin, _ := servingWord("after", 3000, "127.0.0.1")
 		k.ask(begin)
 		answers(t, "and others have room", "after", func() string { return s.outside(get("127.0.0.1", 3000)).stdout })
 		k.end()
@@ -164,7 +164,7 @@ time.sleep(600)
 func TestPublishAutoIsSaid(t *testing.T) {
 	inwardBest(t, func(t *testing.T, s *site) {
 		const said = "casemate: http://127.0.0.1:3000 is the sandbox's port 3000\r\n"
-		begin, _ := serving("said", 3000, "127.0.0.1")
+		begin, _ := servingWord("said", 3000, "127.0.0.1")
 		p := sitDown(t)
 		cmd := s.command("run", "--publish", "auto", "--", "sh", "-c",
 			begin+`; printf "\033[?1049h"; read -r go; printf "\033[?1049l"; echo left; read -r end; echo ended`)

@@ -121,6 +121,11 @@ func (s *supervision) gateReady() error {
 	if err != nil || !answer.Ready {
 		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
 	}
+	if t := s.run.trusted; t != nil {
+		if err := t.fill(answer.Authority); err != nil {
+			return err
+		}
+	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
 	return nil
 }

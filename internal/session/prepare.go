@@ -61,6 +61,7 @@ type Run struct {
 	events   []event.Event
 	mounted  time.Time
 	etc      *guest.Tree
+	trusted  *trusted // nil where no TLS is opened
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
@@ -401,6 +402,7 @@ func (r *Run) Abandon() {
 
 // release gives back what the run holds open.
 func (r *Run) release() {
+	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()
 	}

@@ -54,6 +54,13 @@ type Ready struct {
 	Authority string `json:"authority,omitempty"` // PEM: the certificate that programs inside have to trust for the hosts of Start.Open; its key never leaves the gate
 }
 
+// The subject of every authority, as its common name alone, and the hash by which OpenSSL finds it in a directory (openssl x509 -hash). The sandbox's /etc is
+// made before the authority is. No two of them are ever seen in one place.
+const (
+	AuthorityName = "Casemate gate"
+	AuthorityHash = "8740d405"
+)
+
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
 // It is for a listener that stands for a port inside (InsidePort).
 type Request struct {
