@@ -293,7 +293,7 @@ func hostFiles(dir string) error {
 func zone(name string, turn int) (list []netip.Addr) {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	switch {
-	case name == "denied.example" || name == "telemetry.example.com":
+	case name == "denied.example" || name == "telemetry.example.com" || name == "evilallowed.example" || strings.HasSuffix(name, ".evil.example"):
 		return []netip.Addr{netip.MustParseAddr(deniedHost)}
 	case name == "private.allowed.example":
 		return []netip.Addr{netip.MustParseAddr(privateHost)}
