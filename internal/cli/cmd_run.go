@@ -80,6 +80,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	}
 	if !quiet && isTerminal(std.Err) {
 		o.Progress = func(what string) { fmt.Fprintln(std.Err, "casemate:", what) }
+		o.Meanwhile = !asJSON
 	}
 	r, err := session.Prepare(person, o)
 	if err != nil {
@@ -183,7 +184,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
 		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
-		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; may be repeated", &f.Publish},
+		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; auto offers each as it opens; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
 		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},

@@ -121,6 +121,8 @@ func flagValues(flag string) (values func() []string, ok bool) {
 		return words(policy.Words(flag[2:])...)
 	case "--allow-fallback":
 		return words(policy.Words("allow_fallback")...)
+	case "--publish":
+		return words("auto")
 	case "--require":
 		return words(policy.Words("require")...)
 	}

@@ -17,6 +17,8 @@ const (
 	Warned   Kind = "warned"   // something the user should know about, such as a hidden file that git tracks
 	Conflict Kind = "conflict" // the sandbox and the host changed the same path; each keeps its own
 	Applied  Kind = "applied"  // a held change reached the host
+	Offered  Kind = "offered"  // a port inside is offered on the host's loopback; Subject is "port:" and its number inside
+	TakenIn  Kind = "taken-in" // it is no more
 )
 
 // Event is one record. Every field but Time, Sandbox and Kind may be empty.

@@ -41,7 +41,11 @@ func (p *Plan) network(r Request) error {
 		opened = "host_ports (" + v.Origin.String() + ")"
 	}
 	for _, v := range r.Policy.Network.Publish {
-		p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		if v.V.Auto {
+			p.Network.Auto = true
+		} else {
+			p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		}
 		opened = "publish (" + v.Origin.String() + ")"
 	}
 	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
@@ -91,6 +95,9 @@ func (n Network) String() string {
 	}
 	for _, port := range n.Publish {
 		list = append(list, fmt.Sprintf("port %d inside offered at the host's loopback port %d", port.Inside, port.Host))
+	}
+	if n.Auto {
+		list = append(list, "each port that opens inside offered at the host's loopback")
 	}
 	if n.Ask {
 		list = append(list, "asks about everything else in casemate watch")

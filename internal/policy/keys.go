@@ -207,8 +207,7 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.publish", kind: openPorts, example: `[3000, "8081:8080"]`, wrong: "numbers outside 1 to 65535",
-			later: "name the port", laters: []string{"auto"},
-			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port as it opens.",
+			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port on which a program begins to listen, under the same number if that is free.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[Publish] { return &s.Network.Publish }, publish, always),
 		},

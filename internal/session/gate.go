@@ -121,6 +121,11 @@ func (s *supervision) gateReady() error {
 	if err != nil || !answer.Ready {
 		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
 	}
+	if t := s.run.trusted; t != nil {
+		if err := t.fill(answer.Authority); err != nil {
+			return err
+		}
+	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
 	return nil
 }
@@ -199,6 +204,10 @@ func (s *supervision) openNetwork(fds []int) error {
 	}()
 	n := s.run.Plan.Network
 	first := wire.Message{Sandbox: s.run.Box.Record.ID, Listeners: wire.Listeners(n.IPv6, n.HostPorts)}
+	if n.Auto && len(fds) > 0 { // the last one is for us
+		s.watchPorts(fds[len(fds)-1])
+		fds = fds[:len(fds)-1]
+	}
 	if s.gate == nil || len(first.Listeners) != len(fds) {
 		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
 	}

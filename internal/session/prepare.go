@@ -34,6 +34,8 @@ type Options struct {
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
 
+	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
+
 	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
 	Progress func(string)                    // says what takes long; may be nil
 }
@@ -59,6 +61,7 @@ type Run struct {
 	events   []event.Event
 	mounted  time.Time
 	etc      *guest.Tree
+	trusted  *trusted // nil where no TLS is opened
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
@@ -399,6 +402,7 @@ func (r *Run) Abandon() {
 
 // release gives back what the run holds open.
 func (r *Run) release() {
+	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()
 	}

@@ -57,8 +57,9 @@ type Keeper struct {
 	dials      chan struct{}
 	long       chan struct{}
 	listening  []io.Closer
-	only4      bool          // there is no listener for IPv6
-	changed    chan struct{} // gets a value when other rules are in force
+	offered    map[int][]io.Closer // the listeners for each port inside that is offered while it is open
+	only4      bool                // there is no listener for IPv6
+	changed    chan struct{}       // gets a value when other rules are in force
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
@@ -86,7 +87,7 @@ func Run(fd int, limits Limits) error {
 	k := &Keeper{
 		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
-		open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	err = k.serve()
 	k.close()
@@ -113,6 +114,9 @@ func (k *Keeper) serve() error {
 func (k *Keeper) close() {
 	for _, l := range k.listening {
 		l.Close()
+	}
+	for port := range k.offered {
+		k.withdraw(port)
 	}
 	k.empty(k.limits.Drain)
 	for _, c := range k.connections() {

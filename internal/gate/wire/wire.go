@@ -28,6 +28,11 @@ type Message struct {
 	// Such a message says nothing of rules.
 	Socket int `json:"socket,omitempty"`
 
+	// Offer is not 0 where the message brings listeners on the host's loopback, one for each family, for what listens on that port inside; Withdraw is the
+	// port whose listeners are to be closed. Connections that were made stay. Neither says anything of rules.
+	Offer    int `json:"offer,omitempty"`
+	Withdraw int `json:"withdraw,omitempty"`
+
 	// Answer is a person's to a Question, and nil in every other message. Such a message says nothing of rules either.
 	Answer *Answer `json:"answer,omitempty"`
 }
@@ -48,6 +53,13 @@ type Ready struct {
 	Ready     bool   `json:"ready"`
 	Authority string `json:"authority,omitempty"` // PEM: the certificate that programs inside have to trust for the hosts of Start.Open; its key never leaves the gate
 }
+
+// The subject of every authority, as its common name alone, and the hash by which OpenSSL finds it in a directory (openssl x509 -hash). The sandbox's /etc is
+// made before the authority is. No two of them are ever seen in one place.
+const (
+	AuthorityName = "Casemate gate"
+	AuthorityHash = "8740d405"
+)
 
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
 // It is for a listener that stands for a port inside (InsidePort).
