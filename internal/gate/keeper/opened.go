@@ -41,7 +41,7 @@ func (c *connection) serveRequests() error {
 		return err
 	}
 	s := &requests.Session{
-		Name: c.record.Name, Port: c.record.Port, Sandbox: c.keeper.sandbox, Idle: c.keeper.limits.Idle,
+		Name: c.record.Name, Port: c.record.Port, Sandbox: c.keeper.sandbox, Idle: c.keeper.limits.Idle, Head: c.keeper.limits.Hello,
 		Client: &counted{c.client, c, first}, Server: c.server, HTTP2: speaks == preferHTTP2,
 		Decide: c.decider(), Denied: c.denied,
 	}
