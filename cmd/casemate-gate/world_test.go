@@ -113,15 +113,19 @@ func makeWorld() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	authority, err := makeAuthority()
+	if err != nil {
+		return err
+	}
 	for file, text := range map[string]string{
-		"/etc/resolv.conf": resolvConf,
-		"/etc/hosts":       "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
+		"/etc/ssl/certs/ca-certificates.crt": authority,
+		"/etc/resolv.conf":                   resolvConf,
+		"/etc/hosts":                         "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
 	} {
 		if err := cover(file, text); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	var err error
 	if outside.servers, err = newSpace(); err != nil {
 		return err
 	}
@@ -280,18 +284,21 @@ func (w *world) serve(t testing.TB, at string, f func(*net.TCPConn)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
+	go serveEach(l, f)
+}
+
+// serveEach gives each connection to f, and closes it afterwards.
+func serveEach(l net.Listener, f func(*net.TCPConn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go func() {
+			defer c.Close()
+			f(c.(*net.TCPConn))
+		}()
+	}
 }
 
 // Netlink, as far as the tests need it (rtnetlink(7)).

@@ -90,7 +90,13 @@ func (s *supervision) startGate() error {
 
 // greet tells the gate what it has to prepare.
 func (g *gateway) greet() error {
-	text, err := json.Marshal(wire.Start{})
+	var start wire.Start
+	if tls := g.run.Plan.Network.TLS; tls != nil {
+		for _, host := range tls.Hosts {
+			start.Open = append(start.Open, host.Value)
+		}
+	}
+	text, err := json.Marshal(start)
 	if err == nil {
 		err = unix.Sendto(g.fd, text, unix.MSG_NOSIGNAL, nil)
 	}
