@@ -137,6 +137,11 @@ func (c *connection) opened(server *net.TCPConn) bool {
 	c.mu.Unlock()
 	if ended {
 		reset(server)
+	} else {
+		c.reconsider() // the rules may have changed since the address was checked
+		_, ended = c.reason()
+	}
+	if ended {
 		c.fail(errors.New("it was ended"))
 		return false
 	}
