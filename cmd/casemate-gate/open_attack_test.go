@@ -206,7 +206,7 @@ func TestBadServers(t *testing.T) {
 					t.Errorf("%d %q", status, text)
 				}
 				client.CloseIdleConnections()
-				b.await("the reason", func(r wire.Record) bool { return r.Verdict == wire.Closed && strings.Contains(r.Why, c.want) })
+				b.await("the reason", func(r wire.Record) bool { return r.Verdict == wire.Failed && strings.Contains(r.Why, c.want) })
 			})
 		})
 	}

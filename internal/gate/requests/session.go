@@ -240,18 +240,17 @@ func (s *Session) Allowed() int {
 	return s.allowed
 }
 
-// Complaint is what went wrong with the server last; empty if nothing did.
-func (s *Session) Complaint() string {
+// Failure is why no request was ever answered by the host; nil where one was, or none was sent.
+func (s *Session) Failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.complained
-	if err == nil {
-		err = s.broken
+	switch {
+	case s.answered:
+		return nil
+	case s.complained != nil:
+		return s.complained
 	}
-	if err == nil {
-		return ""
-	}
-	return err.Error()
+	return s.broken
 }
 
 func (s *Session) address() string { return net.JoinHostPort(s.Name, strconv.Itoa(s.Port)) }

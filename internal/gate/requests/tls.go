@@ -109,7 +109,7 @@ func (s *Session) distrust(err error) error {
 	case text != "":
 		return unopenable("the program ended its TLS handshake with the gate: %v", err)
 	}
-	return fmt.Errorf("the TLS handshake with the program: %w", err)
+	return unopenable("the TLS handshake with the program: %w", err)
 }
 
 // alert is the text of one that the other side sent (RFC 8446, 6.2); empty where it is something else. crypto/tls has no other way to tell.
