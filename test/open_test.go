@@ -3,6 +3,8 @@ package test
 import (
 	"strings"
 	"testing"
+
+	"casemate.dev/internal/gate/wire"
 )
 
 const onlySome = `network:
@@ -38,7 +40,8 @@ func TestOnlySomeRequests(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 			}
 		}
-		has(t, "who speaks for the host", k.ask("curl -sSv https://allowed.example/v1/a 2>&1"), "issuer: CN=Casemate, for one sandbox")
+		has(t, "Python", k.ask(`python3 -c 'import urllib.request as u; print(u.urlopen("https://allowed.example/v1/a").read())' 2>&1 | tail -1`), "GET allowed.example /v1/a 0")
+		has(t, "who speaks for the host", k.ask("curl -sSv https://allowed.example/v1/a 2>&1"), "issuer: CN="+wire.AuthorityName)
 		words := k.end()
 		has(t, "what is said at the end", words, "no rule allows DELETE /v1/a at allowed.example:443")
 		out := s.do("net")
