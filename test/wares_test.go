@@ -90,9 +90,9 @@ func layDebian(dir string) error {
 	return errors.Join(lay(dir+"/Packages", packages), lay(dir+"/Release", release))
 }
 
-// layRepository makes one that may be pushed to.
+// layRepository makes two that may be pushed to.
 func layRepository(dir string) error {
-	line := `git init -q --bare -b main "$0/https.git" && git -C "$0/https.git" config http.receivepack true`
+	line := `for name in https other; do git init -q --bare -b main "$0/$name.git" && git -C "$0/$name.git" config http.receivepack true || exit; done`
 	if out, err := exec.Command("sh", "-c", line, dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("git init: %w: %s", err, out)
 	}
