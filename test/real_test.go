@@ -32,6 +32,15 @@ func served(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
 	})
 }
 
+// servedOnce makes only the one that a person gets who says nothing: for clients that take seconds, and to whom the mode makes no difference.
+func servedOnce(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
+	t.Helper()
+	w := realServers(t, servers...)
+	s := newSite(t, best())
+	s.world = w
+	do(t, s)
+}
+
 // realServers is the world with the real servers, when those that are named serve.
 func realServers(t *testing.T, servers ...string) *world {
 	t.Helper()

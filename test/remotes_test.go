@@ -130,7 +130,7 @@ func TestRealDatabases(t *testing.T) {
 // TestRealStreams holds a WebSocket open, and a call of HTTP/2 in both directions that ends with trailers, as those of gRPC do.
 func TestRealStreams(t *testing.T) {
 	needs(t, "node")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.put("socket.js", `
 const s = new WebSocket("wss://live.example/socket");
 let n = 0;
@@ -163,12 +163,9 @@ func TestRealJava(t *testing.T) {
 	for _, program := range []string{"java", "javac", "keytool"} {
 		needs(t, program)
 	}
-	var made []string // once: compiling takes seconds
-	served(t, func(t *testing.T, s *site) {
-		names := []string{"Get.class", "trusted"}
-		if made == nil {
-			s.put("ca.txt", string(s.world.certificate(t)), 0o644)
-			s.put("Get.java", `
+	servedOnce(t, func(t *testing.T, s *site) {
+		s.put("ca.txt", string(s.world.certificate(t)), 0o644)
+		s.put("Get.java", `
 import java.net.URI;
 import java.net.http.*;
 public class Get {
@@ -177,19 +174,8 @@ public class Get {
   }
 }
 `, 0o644)
-			if out := s.outside("javac Get.java && keytool -importcert -noprompt -trustcacerts -alias test -file ca.txt -keystore trusted -storepass changeit 2>&1"); out.exit != 0 {
-				t.Fatal(out)
-			}
-			for _, name := range names {
-				b, err := os.ReadFile(filepath.Join(s.Work, name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				made = append(made, string(b))
-			}
-		}
-		for i, name := range names {
-			s.put(name, made[i], 0o644)
+		if out := s.outside("javac Get.java && keytool -importcert -noprompt -trustcacerts -alias test -file ca.txt -keystore trusted -storepass changeit 2>&1"); out.exit != 0 {
+			t.Fatal(out)
 		}
 		s.Accept()
 		s.does(job{

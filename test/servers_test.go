@@ -62,6 +62,7 @@ func serveReal(dir string) error {
 		overTLS[host] = http.FileServer(http.Dir(filepath.Join(dir, root)))
 	}
 	verdaccio := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind + ":4873"})
+	verdaccio.Transport = &http.Transport{} // no proxy of the environment's
 	verdaccio.ErrorLog = log.New(io.Discard, "", 0)
 	overTLS["npm.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("X-Forwarded-Proto", "https") // its packages' addresses begin with it

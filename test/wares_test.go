@@ -136,7 +136,7 @@ func publishOne(name string) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Transport: &http.Transport{}}).Do(request) // no proxy of the environment's
 	if err != nil {
 		return err
 	}
