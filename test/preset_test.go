@@ -51,11 +51,17 @@ func TestPresetReachesMirrors(t *testing.T) {
 	})
 }
 
-// TestPresetDocs runs what the how-to shows.
+// TestPresetDocs runs what the how-to shows, with a registry that its reader might have.
 func TestPresetDocs(t *testing.T) {
+	needs(t, "npm")
 	text, err := os.ReadFile("../docs/how-to/install-packages.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	runExamples(t, examples(string(text)), "mkdir project && cd project && git init -q\necho registry=https://mirror.example/npm/ >~/.npmrc\n", nil)
+	w := realServers(t, "verdaccio")
+	runExamples(t, examples(string(text)), `mkdir project && cd project && git init -q
+echo registry=https://mirror.example/npm/ >~/.npmrc
+mkdir -p ~/.config/casemate
+echo 'env: {set: {NODE_EXTRA_CA_CERTS: `+bundle+`, npm_config_audit: "false", npm_config_fund: "false"}}' >~/.config/casemate/policy.yaml
+`, w)
 }
