@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -10,15 +11,9 @@ import (
 
 // AddAllow adds an opening of the network to a document, whose comments and order stay. An empty document becomes one.
 func AddAllow(doc []byte, r NetRule) ([]byte, error) {
-	var root yaml.Node
-	if err := yaml.Unmarshal(doc, &root); err != nil {
+	root, err := open(doc)
+	if err != nil {
 		return nil, err
-	}
-	if root.Kind == 0 {
-		root = yaml.Node{Kind: yaml.DocumentNode}
-	}
-	if len(root.Content) == 0 {
-		root.Content = []*yaml.Node{{Kind: yaml.MappingNode, Content: []*yaml.Node{word("version"), number(1)}}}
 	}
 	network, err := child(root.Content[0], "network", yaml.MappingNode)
 	if err != nil {
@@ -35,10 +30,48 @@ func AddAllow(doc []byte, r NetRule) ([]byte, error) {
 	}
 	rule.Content = append(rule.Content, word("ports"), ports)
 	allow.Content = append(allow.Content, rule)
+	return written(root)
+}
+
+// AddPreset adds a preset to a document in the same way, unless it is there.
+func AddPreset(doc []byte, preset string) ([]byte, error) {
+	root, err := open(doc)
+	if err != nil {
+		return nil, err
+	}
+	presets, err := child(root.Content[0], "presets", yaml.SequenceNode)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(presets.Content, func(n *yaml.Node) bool { return n.Value == preset }) {
+		if len(presets.Content) == 0 {
+			presets.Style = yaml.FlowStyle
+		}
+		presets.Content = append(presets.Content, word(preset))
+	}
+	return written(root)
+}
+
+func open(doc []byte) (*yaml.Node, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(doc, &root); err != nil {
+		return nil, err
+	}
+	if root.Kind == 0 {
+		root = yaml.Node{Kind: yaml.DocumentNode}
+	}
+	if len(root.Content) == 0 {
+		root.Content = []*yaml.Node{{Kind: yaml.MappingNode, Content: []*yaml.Node{word("version"), number(1)}}}
+	}
+	return &root, nil
+}
+
+// written is the document as text, if it is a policy still.
+func written(root *yaml.Node) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(&root); err != nil {
+	if err := enc.Encode(root); err != nil {
 		return nil, err
 	}
 	if _, err := Parse("policy", out.Bytes()); err != nil {
