@@ -61,6 +61,11 @@ func (w *watching) attend() bool {
 	return true
 }
 
+// number is of one question only: a sandbox that is run again begins to count anew.
+func number(q session.Question) string {
+	return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) + " " + q.Until.UTC().Format(time.RFC3339Nano)
+}
+
 // command is what runs in a sandbox, where there is room for it.
 func (w *watching) command(sandbox string, room int) string {
 	const least = 10
@@ -70,8 +75,6 @@ func (w *watching) command(sandbox string, room int) string {
 	}
 	return " (" + head(strings.Join(box.Record.Command, " "), room-3) + ")"
 }
-
-func number(q session.Question) string { return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) }
 
 // note keeps what a person can be asked about afterwards: not what a rule denies. What else a sandbox tries meanwhile is listed, and not asked about.
 func (w *watching) note(list []session.Connection) {

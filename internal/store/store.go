@@ -477,15 +477,28 @@ func (s *Store) Record(lines []byte) error {
 // ConnectionsPath is the record of connections that sandboxes made or tried, a line of JSON each.
 func (s *Store) ConnectionsPath() string { return filepath.Join(s.Root, "connections.jsonl") }
 
-// Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept.
+// Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept. Whoever goes on with what this
+// returned for long may be writing to the old one.
 func (s *Store) Connections() (*os.File, error) {
 	path := s.ConnectionsPath()
-	if st, err := os.Lstat(path); err == nil && st.Size() > maxEvents {
-		if err := os.Rename(path, path+".1"); err != nil {
+	for {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		mine, err := f.Stat()
+		if err != nil || mine.Size() <= maxEvents || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil { // another one puts it aside
+			return f, nil
+		}
+		now, err := os.Lstat(path)
+		if err == nil && os.SameFile(now, mine) { // nobody has since: it must not take the new one for the old
+			err = os.Rename(path, path+".1")
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.
