@@ -192,7 +192,9 @@ func TestNetwork(t *testing.T) {
 	if a := p.Network.Allow[0]; len(a.Methods) != 1 || len(a.Paths) != 1 {
 		t.Errorf("%+v", a)
 	}
-	if !slices.ContainsFunc(p.Openings, func(o Opening) bool { return o.What == "reach api.example:443; only requests of method GET on path /v1/*" }) {
+	if !slices.ContainsFunc(p.Openings, func(o Opening) bool {
+		return o.What == "reach api.example:443; only requests of method GET on path /v1/*"
+	}) {
 		t.Errorf("openings: %v", p.Openings)
 	}
 	if _, err = plan("", policy.Flags{Allow: []string{"a.example"}, AllowFallback: []string{"landlock"}}, Landlock); err == nil || !strings.Contains(err.Error(), "network namespace") {
