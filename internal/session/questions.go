@@ -102,7 +102,7 @@ func (p Person) Answer(q Question, say Answer, by string) error {
 	return store.Replace(filepath.Join(box.Dir, answerPrefix+strconv.FormatUint(q.ID, 10)), text)
 }
 
-const lookAgain = 200 * time.Millisecond
+const goneSoon = 200 * time.Millisecond
 
 // asking is what a supervisor knows of the questions of its sandbox.
 type asking struct {
@@ -135,7 +135,7 @@ func (g *gateway) watchWatchers(loop *relay.Loop) error {
 		if g.look(); !a.there || now.After(a.until) {
 			return time.Time{}
 		}
-		return now.Add(lookAgain)
+		return now.Add(goneSoon)
 	})
 	g.stopAsking() // what a run before left
 	return nil
@@ -185,8 +185,8 @@ func (g *gateway) heard() {
 	}
 	if look {
 		g.look()
-		g.asking.until = time.Now().Add(10 * lookAgain) // a file's lock goes a moment after its closing is told (__fput in the kernel)
-		g.asking.again.Reset(time.Now().Add(lookAgain))
+		g.asking.until = time.Now().Add(10 * goneSoon) // a file's lock goes a moment after its closing is told (__fput in the kernel)
+		g.asking.again.Reset(time.Now().Add(goneSoon))
 	}
 	g.tellQuestions()
 }
