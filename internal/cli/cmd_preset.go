@@ -162,8 +162,8 @@ func sayPresets(std *IO, r *session.Run, res session.Result) (names []string) {
 
 const presetHelp = `y - run the same command again with %s
 N - leave it (also Enter)
-always - write "presets: [%s]" into your own policy, for every sandbox of yours, and run the
-    command again
+always - run it again, and write "presets: [%s]" into your own policy: for
+    every sandbox of yours
 `
 
 // offerPresets asks whether a command that failed without presets is to be run again with them.

@@ -222,8 +222,13 @@ func (g *gateway) question(q wire.Question) {
 	if ask, _ := a.asks(); q.Over || at >= 0 || q.ID == 0 || !ask || len(a.list) >= wire.MaxQuestions {
 		return
 	}
-	target := Connection{Record: wire.Record{Name: q.Host, Port: q.Port}}.Target()
-	if _, err := (policy.Flags{Allow: []string{target}}).Source(); err != nil {
+	about := Connection{Record: wire.Record{Name: q.Host, Port: q.Port}}
+	target := about.Target()
+	_, err := policy.Flags{Allow: []string{target}}.Source()
+	if err == nil && (q.Port < 1 || !about.Allowable()) {
+		err = fmt.Errorf("%q is no host and port", target)
+	}
+	if err != nil {
 		g.answer(wire.Answer{ID: q.ID, By: "no rule can allow it: " + err.Error()})
 		return
 	}
