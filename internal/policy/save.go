@@ -11,67 +11,66 @@ import (
 
 // AddAllow adds an opening of the network to a document, whose comments and order stay. An empty document becomes one.
 func AddAllow(doc []byte, r NetRule) ([]byte, error) {
-	root, err := open(doc)
-	if err != nil {
-		return nil, err
-	}
-	network, err := child(root.Content[0], "network", yaml.MappingNode)
-	if err != nil {
-		return nil, err
-	}
-	allow, err := child(network, "allow", yaml.SequenceNode)
-	if err != nil {
-		return nil, err
-	}
-	rule := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{word("host"), word(r.Host)}}
-	ports := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	for _, p := range r.Ports {
-		ports.Content = append(ports.Content, number(p))
-	}
-	rule.Content = append(rule.Content, word("ports"), ports)
-	allow.Content = append(allow.Content, rule)
-	return written(root)
+	return edit(doc, func(top *yaml.Node) error {
+		network, err := child(top, "network", yaml.MappingNode)
+		if err != nil {
+			return err
+		}
+		allow, err := child(network, "allow", yaml.SequenceNode)
+		if err != nil {
+			return err
+		}
+		rule := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{word("host"), word(r.Host)}}
+		ports := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, p := range r.Ports {
+			ports.Content = append(ports.Content, number(p))
+		}
+		rule.Content = append(rule.Content, word("ports"), ports)
+		allow.Content = append(allow.Content, rule)
+		return nil
+	})
 }
 
 // AddPreset adds a preset to a document in the same way, unless it is there.
 func AddPreset(doc []byte, preset string) ([]byte, error) {
-	root, err := open(doc)
-	if err != nil {
-		return nil, err
-	}
-	presets, err := child(root.Content[0], "presets", yaml.SequenceNode)
-	if err != nil {
-		return nil, err
-	}
-	if !slices.ContainsFunc(presets.Content, func(n *yaml.Node) bool { return n.Value == preset }) {
+	return edit(doc, func(top *yaml.Node) error {
+		presets, err := child(top, "presets", yaml.SequenceNode)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(presets.Content, func(n *yaml.Node) bool { return n.Value == preset }) {
+			return nil
+		}
 		if len(presets.Content) == 0 {
 			presets.Style = yaml.FlowStyle
 		}
 		presets.Content = append(presets.Content, word(preset))
-	}
-	return written(root)
+		return nil
+	})
 }
 
-func open(doc []byte) (*yaml.Node, error) {
+// edit changes a document, which must be a policy still.
+func edit(doc []byte, change func(top *yaml.Node) error) ([]byte, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(doc, &root); err != nil {
 		return nil, err
 	}
-	if root.Kind == 0 {
+	var out bytes.Buffer
+	if root.Kind == 0 { // nothing, or comments alone, which the parser drops
 		root = yaml.Node{Kind: yaml.DocumentNode}
+		if out.Write(doc); len(doc) > 0 && doc[len(doc)-1] != '\n' {
+			out.WriteByte('\n')
+		}
 	}
 	if len(root.Content) == 0 {
 		root.Content = []*yaml.Node{{Kind: yaml.MappingNode, Content: []*yaml.Node{word("version"), number(1)}}}
 	}
-	return &root, nil
-}
-
-// written is the document as text, if it is a policy still.
-func written(root *yaml.Node) ([]byte, error) {
-	var out bytes.Buffer
+	if err := change(root.Content[0]); err != nil {
+		return nil, err
+	}
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(root); err != nil {
+	if err := enc.Encode(&root); err != nil {
 		return nil, err
 	}
 	if _, err := Parse("policy", out.Bytes()); err != nil {

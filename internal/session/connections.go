@@ -190,6 +190,9 @@ func (p Person) SavePreset(name string) (string, error) {
 
 func (p Person) savePolicy(add func(doc []byte) ([]byte, error)) (string, error) {
 	path := filepath.Join(p.Config, "policy.yaml")
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // a link to where the person keeps such files stays one
+	}
 	doc, err := readPolicy(path, false)
 	if err != nil {
 		return "", err
