@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -291,11 +290,7 @@ func listenBoth(port int) []int {
 
 // tell sends a message to the gate without waiting for it. What it does not take is tried again at the next look.
 func (o *offers) tell(m wire.Message, fds []int) bool {
-	text, err := json.Marshal(m)
-	if err == nil {
-		err = unix.Sendmsg(o.s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	}
-	return err == nil
+	return o.s.gate.pass(m, fds)
 }
 
 // sentence is what a person wants to know of a port.

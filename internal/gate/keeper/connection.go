@@ -29,6 +29,7 @@ type connection struct {
 	mu      sync.Mutex
 	target  string       // the host as the rules know it; empty where no rule decides
 	proxied bool         // the server's address is that of the host's proxy
+	member  bool         // the server is another sandbox's, which no rule need allow
 	server  *net.TCPConn // nil until connected
 	ended   bool
 	why     string
@@ -61,8 +62,13 @@ func (c *connection) outward() {
 		c.deny(rules.Decision{Why: "loopback inside is the sandbox's own, and the gate does not lead back to it"})
 		return
 	}
-	c.about(c.record.Name)
+	member := len(c.keeper.internal) > 0 && wire.IsMember(host) && c.keeper.book.Set().Unspoken(host, time.Now())
+	c.about(c.record.Name, member)
 	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
+	if member {
+		c.toMember(d)
+		return
+	}
 	if !d.Allowed {
 		c.deny(d)
 		return
@@ -80,10 +86,10 @@ func (c *connection) outward() {
 }
 
 // about says which host the rules must go on to allow.
-func (c *connection) about(host string) {
+func (c *connection) about(host string, member bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.target, c.proxied = host, c.keeper.upstream.forHost(host, c.record.Port) != nil
+	c.target, c.member, c.proxied = host, member, c.keeper.upstream.forHost(host, c.record.Port) != nil
 }
 
 // deny turns the client away.
@@ -205,9 +211,15 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server, proxied := c.target, c.server, c.proxied
+	target, server, proxied, member := c.target, c.server, c.proxied, c.member
 	c.mu.Unlock()
 	if target == "" {
+		return
+	}
+	if member {
+		if no, denied := c.keeper.book.Set().Denied(target); denied {
+			c.end("its rule holds no more: " + no.Why)
+		}
 		return
 	}
 	d := c.keeper.book.Decide(target, c.record.Port)

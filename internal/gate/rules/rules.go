@@ -115,6 +115,12 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 	return Decision{Why: "no rule allows " + target(name, port) + near}
 }
 
+// Unspoken says whether no rule has to do with the host, neither to allow nor to deny it.
+func (s *Set) Unspoken(host string, now time.Time) bool {
+	_, denied := s.Denied(host)
+	return !denied && !s.Decide(host, AnyPort, now).Allowed
+}
+
 // Denied says whether a rule denies the host, whatever allows it.
 func (s *Set) Denied(host string) (Decision, bool) {
 	name, err := policy.NormalizeHost(host)
