@@ -32,8 +32,8 @@ func inward(t *testing.T, do func(t *testing.T, s *site)) {
 	do(t, s)
 }
 
-// serving is a line of shell that serves a word over HTTP, and one that ends it.
-func serving(word string, port int, bind string) (begin, end string) {
+// servingWord is a line of shell that serves a word over HTTP, and one that ends it.
+func servingWord(word string, port int, bind string) (begin, end string) {
 	dir := fmt.Sprintf("/tmp/%s-%d", word, port)
 	return fmt.Sprintf("mkdir -p %[1]s; echo %[2]s >%[1]s/word; python3 -m http.server -d %[1]s --bind %[3]s %[4]d >/dev/null 2>&1 & echo $! >%[1]s/pid", dir, word, bind, port),
 		fmt.Sprintf("kill $(cat %s/pid)", dir)
@@ -78,13 +78,13 @@ func TestPublishAuto(t *testing.T) {
 		defer taken()
 		eventually(t, long, "the host serves", func() bool { return !strings.Contains(outside(5000)(), closed) })
 		without := s.talk("--publish", "9999")
-		begin, _ := serving("hidden", 4000, "0.0.0.0")
+		begin, _ := servingWord("hidden", 4000, "0.0.0.0")
 		without.ask(begin)
 		answers(t, "the one without it serves inside", "hidden", func() string { return without.ask(get("127.0.0.1", 4000)) })
 
 		has(t, "the plan", s.do("plan", "--publish", "auto", "--", "true").stdout, "offer each port that opens inside on the host's loopback")
 		k := s.talk("--publish", "auto", "--host-port", "5432", "--publish", "7001:7000")
-		begin3000, end3000 := serving("first", 3000, "127.0.0.1")
+		begin3000, end3000 := servingWord("first", 3000, "127.0.0.1")
 		k.ask(begin3000)
 		answers(t, "a port that opened", "first", outside(3000))
 		answers(t, "the same over IPv6", "first", func() string { return s.outside(get("[::1]", 3000)).stdout })
@@ -92,7 +92,7 @@ func TestPublishAuto(t *testing.T) {
 			port int
 			bind string
 		}{{5000, "0.0.0.0"}, {3002, "::1"}, {3003, "::"}} {
-			begin, _ := serving("second", c.port, c.bind)
+			begin, _ := servingWord("second", c.port, c.bind)
 			k.ask(begin)
 		}
 		answers(t, "where the host has the port itself", "second", outside(5001))
@@ -147,7 +147,7 @@ time.sleep(600)
 		has(t, "the sandbox goes on", k.ask("echo on"), "on")
 		k.ask("kill $(cat pid)")
 		eventually(t, long, "all are taken back", func() bool { return len(s.offered()) == 0 })
-		begin, _ := serving("after", 3000, "127.0.0.1")
+		begin, _ := servingWord("after", 3000, "127.0.0.1")
 		k.ask(begin)
 		answers(t, "and others have room", "after", func() string { return s.outside(get("127.0.0.1", 3000)).stdout })
 		k.end()
@@ -159,7 +159,7 @@ time.sleep(600)
 func TestPublishAutoIsSaid(t *testing.T) {
 	inward(t, func(t *testing.T, s *site) {
 		const said = "casemate: http://127.0.0.1:3000 is the sandbox's port 3000\r\n"
-		begin, _ := serving("said", 3000, "127.0.0.1")
+		begin, _ := servingWord("said", 3000, "127.0.0.1")
 		p := sitDown(t)
 		cmd := s.command("run", "--publish", "auto", "--", "sh", "-c",
 			begin+`; printf "\033[?1049h"; read -r go; printf "\033[?1049l"; echo left; read -r end; echo ended`)
@@ -202,7 +202,7 @@ func refusedAtOnce(t *testing.T, what string, k *talk, host string, port int) {
 // TestInternal: sandboxes that say so reach each other by name, and nobody else does; through one of them nothing else is reached.
 func TestInternal(t *testing.T) {
 	inward(t, func(t *testing.T, s *site) {
-		begin, _ := serving("of-the-host", 5432, "127.0.0.1")
+		begin, _ := servingWord("of-the-host", 5432, "127.0.0.1")
 		host := s.outsideCommand(begin + "; wait")
 		if err := host.Start(); err != nil {
 			t.Fatal(err)
@@ -217,7 +217,7 @@ func TestInternal(t *testing.T) {
 			port int
 			bind string
 		}{{api, "four", 8080, "127.0.0.1"}, {api, "six", 8081, "::1"}, {web, "back", 8080, "0.0.0.0"}} {
-			begin, _ := serving(c.word, c.port, c.bind)
+			begin, _ := servingWord(c.word, c.port, c.bind)
 			c.k.ask(begin)
 		}
 		answers(t, "from one to the other", "four", func() string { return web.ask(get("api", 8080)) })
@@ -237,7 +237,7 @@ func TestInternal(t *testing.T) {
 			k := s.talk(flags...)
 			refusedAtOnce(t, what, k, "api", 8080)
 			refusedAtOnce(t, what, k, "web", 8080)
-			begin, _ := serving("apart", 8080, "127.0.0.1")
+			begin, _ := servingWord("apart", 8080, "127.0.0.1")
 			k.ask(begin)
 			answers(t, "it serves", "apart", func() string { return k.ask(get("127.0.0.1", 8080)) })
 			refusedAtOnce(t, "to "+what, web, s.running(t), 8080)
@@ -308,7 +308,7 @@ except OSError as e:
 			refusedAtOnce(t, how+": its name", web, "api", 7000)
 		}
 		api := s.talk("--name", "api", "--internal", "mocks")
-		begin, _ := serving("again", 8080, "127.0.0.1")
+		begin, _ := servingWord("again", 8080, "127.0.0.1")
 		api.ask(begin)
 		answers(t, "another one of the name", "again", func() string { return web.ask(get("api", 8080)) })
 		if left := glob(s.State + "/casemate/networks/*/*"); len(left) != 2 {
@@ -332,7 +332,7 @@ func TestInternalUsers(t *testing.T) {
 	s, other := newSite(t, modes()[0]), newSite(t, modes()[1])
 	other.State = s.State
 	api := s.talk("--name", "api", "--internal", "mocks")
-	begin, _ := serving("mine", 8080, "127.0.0.1")
+	begin, _ := servingWord("mine", 8080, "127.0.0.1")
 	api.ask(begin)
 	same, stranger := s.talk("--internal", "mocks"), other.talk("--internal", "mocks")
 	answers(t, "control: one of the same user", "mine", func() string { return same.ask(get("api", 8080)) })
@@ -364,7 +364,7 @@ while True:
     c = l.accept()[0]; c.recv(1); c.send(b"y"); c.close()
 `, 0o644)
 		api, web := s.talk("--name", "api", "--internal", "mocks"), s.talk("--internal", "mocks")
-		begin, _ := serving("calm", 8081, "127.0.0.1")
+		begin, _ := servingWord("calm", 8081, "127.0.0.1")
 		api.ask(begin)
 		api.ask("python3 busy.py >/dev/null 2>&1 &")
 		third := s.talk("--internal", "mocks")

@@ -28,6 +28,7 @@ func testMain(m *testing.M) int {
 		return beWorld()
 	}
 	casemate, probe = os.Getenv("CASEMATE_BIN"), os.Getenv("CASEMATE_PROBE")
+	defer endServers()
 	if casemate != "" && probe != "" {
 		return m.Run()
 	}

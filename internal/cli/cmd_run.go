@@ -39,6 +39,7 @@ else the command's own status`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			var o session.Options
 			policyFlags(fs, &o.Flags)
+			fs.Lookup("workspace").Usage += "; ask: an agent's run asks you again"
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
 			fs.StringVar(&o.Name, "name", "", "`NAME` by which sandboxes on the same --internal network reach it; default: its id")
 			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
@@ -46,7 +47,6 @@ else the command's own status`,
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
 			var t then
 			fs.Var(&t, "then", "what to do with the changes, `WHAT`: keep, review, apply (if the command succeeds) or discard; default: ask on a terminal, else keep")
-			fs.BoolVar(&o.AskAgain, "ask", false, "ask again how an agent shall see the project, held or live")
 			noTTY := fs.Bool("no-terminal", false, "do not give the command a terminal, even on one")
 			return func(std *IO, args []string) error {
 				if len(args) == 0 {
@@ -56,17 +56,23 @@ else the command's own status`,
 					return usageError(errors.New("--fresh starts a new sandbox, and --sandbox goes on with a kept one"), "give one of them")
 				}
 				o.Command = args
+				if o.Flags.Workspace == askAgain {
+					o.Flags.Workspace, o.AskAgain = "", true
+				}
 				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
 				if o.Attended = !*quiet && !*asJSON && isTerminal(std.In) && mayAsk(std); o.Attended {
 					o.Ask = func() (policy.Workspace, bool) { return askWorkspace(std) }
 				} else if o.AskAgain {
-					return usageError(errors.New("--ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
+					return usageError(errors.New("--workspace ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
 				}
 				return runOnce(std, o, t, *asJSON, *quiet)
 			}
 		},
 	}
 }
+
+// askAgain is the value of --workspace with which an agent's person is asked again.
+const askAgain = "ask"
 
 func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	person, err := session.Self()
@@ -184,6 +190,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 	} {
 		fs.Var((*list)(l.to), l.name, l.usage)
 	}
+	fs.BoolFunc("ask", "where no rule allows or denies a host, let the connection wait for your answer in casemate watch", func(s string) error { f.Ask = s; return nil })
 	fs.StringVar(&f.Memory, "memory", "", "memory limit, `SIZE` such as 4GiB")
 	fs.StringVar(&f.Pids, "pids", "", "limit of processes and threads, a `NUMBER`")
 	fs.StringVar(&f.CPUs, "cpus", "", "limit of processor cores, a `NUMBER`")

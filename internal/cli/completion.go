@@ -107,7 +107,7 @@ func flagValues(flag string) (values func() []string, ok bool) {
 	case "--then":
 		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
 	case "--workspace":
-		return words(policy.Words("files.workspace")...)
+		return words(append(policy.Words("files.workspace"), askAgain)...)
 	case "--level", "--home":
 		return words(policy.Words(flag[2:])...)
 	case "--allow-fallback":

@@ -51,6 +51,7 @@ type Request struct {
 	Git     []Mount   // overlays of git directories outside of the project that a working tree in it belongs to
 	Now     time.Time // rules of the network that ended before have no effect
 	IPv6    bool      // the kernel has IPv6
+	Trust   Trust     // where TLS is opened
 	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
 
@@ -123,6 +124,7 @@ func (p *Plan) withNamespaces(r Request) error {
 	for _, t := range r.Tools {
 		p.tree(t)
 	}
+	p.trust(r)
 	if err := p.workspace(r); err != nil {
 		return err
 	}
@@ -261,6 +263,11 @@ func (p *Plan) openings(r Request) {
 	}
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s", a)
+	}
+	if p.Network.TLS != nil {
+		for _, h := range p.Network.TLS.Hosts {
+			add(h.Origin, "open TLS to %s at the gate, which reads what is sent and answered", h.Value)
+		}
 	}
 	for _, v := range r.Policy.Network.Publish {
 		if v.V.Auto {

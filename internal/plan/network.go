@@ -59,6 +59,10 @@ func (p *Plan) network(r Request) error {
 	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
 		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
 	}
+	if ask := r.Policy.Network.Ask; ask.V {
+		p.Network.Ask = true
+		opened = "ask (" + ask.Origin.String() + ")"
+	}
 	if len(p.Network.Allow) > 0 {
 		opened = "allow (" + p.Network.Allow[0].Origin + ")"
 	}
@@ -105,6 +109,9 @@ func (n Network) String() string {
 	}
 	if n.Auto {
 		list = append(list, "each port that opens inside offered at the host's loopback")
+	}
+	if n.Ask {
+		list = append(list, "asks about everything else in casemate watch")
 	}
 	return "gate: " + strings.Join(list, ", ")
 }

@@ -11,6 +11,7 @@ type Flags struct {
 	Read, Readonly, Write    []string
 	Hide, Protect            []string
 	Allow                    []string // HOST or HOST:PORT
+	Ask                      string   // true or false
 	Presets                  []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
 	Internal                 []string // names of private networks
@@ -63,6 +64,7 @@ func (f Flags) given() []given {
 		{"--hide", "files.hide", f.Hide},
 		{"--protect", "files.protect", f.Protect},
 		{"--allow", "network.allow", f.Allow},
+		{"--ask", "network.ask", one(f.Ask)},
 		{"--preset", "presets", f.Presets},
 		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},

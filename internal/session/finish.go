@@ -57,6 +57,7 @@ func (r *Run) begin(pid int) {
 // finish writes the record and the events. A sandbox that changed nothing and was made for this run disappears.
 func (r *Run) finish(res Result, failure error) error {
 	defer r.release()
+	r.trusted.remove() // now: the directory may be another run's in a moment
 	rec := &r.Box.Record
 	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups, rec.PID = time.Now().UTC(), res.Exit, res.Reason, nil, 0
 	rec.Name, rec.Internal, rec.Ports = "", nil, nil

@@ -34,6 +34,7 @@ type gateway struct {
 	told    map[string]bool
 	met     map[string]bool // ids of the sandboxes that it was connected with
 	ended   bool
+	asking  asking
 }
 
 // Denial is one thing that was tried and not reached.
@@ -77,6 +78,9 @@ func (s *supervision) startGate() error {
 	if g.log, err = r.Store.Connections(); err == nil {
 		err = g.watchGrants(&s.loop)
 	}
+	if err == nil && r.Plan.Network.Ask {
+		err = g.watchWatchers(&s.loop)
+	}
 	if err == nil {
 		err = g.greet()
 	}
@@ -117,6 +121,11 @@ func (s *supervision) gateReady() error {
 	}
 	if err != nil || !answer.Ready {
 		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
+	}
+	if t := s.run.trusted; t != nil {
+		if err := t.fill(answer.Authority); err != nil {
+			return err
+		}
 	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
 	return nil
@@ -220,8 +229,8 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 	rules := g.rules()
 	for {
 		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
-		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny]}
-		rules.Allow, rules.Deny = rules.Allow[n:], rules.Deny[deny:]
+		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny], Ask: rules.Ask, Unasked: rules.Unasked}
+		rules = wire.Rules{Allow: rules.Allow[n:], Deny: rules.Deny[deny:]}
 		m.More = len(rules.Allow)+len(rules.Deny) > 0
 		text, err := json.Marshal(m)
 		if err == nil {
@@ -307,6 +316,7 @@ func (g *gateway) rules() wire.Rules {
 	for _, d := range g.run.Plan.Network.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
+	rules.Ask, rules.Unasked = g.asking.asks()
 	return rules
 }
 
@@ -320,6 +330,7 @@ func (g *gateway) reload() {
 
 // receive takes what the gate says. It is bounded by what is there, so that a gate that floods keeps nobody from running.
 func (g *gateway) receive() {
+	defer g.tellQuestions()
 	buf := make([]byte, wire.MaxMessage)
 	for range 64 {
 		n, _, err := unix.Recvfrom(g.fd, buf, unix.MSG_DONTWAIT)
@@ -343,6 +354,8 @@ func (g *gateway) lost() {
 	}
 	g.ended = true
 	g.watch.Close()
+	g.stopAsking()
+	g.asking.on = false
 	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it" + g.said()})
 	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
 }
@@ -359,6 +372,10 @@ func (g *gateway) note(text []byte) {
 	}
 	if said.Socket != 0 || said.Call != nil {
 		g.want(said.Request)
+		return
+	}
+	if said.Question != nil {
+		g.question(*said.Question)
 		return
 	}
 	r := said.Record
@@ -419,6 +436,8 @@ func (s *supervision) endGate() {
 		return
 	}
 	s.gate, g.want = nil, func(wire.Request) {}
+	g.stopAsking()
+	g.asking.on = false
 	if g.grants >= 0 {
 		unix.Close(g.grants)
 	}

@@ -62,6 +62,7 @@ type Run struct {
 	events   []event.Event
 	mounted  time.Time
 	etc      *guest.Tree
+	trusted  *trusted // nil where no TLS is opened
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
@@ -152,6 +153,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 			r.Abandon()
 			return nil, err
 		}
+	}
+	if r.Plan.Network.Ask && !o.DryRun && !r.Store.Watched() {
+		r.notice("it asks in casemate watch on a second terminal; while nobody watches, what no rule allows is denied")
 	}
 	return r, nil
 }
@@ -402,6 +406,7 @@ func (r *Run) Abandon() {
 
 // release gives back what the run holds open.
 func (r *Run) release() {
+	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()
 	}

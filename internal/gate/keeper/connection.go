@@ -28,6 +28,7 @@ type connection struct {
 
 	mu      sync.Mutex
 	target  string       // the host as the rules know it; empty where no rule decides
+	once    bool         // a person let this one pass: no rule allows it
 	proxied bool         // the server's address is that of the host's proxy
 	member  bool         // the server is another sandbox's, which no rule need allow
 	server  *net.TCPConn // nil until connected
@@ -63,11 +64,15 @@ func (c *connection) outward() {
 		return
 	}
 	member := len(c.keeper.internal) > 0 && wire.IsMember(host) && c.keeper.book.Set().Unspoken(host, time.Now())
-	c.about(c.record.Name, member)
-	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
 	if member {
-		c.toMember(d)
+		c.toMember()
 		return
+	}
+	answer := c.ask()
+	c.about(c.record.Name, answer != nil && answer.Allowed)
+	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
+	if _, denied := c.keeper.book.Set().Denied(c.record.Name); answer != nil && !d.Allowed && !denied {
+		d = *answer
 	}
 	if !d.Allowed {
 		c.deny(d)
@@ -86,10 +91,10 @@ func (c *connection) outward() {
 }
 
 // about says which host the rules must go on to allow.
-func (c *connection) about(host string, member bool) {
+func (c *connection) about(host string, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.target, c.member, c.proxied = host, member, c.keeper.upstream.forHost(host, c.record.Port) != nil
+	c.target, c.once, c.proxied = host, once, c.keeper.upstream.forHost(host, c.record.Port) != nil
 }
 
 // deny turns the client away.
@@ -211,7 +216,7 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server, proxied, member := c.target, c.server, c.proxied, c.member
+	target, server, proxied, once, member := c.target, c.server, c.proxied, c.once, c.member
 	c.mu.Unlock()
 	if target == "" {
 		return
@@ -223,7 +228,12 @@ func (c *connection) reconsider() {
 		return
 	}
 	d := c.keeper.book.Decide(target, c.record.Port)
-	if !d.Allowed {
+	if once && !d.Allowed {
+		if d, denied := c.keeper.book.Set().Denied(target); denied {
+			c.end(d.Why)
+			return
+		}
+	} else if !d.Allowed {
 		c.end("its rule holds no more: " + d.Why)
 		return
 	}

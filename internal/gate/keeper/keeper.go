@@ -28,6 +28,7 @@ type Limits struct {
 	Dial        time.Duration // for a connection to be made, all addresses together
 	Hello       time.Duration // for a client that has begun, to say which host it means
 	Idle        time.Duration // for a connection without bytes
+	Answer      time.Duration // for a person to answer whether a connection may be made
 	Drain       time.Duration // for what is under way when the sandbox has ended
 }
 
@@ -35,7 +36,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Connections: 1024, Dials: 128, Long: 64, Pipes: 256,
-		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Drain: 200 * time.Millisecond,
+		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Answer: wire.Waits, Drain: 200 * time.Millisecond,
 	}
 }
 
@@ -51,6 +52,7 @@ type Keeper struct {
 	pipes      pipes
 	sockets    sockets
 	upstream   upstream
+	questions  questions
 	slots      chan struct{} // one for each connection
 	dials      chan struct{}
 	long       chan struct{}
@@ -239,6 +241,7 @@ func (k *Keeper) remove(c *connection) {
 // replace puts rules in force.
 func (k *Keeper) replace(r wire.Rules) {
 	k.book.Replace(r)
+	k.questions.reconsider(&k.book)
 	signal(k.changed)
 }
 

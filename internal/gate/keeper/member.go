@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
 	"golang.org/x/sys/unix"
 )
@@ -20,14 +19,17 @@ const patient = 2 * near
 
 // toMember serves a connection to another sandbox on a private network. The two supervisors find each other; what comes back is a socket that is
 // connected to the port there, and leads nowhere else.
-func (c *connection) toMember(no rules.Decision) {
+func (c *connection) toMember() {
+	c.mu.Lock()
+	c.target, c.member = c.record.Name, true
+	c.mu.Unlock()
 	c.record.Rule = "network.internal"
 	ctx, cancel := context.WithTimeout(c.ctx, patient)
 	defer cancel()
 	server, met, err := c.keeper.call(ctx, c.record.Name, c.record.Port)
 	if err != nil {
 		if met.Sandbox == "" {
-			err = fmt.Errorf("%w on the internal network %s, and %s", err, strings.Join(c.keeper.internal, " or "), no.Why)
+			err = fmt.Errorf("%w on the internal network %s, and %s", err, strings.Join(c.keeper.internal, " or "), c.keeper.book.Decide(c.record.Name, c.record.Port).Why)
 		}
 		c.record.Peer = met.Sandbox
 		c.fail(err)
