@@ -314,6 +314,13 @@ except OSError as e:
 		if left := glob(s.State + "/casemate/networks/*/*"); len(left) != 2 {
 			t.Errorf("sockets: %q", left)
 		}
+		nameless := s.talk("--internal", "mocks")
+		nameless.cmd.Process.Kill()
+		<-nameless.ended
+		s.talk("--internal", "mocks").end()
+		if left := glob(s.State + "/casemate/networks/*/*"); len(left) != 2 {
+			t.Errorf("sockets after a member was killed, and another one came: %q", left)
+		}
 		api.end()
 		web.end()
 		if left := append(glob(s.State+"/casemate/networks/*/*"), glob(s.State+"/casemate/names/*")...); len(left) > 0 {

@@ -380,10 +380,10 @@ func (g *gateway) note(text []byte) {
 	}
 	r := said.Record
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
-	g.write(entry)
 	if other, ok := g.otherSide(r); ok {
 		g.write(other)
 	}
+	g.write(entry)
 	if r.Verdict != wire.Denied {
 		return
 	}

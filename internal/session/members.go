@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"casemate.dev/internal/gate/wire"
@@ -84,6 +86,7 @@ func (s *supervision) join() (err error) {
 			s.leave()
 			return fmt.Errorf("network.internal (%s): %w", n.Origin, err)
 		}
+		d.sweep(r.Store)
 		d.origin = "network.internal " + n.Value + " (" + n.Origin + ")"
 		m.doors = append(m.doors, d)
 	}
@@ -120,6 +123,24 @@ func openDoor(dir, name string) (_ *door, err error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return d, nil
+}
+
+// sweep removes the sockets of members whose supervisor was killed: those whose names nobody holds. Who is starting holds its name already.
+func (d *door) sweep(st *store.Store) {
+	entries, err := os.ReadDir("/proc/self/fd/" + strconv.Itoa(d.dir) + "/.")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), ".sock")
+		if !ok || e.Name() == d.file || !wire.IsMember(name) {
+			continue
+		}
+		if held, err := st.FreeName(name); err == nil {
+			unix.Unlinkat(d.dir, e.Name(), 0)
+			held.Release()
+		}
+	}
 }
 
 func (d *door) at(file string) unix.Sockaddr {
