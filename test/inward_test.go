@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -388,5 +389,62 @@ while True:
 		for _, k := range []*talk{api, web, third} {
 			k.end()
 		}
+	})
+}
+
+// TestInternalHostileGate: a gate that was taken over gets connections to members' own ports and nothing else, and puts no words into others' records.
+func TestInternalHostileGate(t *testing.T) {
+	needs(t, "python3")
+	needs(t, "curl")
+	inwardMode(t, func(t *testing.T, s *site) {
+		s.Accept()
+		api := s.talk("--name", "api", "--internal", "mocks", "--host-port", "5432")
+		begin, _ := servingWord("word", 8080, "127.0.0.1")
+		api.ask(begin)
+		answers(t, "it serves", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+		cmd := s.withGate(`#!/usr/bin/python3
+import json, os, socket
+s = socket.socket(fileno=3)
+s.sendall(b'{"ready":true}')
+socket.recv_fds(s, 1 << 17, 16)
+odd = good = 0
+n = 0
+for member in ("api", "../mocks/api", "api.sock", "./api", "", "API", "..", "a" * 500):
+    for port in (8080, 61111, 5432, 0, -1, 70000):
+        n += 1
+        s.sendall(json.dumps({"call": {"id": n, "member": member, "port": port}}).encode())
+        while True:
+            data, fds, _, _ = socket.recv_fds(s, 1 << 17, 16)
+            if not data: os._exit(0)
+            met = json.loads(data).get("met")
+            if met: break
+        for fd in fds:
+            c = socket.socket(fileno=fd)
+            if (member, port) == ("api", 8080) and c.getpeername() == ("127.0.0.1", 8080): good += 1
+            else: odd += 1
+        if bool(fds) == bool(met.get("why")): odd += 1
+say = lambda **r: s.sendall(json.dumps(dict(r, id=1, time="2026-01-01T00:00:00Z", verdict="denied")).encode())
+say(name="false.example", peer="aaaaaaaa")
+say(name="odd%d-%d.example" % (odd, good), why="the end")
+while s.recv(1 << 17): pass
+`, "--internal", "mocks", "--", "sh", "-c", "cat; echo the command went on")
+		end, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		record := func() string {
+			b, _ := os.ReadFile(filepath.Join(s.State, "casemate/connections.jsonl"))
+			return string(b)
+		}
+		go func() {
+			defer end.Close()
+			eventually(t, time.Minute, "its last word", func() bool { return strings.Contains(record(), "the end") })
+		}()
+		out := s.finish(cmd)
+		has(t, "the run", out.String(), "the command went on")
+		has(t, "what it got", record(), `"odd0-1.example"`)
+		hasNot(t, "the record of another sandbox", record(), `"sandbox":"aaaaaaaa"`)
+		answers(t, "the member goes on", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+		api.end()
 	})
 }
