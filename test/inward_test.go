@@ -21,16 +21,22 @@ const closed = "curl: (7)"
 // inward makes a world in which ports inside are reached from outside. As root it takes a project of an ordinary user: the modes differ in nothing here.
 func inward(t *testing.T, do func(t *testing.T, s *site)) {
 	t.Helper()
+	s := inwardSite(t)
+	s.newWorld()
+	do(t, s)
+}
+
+func inwardSite(t *testing.T) *site {
+	t.Helper()
+	needs(t, "python3")
+	needs(t, "curl")
 	m := best()
 	if os.Getuid() == 0 {
 		m = modes()[1]
 	}
 	s := newSite(t, m)
-	needs(t, "python3")
-	needs(t, "curl")
-	s.newWorld()
 	s.Accept()
-	do(t, s)
+	return s
 }
 
 // servingWord is a line of shell that serves a word over HTTP, and one that ends it.
@@ -394,15 +400,12 @@ while True:
 
 // TestInternalHostileGate: a gate that was taken over gets connections to members' own ports and nothing else, and puts no words into others' records.
 func TestInternalHostileGate(t *testing.T) {
-	needs(t, "python3")
-	needs(t, "curl")
-	inwardMode(t, func(t *testing.T, s *site) {
-		s.Accept()
-		api := s.talk("--name", "api", "--internal", "mocks", "--host-port", "5432")
-		begin, _ := servingWord("word", 8080, "127.0.0.1")
-		api.ask(begin)
-		answers(t, "it serves", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
-		cmd := s.withGate(`#!/usr/bin/python3
+	s := inwardSite(t)
+	api := s.talk("--name", "api", "--internal", "mocks", "--host-port", "5432")
+	begin, _ := servingWord("word", 8080, "127.0.0.1")
+	api.ask(begin)
+	answers(t, "it serves", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+	cmd := s.withGate(`#!/usr/bin/python3
 import json, os, socket
 s = socket.socket(fileno=3)
 s.sendall(b'{"ready":true}')
@@ -428,23 +431,22 @@ say(name="false.example", peer="aaaaaaaa")
 say(name="odd%d-%d.example" % (odd, good), why="the end")
 while s.recv(1 << 17): pass
 `, "--internal", "mocks", "--", "sh", "-c", "cat; echo the command went on")
-		end, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		record := func() string {
-			b, _ := os.ReadFile(filepath.Join(s.State, "casemate/connections.jsonl"))
-			return string(b)
-		}
-		go func() {
-			defer end.Close()
-			eventually(t, time.Minute, "its last word", func() bool { return strings.Contains(record(), "the end") })
-		}()
-		out := s.finish(cmd)
-		has(t, "the run", out.String(), "the command went on")
-		has(t, "what it got", record(), `"odd0-1.example"`)
-		hasNot(t, "the record of another sandbox", record(), `"sandbox":"aaaaaaaa"`)
-		answers(t, "the member goes on", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
-		api.end()
-	})
+	end, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func() string {
+		b, _ := os.ReadFile(filepath.Join(s.State, "casemate/connections.jsonl"))
+		return string(b)
+	}
+	go func() {
+		defer end.Close()
+		eventually(t, time.Minute, "its last word", func() bool { return strings.Contains(record(), "the end") })
+	}()
+	out := s.finish(cmd)
+	has(t, "the run", out.String(), "the command went on")
+	has(t, "what it got", record(), `"odd0-1.example"`)
+	hasNot(t, "the record of another sandbox", record(), `"sandbox":"aaaaaaaa"`)
+	answers(t, "the member goes on", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+	api.end()
 }

@@ -262,7 +262,7 @@ func (p *Plan) openings(r Request) {
 		}
 	}
 	for _, a := range p.Network.Allow {
-		add(a.Origin, "reach %s", a)
+		add(a.Origin, "reach %s%s", a, a.requests())
 	}
 	if p.Network.TLS != nil {
 		for _, h := range p.Network.TLS.Hosts {

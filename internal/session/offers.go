@@ -40,6 +40,7 @@ type offers struct {
 	news   int
 	told   map[string]bool
 	full   bool // more are open than are offered, which was said
+	deaf   bool // the gate took no message in this turn
 }
 
 // offer is one of them.
@@ -189,6 +190,7 @@ func (o *offers) settle() {
 		return
 	}
 	changed := false
+	o.deaf = false
 	for inside, p := range o.open {
 		if p.unseen++; o.has(inside) {
 			p.unseen = 0
@@ -200,7 +202,7 @@ func (o *offers) settle() {
 		}
 	}
 	for word, bits := range o.seen {
-		for bit := 0; bits>>bit != 0; bit++ {
+		for bit := 0; bits>>bit != 0 && !o.deaf; bit++ { // there may be ten thousands of ports
 			if inside := word*64 + bit; o.has(inside) && o.open[inside] == nil && !o.taken[inside] && inside != 0 {
 				changed = o.offer(inside) || changed
 			}
@@ -290,7 +292,8 @@ func listenBoth(port int) []int {
 
 // tell sends a message to the gate without waiting for it. What it does not take is tried again at the next look.
 func (o *offers) tell(m wire.Message, fds []int) bool {
-	return o.s.gate.pass(m, fds)
+	o.deaf = !o.s.gate.pass(m, fds)
+	return !o.deaf
 }
 
 // sentence is what a person wants to know of a port.

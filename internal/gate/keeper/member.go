@@ -21,7 +21,7 @@ const patient = 2 * near
 // connected to the port there, and leads nowhere else.
 func (c *connection) toMember() {
 	c.mu.Lock()
-	c.target, c.member = c.record.Name, true
+	c.target, c.member, c.whole = c.record.Name, true, true
 	c.mu.Unlock()
 	c.record.Rule = "network.internal"
 	ctx, cancel := context.WithTimeout(c.ctx, patient)
