@@ -35,14 +35,24 @@ func (s *supervision) serveGate(r wire.Request) {
 	}
 }
 
+// haste bounds how many calls there are in a second.
+type haste struct {
+	second time.Time
+	calls  int
+}
+
+func (h *haste) allows(now time.Time) bool {
+	if now.Sub(h.second) >= time.Second {
+		h.second, h.calls = now, 0
+	}
+	h.calls++
+	return h.calls <= perSecond
+}
+
 // call goes to the first network on which the other sandbox is, now.
 func (m *members) call(r wire.Call) {
 	refuse := func(why string) { m.s.gate.pass(wire.Message{Met: &wire.Met{Call: r.ID, Why: why}}, nil) }
-	now := time.Now()
-	if now.Sub(m.turn) > time.Second {
-		m.turn, m.count = now, 0
-	}
-	if m.count++; m.count > perSecond || len(m.calls) == maxCalls {
+	if !m.haste.allows(time.Now()) || len(m.calls) == maxCalls {
 		refuse("too many connections to other sandboxes at once")
 		return
 	}

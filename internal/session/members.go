@@ -28,8 +28,7 @@ type members struct {
 	name    *store.Name
 	doors   []*door
 	calls   []*call          // to others, not answered yet
-	turn    time.Time        // the second for which
-	count   int              // calls are counted
+	haste   haste            // of the gate in calling
 	callers map[*caller]bool // from others, not answered yet
 }
 
