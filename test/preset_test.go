@@ -63,7 +63,7 @@ func TestPresetDocs(t *testing.T) {
 	runExamples(t, examples(string(text)), `mkdir project && cd project && git init -q
 echo registry=https://mirror.example/npm/ >~/.npmrc
 mkdir -p ~/.config/casemate
-echo 'env: {set: {NODE_EXTRA_CA_CERTS: `+bundle+`, npm_config_audit: "false", npm_config_fund: "false"}}' >~/.config/casemate/policy.yaml
+echo 'env: {set: {npm_config_fund: "false"}}' >~/.config/casemate/policy.yaml
 `, w)
 }
 
@@ -79,7 +79,7 @@ func TestPresetOffer(t *testing.T) {
 	s.put("npm", "#!/bin/sh\necho tried >>tries\nexec python3 reach.py private.allowed.example 80 http\n", 0o755)
 	s.put("package-lock.json", "{}\n", 0o644)
 	s.Accept()
-	const question, reached = "Allow installs from npm, and run it again? [y/N/always] ", "GET private.allowed.example /page 0"
+	const question, reached = "Allow installs from npm, read-only, and run it again? [y/N/always] ", "GET private.allowed.example /page 0"
 	run := func(talk func(p *person), args ...string) (status int) {
 		t.Helper()
 		p := sitDown(t)

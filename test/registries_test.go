@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -30,11 +32,29 @@ func TestRealNpm(t *testing.T) {
 		s.put("package.json", `{"private":true,"dependencies":{"greet":"^1.0.0"}}`, 0o644)
 		s.Accept()
 		s.does(job{
-			tell: []string{"--env", "NODE_EXTRA_CA_CERTS=" + bundle, "--env", "npm_config_fetch_retries=0", "--env", "npm_config_registry=https://npm.example/"},
+			tell: []string{"--env", "npm_config_fetch_retries=0", "--env", "npm_config_registry=https://npm.example/"},
 			rule: []string{"--preset", "npm"},
 			line: `rm -rf node_modules && npm install --no-fund 2>&1 && node -p 'require("greet")'`,
 			want: greeting, name: "npm.example", ports: "443",
 		})
+
+		// Publishing is no part of it, whatever credential there is.
+		name := "pub" + s.unique()
+		publish := []string{"--env", "npm_config_fetch_retries=0", "--", "sh", "-c",
+			`mkdir -p pub && cd pub && echo '{"name":"` + name + `","version":"1.0.0"}' >package.json && echo '//npm.example/:_authToken=x' >.npmrc && npm publish 2>&1`}
+		out := s.run(slices.Concat([]string{"--preset", "npm"}, publish)...)
+		if out.exit == 0 || !strings.Contains(out.stdout, "403") {
+			t.Errorf("npm publish: %v", out)
+		}
+		has(t, "npm publish", out.stderr, "no rule allows PUT /"+name+" at npm.example:443")
+		has(t, "casemate net", s.do("net").stdout, "no rule allows PUT /"+name+" at npm.example:443")
+		if out := s.outside("curl -sS -o /dev/null -w '%{http_code}' https://npm.example/" + name); out.stdout != "404" {
+			t.Errorf("after npm publish the registry answers %v", out)
+		}
+		out = s.run(slices.Concat([]string{"--allow", "npm.example", "--env", "npm_config_registry=https://npm.example/", "--env", "NODE_EXTRA_CA_CERTS=" + bundle}, publish)...)
+		if out.exit != 0 || !strings.Contains(out.stdout, "+ "+name+"@1.0.0") {
+			t.Errorf("control: npm publish with a rule for the whole host: %v", out)
+		}
 	}, "verdaccio")
 }
 
@@ -72,7 +92,7 @@ func TestRealPip(t *testing.T) {
 		}
 		s.atHome(".config/pip/pip.conf", "[global]\nindex-url = https://pypi.example/simple/\n")
 		s.does(job{
-			tell: []string{"--env", "PIP_CERT=" + bundle, "--env", "PIP_INDEX_URL=https://pypi.example/simple/", "--env", "PIP_RETRIES=0", "--env", "PIP_DISABLE_PIP_VERSION_CHECK=1"},
+			tell: []string{"--env", "PIP_INDEX_URL=https://pypi.example/simple/", "--env", "PIP_RETRIES=0", "--env", "PIP_DISABLE_PIP_VERSION_CHECK=1"},
 			rule: []string{"--preset", "pypi"},
 			line: `python3 -m pip download --quiet greet && PYTHONPATH=greet-1.0.0-py3-none-any.whl python3 -c 'import greet; print(greet.hello)'`,
 			want: greeting, name: "pypi.example", ports: "443",

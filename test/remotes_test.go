@@ -28,6 +28,37 @@ func TestRealGitHTTPS(t *testing.T) {
 	})
 }
 
+// TestRealGitFetches: what a preset for a git host allows is enough to clone, and not to push.
+func TestRealGitFetches(t *testing.T) {
+	needs(t, "git")
+	built, err := os.ReadFile("../internal/preset/data/github.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served(t, func(t *testing.T, s *site) {
+		// The built-in preset of a host whose repositories lie two directories deep, with the test's own host.
+		s.atHome(".config/casemate/presets/forge.yaml", strings.Replace(string(built), "  - github.com\n", "  - git.example\n", 1))
+		repository := "https://git.example/acme/" + s.unique() + ".git"
+		lay := `d="` + realWorld.world.dir + `/git/acme/` + s.unique() + `.git"; git init -q --bare -b main "$d" && git -C "$d" config http.receivepack true && git -C "$d" config core.sharedRepository world && chmod -R a+rwX "$d"`
+		if out := s.outside(lay); out.exit != 0 {
+			t.Fatal(out)
+		}
+		push := `git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m "from $WHO" && git push -q origin HEAD:main 2>&1`
+		fill := s.run("--allow", "git.example", "--env", "WHO=control", "--", "sh", "-c", "git clone -q "+repository+" first 2>&1 && cd first && "+push)
+		if fill.exit != 0 {
+			t.Fatalf("control: a push with a rule for the whole host: %v", fill)
+		}
+		out := s.run("--preset", "forge", "--env", "WHO=preset", "--", "sh", "-c", "rm -rf first && git clone -q "+repository+" clone && cd clone && git fetch && git log --format=%s && "+push)
+		if out.exit == 0 || !strings.Contains(out.stdout, "from control\n") || !strings.Contains(out.stdout, "403") {
+			t.Errorf("clone and push: %v", out)
+		}
+		has(t, "the push", out.stderr, "no rule allows POST /acme/"+s.unique()+".git/git-receive-pack at git.example:443")
+		if log := s.outside("git ls-remote " + repository + " && git clone -q " + repository + " seen && git -C seen log --format=%s"); log.exit != 0 || strings.Contains(log.stdout, "from preset") {
+			t.Errorf("the repository: %v", log)
+		}
+	})
+}
+
 // TestRealGitSSH clones and pushes over ssh, with a key that is made inside and never leaves.
 func TestRealGitSSH(t *testing.T) {
 	needs(t, "git")

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"casemate.dev/internal/policy"
@@ -20,12 +21,14 @@ func presetCommand() command {
 		example: "casemate preset show npm",
 		help: `
 A preset opens the network to what a tool chain installs from, and nothing more:
-casemate run --preset npm -- npm ci, or presets: [npm] in a policy. The hosts of
-package registries come from the tool's own configuration, so mirrors need no
-further word. Where no file says it the tool itself is asked, once.
+casemate run --preset npm -- npm ci, or presets: [npm] in a policy. Only what
+installing asks is allowed there: publishing, or a push, is answered with 403.
+The hosts of package registries come from the tool's own configuration, so
+mirrors need no further word. Where no file says it the tool itself is asked, once.
 
 list       the presets, and which are usable here
-show NAME  the hosts that it opens, and which line or command named each
+show NAME  the hosts that it opens, which line or command named each, and the
+           requests that it allows there
 
 A file $XDG_CONFIG_HOME/casemate/presets/NAME.yaml adds a preset of your own, or
 takes the place of the built-in one. A project cannot add any.`,
@@ -126,10 +129,19 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 	}
 	for _, o := range f.Openings {
 		target, from := workspace.Visible(o.Target()), workspace.Visible(o.From)
+		if len(p.Requests) > 0 && len(o.Requests) == 0 {
+			from += ", wholly"
+		}
 		if len(target) > 34 || len(from) > 42 {
 			fmt.Fprintf(w, "  %s\n    %s\n", target, wrap(from, 74, "    "))
 		} else {
 			fmt.Fprintf(w, "  %-34s %s\n", target, from)
+		}
+	}
+	if len(p.Requests) > 0 {
+		fmt.Fprintln(w, "\nAllows there, by opening TLS at the gate")
+		for _, r := range p.Requests {
+			fmt.Fprintf(w, "  %s\n", wrap(r.String(), 74, "      "))
 		}
 	}
 	if len(f.Set) > 0 {
@@ -141,10 +153,12 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 	for _, n := range append(f.Warnings, f.Notes...) {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
 	}
-	fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
+	if !p.ReadOnly() {
+		fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
+	}
 }
 
-// publishing is the honest limit of every preset.
+// publishing is the honest limit of a preset that opens hosts wholly.
 const publishing = "a host that serves both installs and publishing can be published to by whoever has a credential inside; there is none unless you let one in"
 
 // sayPresets names the presets that would have allowed what was denied.
@@ -174,8 +188,12 @@ func offerPresets(std *IO, r *session.Run, names []string) (again, saved bool, e
 	a := &review.Asker{In: std.In, Out: std.Err}
 	a.Fresh() // what was typed for the command is no answer
 	flags := "--preset " + strings.Join(names, " --preset ")
+	what := strings.Join(names, " and ")
+	if readOnly(r, names) {
+		what += ", read-only,"
+	}
 	for {
-		answer, ok := a.Ask(fmt.Sprintf("Allow installs from %s, and run it again? [y/N/always] ", strings.Join(names, " and ")))
+		answer, ok := a.Ask(fmt.Sprintf("Allow installs from %s and run it again? [y/N/always] ", what))
 		switch answer = strings.ToLower(answer); {
 		case !ok || answer == "" || answer == "n" || answer == "no":
 			return false, false, nil
@@ -193,4 +211,13 @@ func offerPresets(std *IO, r *session.Run, names []string) (again, saved bool, e
 		}
 		fmt.Fprintf(std.Err, presetHelp, flags, strings.Join(names, ", "))
 	}
+}
+
+// readOnly is true if nothing can be written by what the presets open.
+func readOnly(r *session.Run, names []string) bool {
+	here, err := r.Person.Presets(r.Project)
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool {
+		p, err := here.Load(name)
+		return err != nil || !p.ReadOnly()
+	})
 }

@@ -5,6 +5,8 @@ import "net/netip"
 // Opens is one host that a preset opens.
 type Opens struct {
 	Host     string         // HOST or HOST:PORT, as --allow takes it
+	Methods  []string       // of the requests; all when empty
+	Paths    []string       // the same
 	Networks []netip.Prefix // private ranges that the name may resolve to
 	From     string         // where it stands: a file with its line, a variable, a command
 }
@@ -18,6 +20,21 @@ func ParseAllow(text string) (NetRule, error) {
 	var s Settings
 	e.put(&s, Origin{})
 	return s.Network.Allow[0].V, nil
+}
+
+// CheckRequests says whether methods and paths are such as network.allow takes.
+func CheckRequests(methods, paths []string) error {
+	for _, m := range methods {
+		if _, err := method(m); err != nil {
+			return err
+		}
+	}
+	for _, p := range paths {
+		if _, err := urlPath(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PresetSource is what a preset says: what it opens, and the variables that tell a tool inside where its registry is. chosen is the tier that asked for
@@ -35,7 +52,10 @@ func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Sour
 		if err != nil {
 			return Source{}, err
 		}
-		rule.Networks = o.Networks
+		if err := CheckRequests(o.Methods, o.Paths); err != nil {
+			return Source{}, err
+		}
+		rule.Methods, rule.Paths, rule.Networks = o.Methods, o.Paths, o.Networks
 		add("network.allow", o.From, listEntry(func(s *Settings) *[]Value[NetRule] { return &s.Network.Allow }, rule, always))
 	}
 	for _, v := range set {

@@ -61,6 +61,9 @@ func told(f Found) string {
 	var out []string
 	for _, o := range f.Openings {
 		line := o.Target() + " " + o.From
+		if len(f.Preset.Requests) > 0 && len(o.Requests) == 0 {
+			line += " wholly"
+		}
 		if o.Private {
 			line += " private"
 		}
@@ -134,6 +137,8 @@ func TestFind(t *testing.T) {
 		{"cargo, whose registry sends to a metadata service", "cargo", map[string]string{".cargo/registry/index/index.used.example-0123456789abcdef/config.json": `{"dl":"http://169.254.169.254/crates"}`}, nil, ""},
 		{"cargo, by what it has used", "cargo", map[string]string{".cargo/registry/index/index.used.example-0123456789abcdef/config.json": `{"dl":"https://dl.used.example/crates","api":"https://publish.example"}`}, nil,
 			"dl.used.example ~/.cargo/registry/index/index.used.example-0123456789abcdef/config.json\nindex.used.example ~/.cargo/registry/index/index.used.example-0123456789abcdef"},
+		{"cargo, by ssh, into which nobody can look", "cargo", map[string]string{".cargo/config.toml": "[registries.acme]\nindex='ssh://git@acme.example/index'\n"}, nil,
+			"~/.cargo/config.toml:2 names a registry that is reached by ssh, into which nobody can look, so this preset, which is about some requests, does not open it (--allow acme.example:22 would)"},
 		{"cargo, with sources in a circle", "cargo", map[string]string{".cargo/config.toml": "[source.crates-io]\nreplace-with='m'\n[source.m]\nreplace-with='crates-io'\n"}, nil, ""},
 		{"apt, by both kinds of file", "debian", map[string]string{"etc/apt/sources.list": "deb http://one.example/debian x main\n", "etc/apt/sources.list.d/two.sources": "Types: deb\nURIs: https://two.example/debian mirror+file:/etc/apt/mirrors.list\n", "etc/apt/sources.list.d/no.list.disabled": "deb https://no.example x\n", "etc/apt/mirrors.list": "https://three.example/debian\n"}, nil,
 			"one.example:80 /etc/apt/sources.list:1 private\ntwo.example /etc/apt/sources.list.d/two.sources:2 private\nthree.example /etc/apt/mirrors.list:1 private"},
@@ -306,6 +311,19 @@ func TestBuiltIn(t *testing.T) {
 		if len(p.From) > 0 && len(p.Hosts) > 0 {
 			t.Errorf("%s: a registry's hosts are asked for, never written down", name)
 		}
+		if p.ReadOnly() != (name != "huggingface") {
+			t.Errorf("%s is read-only: %v", name, p.ReadOnly())
+		}
+		for _, r := range p.Requests {
+			if len(r.Paths) == 0 && !slices.Equal(r.Methods, []string{"GET", "HEAD"}) || len(r.Paths) > 0 && !slices.Equal(r.Methods, []string{"POST"}) {
+				t.Errorf("%s allows %v", name, r)
+			}
+			for _, path := range r.Paths { // what asks a question in its body: each was looked at
+				if !strings.HasSuffix(path, "/git-upload-pack") && !strings.HasSuffix(path, "/-/npm/v1/security/*") && !strings.HasSuffix(path, "/*/paths-info/*") {
+					t.Errorf("%s allows %v", name, r)
+				}
+			}
+		}
 		for _, f := range p.From {
 			asked[f] = true
 		}
@@ -333,6 +351,11 @@ func TestOwnPresets(t *testing.T) {
 		{"a word that nobody knows", "acme", "hosts: [a.example]\nhost: [b.example]\n", "acme.yaml: unmarshal errors:   line 2: field host not found in type preset.Preset"},
 		{"a host that is none", "acme", "hosts:\n- https://a.example\n", `acme.yaml:2: "//a.example" is not a port`},
 		{"a number", "acme", "hosts: [1]\n", "line 1: a host is text"},
+		{"only some requests", "acme", "hosts: [a.example, '*.b.example']\nwhole:\n  - a.example:22\nfrom: [npm]\nrequests: [{methods: [GET]}, {methods: [POST], paths: [/v1/*]}]\n",
+			"a.example ~/" + dir + "acme.yaml:1\n*.b.example ~/" + dir + "acme.yaml:1\na.example:22 ~/" + dir + "acme.yaml:3 wholly\nmirror.example ~/.npmrc:1 private\nnpm_config_registry=https://mirror.example"},
+		{"a method that is none", "acme", "hosts: [a.example]\nrequests: [{methods: [get]}]\n", `acme.yaml: requests: "get" is not an HTTP method`},
+		{"a path with a query", "acme", "hosts: [a.example]\nrequests: [{paths: ['/a?b']}]\n", `acme.yaml: requests: "/a?b" is more than the path of a request`},
+		{"requests of any kind", "acme", "hosts: [a.example]\nrequests: [{}]\n", "acme.yaml: requests: write methods, paths or both"},
 		{"nobody to ask", "acme", "from: [pip]\n", `from: "pip" cannot be asked; it can be one of cargo, `},
 		{"nothing", "acme", "", "acme.yaml: it opens nothing"},
 	} {
@@ -379,11 +402,13 @@ func TestSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, a := range merged.Network.Allow[:1] {
-			all = append(all, fmt.Sprintf("%s%v%v %s", a.V.Host, a.V.Ports, a.V.Networks, a.Origin))
+		for _, a := range merged.Network.Allow[:2] {
+			all = append(all, fmt.Sprintf("%s%v%v%d%v %s", a.V.Host, a.V.Ports, a.V.Methods, len(a.V.Paths), a.V.Networks, a.Origin))
 		}
 	}
-	want := "mirror.example[443][10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7] preset npm (~/.npmrc:1)\ngithub.com[22][] preset github (built in)"
+	const private = "[10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7]"
+	want := "mirror.example[443][GET HEAD]0" + private + " preset npm (~/.npmrc:1)\nmirror.example[443][POST]7" + private + " preset npm (~/.npmrc:1)\n" +
+		"github.com[443][GET HEAD]0[] preset github (built in)\ngithub.com[443][POST]1[] preset github (built in)"
 	if got := strings.Join(all, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

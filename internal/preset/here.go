@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"casemate.dev/internal/beneath"
@@ -44,11 +45,20 @@ type Opening struct {
 	// Private: the person's own configuration names it, so it may be a machine of a private network. Not so for what a tool has built in: whoever answers
 	// for that name could otherwise send the sandbox there.
 	Private bool `json:"private,omitempty"`
+	// Requests are all that is allowed, and TLS is opened for them at the gate; none: everything is, and TLS is passed through.
+	Requests []Requests `json:"requests,omitempty"`
 }
 
 // Target is what --allow takes.
 func (o Opening) Target() string {
 	return place{host: o.Host, port: o.Port}.target()
+}
+
+// Takes is true where requests of a method are allowed whatever their path.
+func (o Opening) Takes(method string) bool {
+	return len(o.Requests) == 0 || slices.ContainsFunc(o.Requests, func(r Requests) bool {
+		return len(r.Paths) == 0 && (len(r.Methods) == 0 || slices.Contains(r.Methods, method))
+	})
 }
 
 // Find says what a preset opens here. It executes the tool only where no file says it and nobody remembers what it answered.
@@ -59,7 +69,11 @@ func (h *Here) Find(name string) (Found, error) {
 	}
 	s := &search{Here: h, found: Found{Preset: p, Notes: p.Notes}}
 	s.found.Tool = h.lookFor(p.Tools...)
-	for _, host := range p.Hosts {
+	for i, host := range slices.Concat(p.Hosts, p.Whole) {
+		requests := p.Requests
+		if i >= len(p.Hosts) {
+			requests = nil
+		}
 		from := "built in"
 		if p.File != "" {
 			from = s.at(p.File, host.Line)
@@ -69,7 +83,7 @@ func (h *Here) Find(name string) (Found, error) {
 			return Found{}, err
 		}
 		for _, port := range rule.Ports {
-			s.found.Openings = append(s.found.Openings, Opening{Host: rule.Host, Port: port, From: from})
+			s.found.Openings = append(s.found.Openings, Opening{Host: rule.Host, Port: port, From: from, Requests: requests})
 		}
 	}
 	for _, from := range p.From {
@@ -81,11 +95,18 @@ func (h *Here) Find(name string) (Found, error) {
 
 // Source is what a preset says, for the policy: chosen is the tier that asked for the preset.
 func (f *Found) Source(chosen policy.Tier) (policy.Source, error) {
-	opens := make([]policy.Opens, len(f.Openings))
-	for i, o := range f.Openings {
-		opens[i] = policy.Opens{Host: o.Target(), From: o.From}
+	var opens []policy.Opens
+	for _, o := range f.Openings {
+		one := policy.Opens{Host: o.Target(), From: o.From}
 		if o.Private {
-			opens[i].Networks = private()
+			one.Networks = private()
+		}
+		if len(o.Requests) == 0 {
+			opens = append(opens, one)
+		}
+		for _, r := range o.Requests {
+			one.Methods, one.Paths = r.Methods, r.Paths
+			opens = append(opens, one)
 		}
 	}
 	return policy.PresetSource(f.Preset.Name, chosen, opens, f.Set)
@@ -116,12 +137,16 @@ func (s *search) open(p place, from string, private bool) {
 		s.warn(from + " names a registry of this machine's loopback, " + p.target() + ", which inside is the sandbox's own (network.host_ports of the policy makes its port reachable)")
 		return
 	}
+	if p.scheme == "ssh" && len(s.found.Preset.Requests) > 0 {
+		s.warn(from + " names a registry that is reached by ssh, into which nobody can look, so this preset, which is about some requests, does not open it (--allow " + p.target() + " would)")
+		return
+	}
 	for _, o := range s.found.Openings {
 		if o.Host == p.host && o.Port == p.port {
 			return
 		}
 	}
-	s.found.Openings = append(s.found.Openings, Opening{Host: p.host, Port: p.port, From: from, Private: private})
+	s.found.Openings = append(s.found.Openings, Opening{Host: p.host, Port: p.port, From: from, Private: private, Requests: s.found.Preset.Requests})
 }
 
 // openURL opens where a setting leads.

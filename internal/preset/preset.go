@@ -27,16 +27,48 @@ var data embed.FS
 
 // Preset is what a known tool chain needs.
 type Preset struct {
-	Name        string   `yaml:"-" json:"name"`
-	File        string   `yaml:"-" json:"file,omitempty"` // of a person's own; empty: built in
-	Description string   `yaml:"description" json:"description"`
-	Source      string   `yaml:"source" json:"source"`                           // the vendor's own words about these hosts or this configuration
-	Tools       []string `yaml:"tools,omitempty" json:"tools,omitempty"`         // programs, any of which makes it useful
-	Hosts       []Host   `yaml:"hosts,omitempty" json:"-"`                       // what is fixed
-	From        []string `yaml:"from,omitempty" json:"from,omitempty"`           // whose configuration is asked: see Askable
-	Lockfiles   []string `yaml:"lockfiles,omitempty" json:"lockfiles,omitempty"` // files of a project that installs by it
-	Installs    []string `yaml:"installs,omitempty" json:"installs,omitempty"`   // arguments by which the programs install
-	Notes       []string `yaml:"notes,omitempty" json:"-"`                       // what a person should know
+	Name        string     `yaml:"-" json:"name"`
+	File        string     `yaml:"-" json:"file,omitempty"` // of a person's own; empty: built in
+	Description string     `yaml:"description" json:"description"`
+	Source      string     `yaml:"source" json:"source"`                           // the vendor's own words about these hosts or this configuration
+	Tools       []string   `yaml:"tools,omitempty" json:"tools,omitempty"`         // programs, any of which makes it useful
+	Hosts       []Host     `yaml:"hosts,omitempty" json:"-"`                       // what is fixed
+	From        []string   `yaml:"from,omitempty" json:"from,omitempty"`           // whose configuration is asked: see Askable
+	Requests    []Requests `yaml:"requests,omitempty" json:"requests,omitempty"`   // what is allowed at all of these; none: everything
+	Whole       []Host     `yaml:"whole,omitempty" json:"-"`                       // what is fixed, and allows everything whatever Requests are
+	Lockfiles   []string   `yaml:"lockfiles,omitempty" json:"lockfiles,omitempty"` // files of a project that installs by it
+	Installs    []string   `yaml:"installs,omitempty" json:"installs,omitempty"`   // arguments by which the programs install
+	Notes       []string   `yaml:"notes,omitempty" json:"-"`                       // what a person should know
+}
+
+// Requests are what a preset allows of what can be asked of its hosts: each of the methods on each of the paths.
+type Requests struct {
+	Methods []string `yaml:"methods,omitempty" json:"methods,omitempty"`
+	Paths   []string `yaml:"paths,omitempty" json:"paths,omitempty"`
+}
+
+// String is one line.
+func (r Requests) String() string {
+	text := strings.Join(r.Methods, ", ")
+	if text == "" {
+		text = "all methods"
+	}
+	if len(r.Paths) > 0 {
+		text += " of " + strings.Join(r.Paths, ", ")
+	}
+	return text
+}
+
+// ReadOnly is true where what a preset opens can be read and not written. The built-in ones were looked at: what they allow beside GET and HEAD asks a
+// question in its body.
+func (p *Preset) ReadOnly() bool {
+	if p.File == "" {
+		return len(p.Requests) > 0 && len(p.Whole) == 0
+	}
+	writes := func(m string) bool { return m != "GET" && m != "HEAD" }
+	return len(p.Requests) > 0 && len(p.Whole) == 0 && !slices.ContainsFunc(p.Requests, func(r Requests) bool {
+		return len(r.Methods) == 0 || slices.ContainsFunc(r.Methods, writes)
+	})
 }
 
 // Host is a line of a preset: HOST or HOST:PORT, as --allow takes it.
@@ -118,7 +150,7 @@ func parse(name, file string, text []byte) (Preset, error) {
 	if err := dec.Decode(&p); err != nil && !errors.Is(err, io.EOF) {
 		return p, fmt.Errorf("%s: %s", where, strings.ReplaceAll(strings.TrimPrefix(err.Error(), "yaml: "), "\n", " "))
 	}
-	for _, host := range p.Hosts {
+	for _, host := range slices.Concat(p.Hosts, p.Whole) {
 		if _, err := policy.ParseAllow(host.Text); err != nil {
 			return p, fmt.Errorf("%s:%d: %w", where, host.Line, err)
 		}
@@ -128,7 +160,15 @@ func parse(name, file string, text []byte) (Preset, error) {
 			return p, fmt.Errorf("%s: from: %q cannot be asked; it can be one of %s", where, from, strings.Join(Askable(), ", "))
 		}
 	}
-	if len(p.Hosts)+len(p.From) == 0 {
+	for _, r := range p.Requests {
+		if len(r.Methods)+len(r.Paths) == 0 {
+			return p, fmt.Errorf("%s: requests: write methods, paths or both", where)
+		}
+		if err := policy.CheckRequests(r.Methods, r.Paths); err != nil {
+			return p, fmt.Errorf("%s: requests: %w", where, err)
+		}
+	}
+	if len(p.Hosts)+len(p.Whole)+len(p.From) == 0 {
 		return p, fmt.Errorf("%s: it opens nothing: write hosts, or from", where)
 	}
 	return p, nil

@@ -42,6 +42,8 @@ type Denial struct {
 	Port  int    `json:"port,omitempty"` // 0: its name was looked up
 	Times int    `json:"times"`
 	Why   string `json:"why"`
+
+	method string // of a request on a connection that was allowed
 }
 
 // maxDenials is how many different ones a result lists.
@@ -393,7 +395,7 @@ func (g *gateway) note(text []byte) {
 	if r.Verdict != wire.Denied {
 		return
 	}
-	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why}
+	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method}
 	g.run.denied(d)
 	if key := entry.Target(); !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true

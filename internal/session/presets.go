@@ -128,6 +128,6 @@ func (r *Run) OfflineInstall(res Result) string {
 func wouldOpen(f preset.Found, d Denial) bool {
 	return slices.ContainsFunc(f.Openings, func(o preset.Opening) bool {
 		match, err := policy.MatchHost(o.Host, d.Name)
-		return err == nil && match && (d.Port == 0 || d.Port == o.Port)
+		return err == nil && match && (d.Port == 0 || d.Port == o.Port) && (d.method == "" || o.Takes(d.method))
 	})
 }
