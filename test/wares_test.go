@@ -23,7 +23,7 @@ const greeting = "hello from the registry"
 // layWares makes those of the servers that only serve files, and the repository for git over https.
 func layWares(dir string) error {
 	return errors.Join(layModule(filepath.Join(dir, "go")), layWheel(filepath.Join(dir, "pypi")), layDebian(filepath.Join(dir, "deb")),
-		lay(filepath.Join(dir, "apt", "sources.list"), "deb [trusted=yes] https://deb.example/ ./\n"), layRepository(filepath.Join(dir, "git")))
+		lay(filepath.Join(dir, "apt", "sources.list"), "deb [trusted=yes] https://deb.example/ ./\ndeb [trusted=yes] http://deb.example/ ./\n"), layRepository(filepath.Join(dir, "git")))
 }
 
 func lay(path, content string) error {

@@ -390,7 +390,7 @@ var page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 func serveHTTP(string) error {
 	l, err := listenAll(80)
 	if err == nil {
-		go http.Serve(l, page)
+		go http.Serve(l, http.HandlerFunc(byName))
 	}
 	return err
 }

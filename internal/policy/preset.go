@@ -37,7 +37,7 @@ func CheckRequests(methods, paths []string) error {
 	return nil
 }
 
-// PresetSource is what a preset says: what it opens, and the variables that tell a tool inside where its registry is. chosen is the tier that asked for
+// PresetSource is what a preset says: what it opens, and the variables for the tool inside. chosen is the tier that asked for
 // the preset: what that one may not open, no preset opens for it.
 func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Source, error) {
 	doc := &Document{Name: name, present: map[string]Origin{}}
@@ -63,7 +63,7 @@ func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Sour
 		if err != nil {
 			return Source{}, err
 		}
-		add("env.set", "where its registry is", e)
+		add("env.set", "for the tool inside", e)
 	}
 	return Source{Tier: Preset, Chosen: chosen, Doc: doc}, nil
 }

@@ -27,7 +27,7 @@ func TestPresetTier(t *testing.T) {
 	}{
 		{"alone", User, nil, "network.allow", opened},
 		{"before what a policy says", User, []string{"user", "network: {allow: [{host: a.example}]}"}, "network.allow", opened + ", a.example:443 (user user.yaml:1)"},
-		{"its variable", User, nil, "env.set", "npm_config_registry=https://mirror.example:8443/ (preset npm (where its registry is))"},
+		{"its variable", User, nil, "env.set", "npm_config_registry=https://mirror.example:8443/ (preset npm (for the tool inside))"},
 		{"its variable, which the person sets otherwise", User, []string{"user", "env: {set: {npm_config_registry: 'https://b.example'}}"}, "env.set", "npm_config_registry=https://b.example (user user.yaml:1)"},
 		{"locked by the organisation, chosen by the person", User, []string{"organisation", "network: {allow: [{host: a.example}]}\nlocked: [network.allow]"}, "", "error: npm (~/.npmrc:3): network.allow is locked by organisation organisation.yaml:2"},
 		{"locked, chosen on the command line", CommandLine, []string{"organisation", "locked: [network]"}, "", "error: network.allow is locked"},

@@ -70,7 +70,9 @@ func told(f Found) string {
 		out = append(out, line)
 	}
 	for _, v := range f.Set {
-		out = append(out, v.String())
+		if v.Name != "npm_config_audit" {
+			out = append(out, v.String())
+		}
 	}
 	return strings.Join(append(out, f.Warnings...), "\n")
 }
@@ -287,8 +289,15 @@ func TestProjectIsNotBelieved(t *testing.T) {
 	}
 	// A registry of the project's own is not overridden by the person's: npm inside takes a variable before a file.
 	h = machine(t, map[string]string{".npmrc": "registry=https://mine.example", "project/.npmrc": "registry=https://theirs.example"})
-	if f := find(t, h, "npm"); len(f.Set) > 0 || len(f.Openings) != 1 {
+	if f := find(t, h, "npm"); strings.Contains(told(f), "npm_config_registry") || len(f.Openings) != 1 {
 		t.Errorf("%s", told(f))
+	}
+	// Its audit would be denied at each install; one's own preset that opens the host wholly leaves it as it is.
+	put(t, h, ".config/casemate/presets/whole.yaml", "from: [npm]\n")
+	for name, want := range map[string]bool{"npm": true, "whole": false} {
+		if f := find(t, h, name); slices.Contains(f.Set, policy.Variable{Name: "npm_config_audit", Value: "false"}) != want {
+			t.Errorf("%s: the tool inside is told %v", name, f.Set)
+		}
 	}
 }
 
@@ -319,7 +328,7 @@ func TestBuiltIn(t *testing.T) {
 				t.Errorf("%s allows %v", name, r)
 			}
 			for _, path := range r.Paths { // what asks a question in its body: each was looked at
-				if !strings.HasSuffix(path, "/git-upload-pack") && !strings.HasSuffix(path, "/-/npm/v1/security/*") && !strings.HasSuffix(path, "/*/paths-info/*") {
+				if !strings.HasSuffix(path, "/git-upload-pack") && !strings.HasSuffix(path, "/*/paths-info/*") {
 					t.Errorf("%s allows %v", name, r)
 				}
 			}
@@ -402,12 +411,12 @@ func TestSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, a := range merged.Network.Allow[:2] {
+		for _, a := range merged.Network.Allow[:min(2, len(merged.Network.Allow))] {
 			all = append(all, fmt.Sprintf("%s%v%v%d%v %s", a.V.Host, a.V.Ports, a.V.Methods, len(a.V.Paths), a.V.Networks, a.Origin))
 		}
 	}
 	const private = "[10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7]"
-	want := "mirror.example[443][GET HEAD]0" + private + " preset npm (~/.npmrc:1)\nmirror.example[443][POST]7" + private + " preset npm (~/.npmrc:1)\n" +
+	want := "mirror.example[443][GET HEAD]0" + private + " preset npm (~/.npmrc:1)\n" +
 		"github.com[443][GET HEAD]0[] preset github (built in)\ngithub.com[443][POST]1[] preset github (built in)"
 	if got := strings.Join(all, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

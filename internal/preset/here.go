@@ -32,7 +32,7 @@ type Found struct {
 	Preset   Preset            `json:"preset"`
 	Tool     string            `json:"tool,omitempty"` // the program's path; empty when none is installed
 	Openings []Opening         `json:"openings"`
-	Set      []policy.Variable `json:"set,omitempty"`      // what tells the tool inside where its registry is
+	Set      []policy.Variable `json:"set,omitempty"`      // what tells the tool inside where its registry is, and the like
 	Warnings []string          `json:"warnings,omitempty"` // what the person should hear at each run
 	Notes    []string          `json:"notes,omitempty"`    // what else is to be said about it
 }
@@ -163,7 +163,7 @@ func (s *search) openURL(text, from string, private bool) (place, bool) {
 	return p, true
 }
 
-// tell sets a variable that tells the tool inside where its registry is. Files that say it are not inside, as they hold credentials.
+// tell sets a variable for the tool inside: where its registry is, mostly. Files that say it are not inside, as they hold credentials.
 func (s *search) tell(name, value string) {
 	s.found.Set = append(s.found.Set, policy.Variable{Name: name, Value: value})
 }

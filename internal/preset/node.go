@@ -140,6 +140,9 @@ func (s *search) userNpmrc() string {
 
 func (s *search) npm() {
 	s.node([]nodeFile{{s.userNpmrc(), npmrc}}, s.askNpm)
+	if len(s.found.Openings) > 0 && len(s.found.Preset.Requests) > 0 { // each install would send what it has, be denied, and go on
+		s.tell("npm_config_audit", "false")
+	}
 	s.projectRegistries(npmrc, ".npmrc")
 }
 
