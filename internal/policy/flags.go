@@ -12,6 +12,7 @@ type Flags struct {
 	Hide, Protect            []string
 	Allow                    []string // HOST or HOST:PORT
 	Presets                  []string
+	Cache                    []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
@@ -63,6 +64,7 @@ func (f Flags) given() []given {
 		{"--protect", "files.protect", f.Protect},
 		{"--allow", "network.allow", f.Allow},
 		{"--preset", "presets", f.Presets},
+		{"--cache", "cache", f.Cache},
 		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},
 		{"--memory", "limits.memory", one(f.Memory)},
