@@ -116,6 +116,9 @@ func Mask(dir string, hide []string, remove func(dir string) error, own func(dir
 	if have, err := os.ReadFile(list); err == nil && string(have) == want && present(dir) {
 		return own(dir)
 	}
+	if err := os.Remove(list); err != nil && !errors.Is(err, os.ErrNotExist) { // first: a list never stands beside half a mask
+		return err
+	}
 	if err := errors.Join(remove(dir), store.MakeDir(dir), own(dir)); err != nil {
 		return err
 	}
