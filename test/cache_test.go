@@ -112,8 +112,10 @@ func TestCacheIsKeptForTheProject(t *testing.T) {
 		if without := s.sh(cacheLook); strings.Contains(without.stdout, "of the host") || strings.Contains(without.stdout, "inside") {
 			t.Errorf("control, without a word: %v", without)
 		}
-		if thrown := s.run("--cache", "npm", "--workspace", "none", "--", "sh", "-c", cacheLook+"; echo x >new"); !strings.Contains(thrown.stdout, "index of the host") || strings.Contains(thrown.stdout, "inside") {
+		if thrown := s.run("--cache", "npm", "--workspace", "none", "--", "sh", "-c", cacheLook+"; echo x >new"); thrown.exit != 0 || !strings.Contains(thrown.stdout, "index of the host") || strings.Contains(thrown.stdout, "inside") {
 			t.Errorf("without a project: %v", thrown)
+		} else if left := glob(filepath.Join(s.State, "casemate/sandboxes", thrown.result.Sandbox)); len(left) > 0 || thrown.result.Sandbox == "" {
+			t.Errorf("without a project there is left: %v", left)
 		}
 
 		if digest() != before {

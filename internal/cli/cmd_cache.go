@@ -29,7 +29,7 @@ ls  what is kept, of every project, and which directories of yours are under it
 rm  remove it: of this project, or of PROJECT, which is a path or an ID of ls;
     all of its caches, or those named. Yours are not touched.
 
-The caches: ` + wrap(strings.Join(policy.Words("cache"), ", ")+".", 68, ""),
+The caches: ` + wrap(strings.Join(policy.Caches(), ", ")+".", 68, ""),
 		exits: `
 1    not removed: the answer was no
 125  a sandbox runs with it, or it could not be removed`,
@@ -81,12 +81,12 @@ func printCaches(std *IO, kept []cache.Kept) {
 // chooseCaches finds what the arguments of rm mean.
 func chooseCaches(kept []cache.Kept, args []string, all bool) ([]cache.Kept, error) {
 	project, names := "", args
-	if len(args) > 0 && !slices.Contains(policy.Words("cache"), args[0]) {
+	if len(args) > 0 && !slices.Contains(policy.Caches(), args[0]) {
 		project, names = args[0], args[1:]
 	}
 	for _, n := range names {
-		if !slices.Contains(policy.Words("cache"), n) {
-			return nil, usageError(fmt.Errorf("there is no cache %q", n), policy.DidYouMean(n, policy.Words("cache")))
+		if !slices.Contains(policy.Caches(), n) {
+			return nil, usageError(fmt.Errorf("there is no cache %q", n), policy.DidYouMean(n, policy.Caches()))
 		}
 	}
 	person, err := session.Self()
@@ -108,7 +108,7 @@ func chooseCaches(kept []cache.Kept, args []string, all bool) ([]cache.Kept, err
 	}
 	chosen := slices.DeleteFunc(kept, func(k cache.Kept) bool { return !of(k) || len(names) > 0 && !slices.Contains(names, k.Cache) })
 	if len(chosen) == 0 && project != "" {
-		return nil, hinted(fmt.Errorf("nothing is kept for %q", project), "casemate cache ls lists what is; the caches are %s", strings.Join(policy.Words("cache"), ", "))
+		return nil, hinted(fmt.Errorf("nothing is kept for %q", project), "casemate cache ls lists what is; the caches are %s", strings.Join(policy.Caches(), ", "))
 	}
 	return chosen, nil
 }
