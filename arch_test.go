@@ -35,7 +35,7 @@ var only = map[string][]string{
 	},
 	"internal/engine/native/inside": {"errors", "fmt", "slices", "strings", "syscall", "unsafe", "runtime", "golang.org/x/sys/unix"},
 	"internal/event":                {"time"},
-	"internal/gate/claim":           {"bytes", "errors", "fmt", "strconv", "strings"},
+	"internal/gate/claim":           {"bytes", "errors", "fmt", "slices", "strconv", "strings"},
 	"internal/gate/address":         {"fmt", "net/netip"},
 }
 

@@ -22,13 +22,13 @@ func (s *site) npmCache(t *testing.T) (digest func() string) {
 		"_cacache/index-v5/aa": "index of the host\n", "_cacache/content-v2/bb": "content of the host\n", "_cacache/content-v2/cc": "more of the host\n",
 		"_cacache/token": cacheSecret, "_cacache/.npmrc": cacheSecret, "_cacache/credentials.json": cacheSecret, "_logs/debug.log": cacheSecret, ".npmrc": cacheSecret, "../.npmrc": "//x/:_authToken=" + cacheSecret + "\n",
 	} {
-		lay(t, filepath.Join(s.Home, ".npm", name), text)
+		writeDeep(t, filepath.Join(s.Home, ".npm", name), text)
 	}
 	return func() string { return digestOf(t, filepath.Join(s.Home, ".npm")) }
 }
 
-// lay writes a file with the directories above it.
-func lay(t *testing.T, path, text string) {
+// writeDeep writes a file with the directories above it.
+func writeDeep(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestCacheIsKeptForTheProject(t *testing.T) {
 		k := s.talk("--cache", "npm")
 		const grep = "grep -rs " + cacheSecret + " ~ | grep -v '^grep'"
 		hasNot(t, "inside", k.ask(grep), cacheSecret)
-		lay(t, filepath.Join(s.Home, ".npm/_cacache/auth.json"), cacheSecret)
+		writeDeep(t, filepath.Join(s.Home, ".npm/_cacache/auth.json"), cacheSecret)
 		hasNot(t, "inside, later", k.ask("cat ~/.npm/_cacache/auth.json; "+grep), cacheSecret)
 		if host := shell(t, s.Dir, "grep -rs "+cacheSecret+" '"+s.Home+"/.npm'"); strings.Count(host, cacheSecret) != 6 {
 			t.Errorf("control, on the host: %s", host)
@@ -154,7 +154,7 @@ func TestCacheIsKeptForTheProject(t *testing.T) {
 func TestCacheHostile(t *testing.T) {
 	namespaced(t, func(t *testing.T, s *site) {
 		digest := s.npmCache(t)
-		lay(t, filepath.Join(s.Dir, "outside/precious"), "precious\n")
+		writeDeep(t, filepath.Join(s.Dir, "outside/precious"), "precious\n")
 		before, outside := digest(), digestOf(t, filepath.Join(s.Dir, "outside"))
 		out := s.run("--cache", "npm", "--", "sh", "-c", `cd ~/.npm/_cacache && rm -rf content-v2 && ln -s /etc content-v2 && ln -s '`+s.Dir+`/outside' out && ln -s ../../../../../../.. up
 mkfifo fifo; mkdir -p closed/in/side && touch closed/in/side/file && chmod 000 closed/in/side closed/in closed; touch 'new
@@ -276,7 +276,7 @@ func TestCacheIsAnOpening(t *testing.T) {
 // TestCacheSlip: a setting that makes another directory a cache shows nothing of it.
 func TestCacheSlip(t *testing.T) {
 	s := newSite(t, best())
-	lay(t, filepath.Join(s.Home, "private/letter"), "dear")
+	writeDeep(t, filepath.Join(s.Home, "private/letter"), "dear")
 	for _, c := range []struct{ variable, want string }{
 		{"PIP_CACHE_DIR=" + s.Home, "does not look like it"},
 		{"BUN_INSTALL_CACHE_DIR=" + s.Home, "holds your home directory"},

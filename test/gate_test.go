@@ -500,7 +500,7 @@ s = socket.socket(fileno=3)
 s.sendall(b'{"ready":true}')
 socket.recv_fds(s, 1 << 17, 16)
 odd = 0
-for i in range(3000):
+for i in range(500):
     for family in (2, 16, 17, 1, 0, -1):
         s.sendall(json.dumps({"socket": family}).encode())
         while select.select([s], [], [], 0)[0]:
@@ -510,10 +510,27 @@ for i in range(3000):
                 odd += socket.socket(fileno=os.dup(fd)).family not in (2, 10)
                 os.close(fd)
     s.sendall(b"x" * 100 + b"{")
+flood = json.dumps({"socket": 2}).encode()
+for i in range(4000): s.sendall(flood)
 s.sendall(json.dumps({"id": 1, "time": "2026-01-01T00:00:00Z", "verdict": "denied", "name": "odd%d.example" % odd, "why": "the end"}).encode())
 while s.recv(1 << 17): pass
 `
-		out := s.finish(s.withGate(hostile, "--", "sh", "-c", "sleep 2; echo the command went on"))
+		cmd := s.withGate(hostile, "--", "sh", "-c", "cat; echo the command went on")
+		end, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard := make(chan struct{})
+		go func() {
+			defer close(heard)
+			defer end.Close()
+			eventually(t, 60*time.Second, "the last word of a gate that was taken over", func() bool {
+				record, _ := os.ReadFile(filepath.Join(s.State, "casemate/connections.jsonl"))
+				return strings.Contains(string(record), "odd")
+			})
+		}()
+		out := s.finish(cmd)
+		<-heard
 		if out.exit != 0 || !strings.Contains(out.stdout, "went on") {
 			t.Errorf("a gate that was taken over: %v", out)
 		}

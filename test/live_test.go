@@ -92,7 +92,7 @@ func TestLiveIsAskedOnce(t *testing.T) {
 		if out := s.run("--", "./bin/claude"); out.exit != 0 || live() { // nobody sits there
 			t.Errorf("without a terminal: live %v: %v", live(), out)
 		}
-		p, end = run("--ask") // Enter is held
+		p, end = run("--workspace", "ask") // Enter is held
 		p.sees(question)
 		p.send("\r")
 		p.sees("agent was here")

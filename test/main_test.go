@@ -28,6 +28,7 @@ func testMain(m *testing.M) int {
 		return beWorld()
 	}
 	casemate, probe = os.Getenv("CASEMATE_BIN"), os.Getenv("CASEMATE_PROBE")
+	defer endServers()
 	if casemate != "" && probe != "" {
 		return m.Run()
 	}
@@ -221,9 +222,10 @@ func (s *site) finish(cmd *exec.Cmd) output {
 	if cmd.Stderr == nil {
 		cmd.Stderr = &stderr
 	}
-	watch := time.AfterFunc(3*time.Minute, func() { hangs(s.t, cmd.Process) })
+	done := make(chan struct{})
+	go hangs(s.t, cmd, done)
 	err := cmd.Run()
-	watch.Stop()
+	close(done)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		s.t.Fatalf("%v: %v", cmd.Args, err)
@@ -234,8 +236,16 @@ func (s *site) finish(cmd *exec.Cmd) output {
 	return out
 }
 
-// hangs ends a casemate that does not end, and says where it and what it started stand.
-func hangs(t *testing.T, p *os.Process) {
+// hangs ends a casemate that does not end, and says where it and what it started stand. A machine that stood still is no hang.
+func hangs(t *testing.T, cmd *exec.Cmd, done <-chan struct{}) {
+	for range 4 {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Minute):
+		}
+	}
+	t.Errorf("%v does not end", cmd.Args)
 	var look func(pid string)
 	look = func(pid string) {
 		for _, task := range glob("/proc/" + pid + "/task/*") {
@@ -251,10 +261,13 @@ func hangs(t *testing.T, p *os.Process) {
 			}
 		}
 	}
-	look(strconv.Itoa(p.Pid))
-	_ = p.Signal(syscall.SIGABRT) // the Go runtime's goroutines
-	time.Sleep(time.Second)
-	_ = p.Kill()
+	look(strconv.Itoa(cmd.Process.Pid))
+	_ = cmd.Process.Signal(syscall.SIGABRT) // the Go runtime says where its goroutines are
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		_ = cmd.Process.Kill()
+	}
 }
 
 func glob(pattern string) []string {

@@ -3,22 +3,56 @@
 set -euo pipefail
 
 user=casemate-test
-want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client)
-[ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git)
+want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client
+	redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
+[ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat)
+
+# Packages of servers start them, unless the machine's policy says no: the tests start their own.
+no_daemons() {
+	[ ! -e /usr/sbin/policy-rc.d ] || return 0
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+}
+
+# An npm registry of the tests' own, once: in a place that the ordinary user can read too. Which registry it comes from is npm's configuration.
+npm_registry() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache} version=6.3.2 dir
+	[ "$(id -u)" = 0 ] && cache=/var/cache
+	dir=$cache/casemate-test/verdaccio
+	[ "$(cat "$dir/done" 2>/dev/null)" != $version ] || return 0
+	if ! command -v npm >/dev/null; then
+		echo "setup: without npm there is no npm registry to test with" >&2
+		return 0
+	fi
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	# verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
+	printf '{"private":true,"dependencies":{"verdaccio":"%s"},"overrides":{"node-fetch":"2.7.0"}}\n' $version >"$dir/package.json"
+	(cd "$dir" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) || {
+		echo "setup: no npm registry to test with: npm install verdaccio did not work" >&2
+		return 0
+	}
+	chmod -R a+rX "$cache/casemate-test"
+	echo $version >"$dir/done"
+}
 
 missing=()
 for pair in "${want[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 python3 -c 'import ensurepip' 2>/dev/null || [ "${1:-}" = bench ] || missing+=(python3-venv)
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ "${1:-}" = bench ] || missing+=(postgresql)
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 		echo "setup: please install: ${missing[*]}" >&2
 		exit 1
 	fi
+	no_daemons
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 if [ "$(id -u)" = 0 ] && ! id "$user" >/dev/null 2>&1; then
 	useradd --create-home --shell /bin/bash "$user"
 fi
+[ "${1:-}" = bench ] || npm_registry

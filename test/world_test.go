@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -58,23 +59,31 @@ const (
 // newWorld starts it for the site, and has the site's commands run in it.
 func (s *site) newWorld() *world {
 	s.t.Helper()
-	needs(s.t, "ip")
-	needs(s.t, "nsenter")
+	w, end := startWorld(s.t)
+	s.t.Cleanup(end)
+	s.world = w
+	return w
+}
+
+// startWorld starts it, and returns what ends it.
+func startWorld(t *testing.T, env ...string) (w *world, end func()) {
+	t.Helper()
+	needs(t, "ip")
+	needs(t, "nsenter")
 	self, err := os.Executable()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "casemate-world")
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o755); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	w := &world{dir: dir, user: os.Getuid() != 0}
+	w = &world{dir: dir, user: os.Getuid() != 0}
 	w.cmd = exec.Command(self)
-	w.cmd.Env = append(os.Environ(), worldVariable+"="+dir)
+	w.cmd.Env = append(append(os.Environ(), worldVariable+"="+dir), env...)
 	w.cmd.Stderr = os.Stderr
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if w.user {
@@ -86,29 +95,28 @@ func (s *site) newWorld() *world {
 	}
 	in, err := w.cmd.StdinPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	started := make(chan error, 1)
 	over := make(chan struct{})
 	go func() { started <- w.cmd.Start(); w.listen(out); close(over) }()
 	if err := <-started; err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { in.Close(); <-over; w.cmd.Wait() })
-	eventually(s.t, 10*time.Second, "the world is there", func() bool {
+	end = func() { in.Close(); <-over; w.cmd.Wait(); os.RemoveAll(dir) }
+	eventually(t, 10*time.Second, "the world is there", func() bool {
 		select {
 		case <-over:
-			s.t.Fatal("the world ended")
+			t.Fatal("the world ended")
 		default:
 		}
 		return w.saw("ready")
 	})
-	s.world = w
-	return w
+	return w, end
 }
 
 func (w *world) listen(out io.Reader) {
@@ -193,6 +201,9 @@ func makeWorld(dir string) error {
 		"-6 route add default via 2001:db8:1::2"); err != nil {
 		return err
 	}
+	if err := serveLoopback(); err != nil {
+		return err
+	}
 	return hostFiles(dir)
 }
 
@@ -228,7 +239,7 @@ func makeHosts(dir string) error {
 	if err := ip(lines...); err != nil {
 		return err
 	}
-	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy} {
+	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy, serveReal} {
 		if err := serve(dir); err != nil {
 			return err
 		}
@@ -270,6 +281,11 @@ func hostFiles(dir string) error {
 	if err := os.WriteFile(trusted, append(bundle, own...), 0o644); err != nil {
 		return err
 	}
+	if os.Getenv(serversVariable) != "" && isThere("/etc/apt") {
+		if err := unix.Mount(filepath.Join(dir, "apt"), "/etc/apt", "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("/etc/apt: %w", err)
+		}
+	}
 	return unix.Mount(trusted, authorities, "", unix.MS_BIND, "")
 }
 
@@ -292,7 +308,7 @@ func zone(name string, turn int) (list []netip.Addr) {
 	case name == "allowed.example" || name == "api.example.com" || strings.HasSuffix(name, ".allowed.example"):
 		return []netip.Addr{netip.MustParseAddr(allowedHost)}
 	}
-	return nil
+	return realAddress(name)
 }
 
 func serveNames(string) error {
@@ -379,8 +395,16 @@ func serveTLS(dir string) error {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a certificate of Casemate's tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 		DNSNames: []string{"allowed.example", "*.allowed.example", "denied.example", "api.example.com", "telemetry.example.com"},
 	}
+	template.DNSNames = slices.AppendSeq(template.DNSNames, maps.Keys(realHosts))
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
+		return err
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}), 0o644); err != nil {
 		return err
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
@@ -391,7 +415,7 @@ func serveTLS(dir string) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: page, TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}}
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(byName), TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}}
 	go server.ServeTLS(l, "", "")
 	return nil
 }

@@ -25,10 +25,13 @@ func TestTLSNamesItsHost(t *testing.T) {
 		s.CloseWrite()
 	})
 	b := open(t, rulesOf(allow("a.example.com", 443)))
-	talk := func(name string) error {
+	talk := func(first, name string) error {
 		raw := b.dial("a.example.com", 443, v4)
 		if raw == nil {
 			t.Fatal("reset before it began")
+		}
+		if _, err := io.WriteString(raw, first); err != nil {
+			return err
 		}
 		c := tls.Client(raw, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		if _, err := io.WriteString(c, "ping"); err != nil {
@@ -38,7 +41,7 @@ func TestTLSNamesItsHost(t *testing.T) {
 		return err
 	}
 	for _, name := range []string{"a.example.com", "A.EXAMPLE.COM"} {
-		if err := talk(name); err != nil {
+		if err := talk("", name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -46,13 +49,16 @@ func TestTLSNamesItsHost(t *testing.T) {
 		"evil.example.com": "the client names evil.example.com in its TLS hello, and a.example.com:443 was looked up",
 		"":                 "the client names no host in its TLS hello, and a.example.com was looked up",
 	} {
-		if err := talk(name); err == nil {
+		if err := talk("", name); err == nil {
 			t.Errorf("%q is reached", name)
 		}
 		denied := b.await(why, func(r wire.Record) bool { return r.Verdict == wire.Denied && r.Why == why })
 		if denied.Name != "a.example.com" || denied.Sent != 0 {
 			t.Errorf("%+v", denied)
 		}
+	}
+	if talk("\x15\x03\x01\x00\x02\x01\x5a", "evil.example.com") == nil { // Go's servers pass over a warning
+		t.Error("evil.example.com is reached behind a warning")
 	}
 }
 

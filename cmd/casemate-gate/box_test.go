@@ -31,6 +31,7 @@ type box struct {
 
 	mu       sync.Mutex
 	records  []wire.Record
+	asked    []wire.Question
 	arrived  chan struct{} // gets a value when a record has come
 	finished chan struct{} // closed when the gate has closed its end
 }
@@ -253,7 +254,11 @@ func (b *box) listen() {
 			continue
 		}
 		b.mu.Lock()
-		b.records = append(b.records, said.Record)
+		if said.Question != nil {
+			b.asked = append(b.asked, *said.Question)
+		} else {
+			b.records = append(b.records, said.Record)
+		}
 		b.mu.Unlock()
 		select {
 		case b.arrived <- struct{}{}:

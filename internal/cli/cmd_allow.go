@@ -45,7 +45,7 @@ line for each.`,
 				if err != nil {
 					return err
 				}
-				rule, err := session.Allow(person, args[0], host, until)
+				rule, err := session.Allow(person, args[0], host, until, "casemate allow")
 				if err != nil {
 					return err
 				}

@@ -23,8 +23,10 @@ func netCommand() command {
 		help: `
 Lists the connections of a sandbox, by default of the one that used the network
 last: when, what became of it, the host's name and port, bytes to it and from
-it, and the rule that allowed it. What was denied comes with the reason and the
-command that allows it while the sandbox runs; after that, run --allow does.`,
+it, and the rule that allowed it. What waited for an answer in casemate watch
+has a line for that, and one with the answer. What was denied comes with the
+reason and the command that allows it while the sandbox runs; after that, run
+--allow does.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			follow := fs.Bool("follow", false, "go on listing as they happen, until interrupted")
@@ -118,6 +120,8 @@ func (l *lister) print(list []session.Connection) error {
 		case wire.Closed:
 			delete(l.open, key(c))
 			l.row(c, "closed", c.Rule)
+		case wire.Asked:
+			l.row(c, "asked", "")
 		case wire.Failed:
 			l.row(c, "failed", "")
 			l.below(c.Why)
@@ -140,13 +144,13 @@ func (l *lister) row(c session.Connection, verdict, rule string) {
 		fmt.Fprintf(l.std.Out, "%-8s %-6s %-26s %7s %7s  %s\n", "TIME", "", "HOST", "SENT", "GOT", "RULE")
 	}
 	sent, got := size(c.Sent), size(c.Got)
-	if verdict == "denied" || verdict == "failed" {
+	if verdict == "denied" || verdict == "failed" || verdict == "asked" {
 		sent, got = "", ""
 	}
 	if c.Times > 1 {
 		rule = fmt.Sprintf("%d times", c.Times)
 	}
-	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(c.Target()), sent, got, workspace.Visible(rule))
+	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(orNone(c.Target(), "-")), sent, got, workspace.Visible(rule))
 	fmt.Fprintln(l.std.Out, strings.TrimRight(line, " "))
 }
 

@@ -104,6 +104,9 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 			fmt.Fprintf(w, "  %-9s %s\n", how, workspace.Visible(r.Path))
 		}
 	}
+	if t := p.Network.TLS; t != nil {
+		printTLS(w, t)
+	}
 	fmt.Fprintln(w, "\nLimits")
 	for _, l := range p.Limits {
 		fmt.Fprintf(w, "  %-11s %-11s %s\n", l.Name, l.Value, l.By)
@@ -129,6 +132,25 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 		}
 	}
 	return nil
+}
+
+// printTLS says what is opened at the gate, and how programs inside are made to trust it.
+func printTLS(w io.Writer, t *plan.TLS) {
+	fmt.Fprintln(w, "\nTLS opened at the gate")
+	for _, h := range t.Hosts {
+		fmt.Fprintf(w, "  %s\n      %s\n", workspace.Visible(h.Value), workspace.Visible(h.Origin))
+	}
+	fmt.Fprintln(w, "Trusted inside because of it")
+	for _, f := range t.Files {
+		fmt.Fprintf(w, "  file      %s\n", workspace.Visible(f))
+	}
+	for _, v := range t.Variables {
+		if v.Origin != "" {
+			fmt.Fprintf(w, "  yours     %s\n      %s\n", v.Name, workspace.Visible(v.Origin))
+			continue
+		}
+		fmt.Fprintf(w, "  variable  %s=%s\n", v.Name, v.Value)
+	}
 }
 
 func orNone(s, none string) string {

@@ -16,9 +16,10 @@ func psCommand() command {
 		name: "ps", summary: "list running and kept sandboxes",
 		example: "casemate ps -a",
 		help: `
-Lists the sandboxes that run now. With -a also those whose changes are kept,
-snapshots, and the homes that sandboxes have, each with its size on disk and its
-age. Of a copy it says what it was forked from.`,
+Lists the sandboxes that run now, with the ports that they offer on your
+loopback. With -a also those whose changes are kept, snapshots, and the homes
+that sandboxes have, each with its size on disk and its age. Of a copy it says
+what it was forked from.`,
 		exits: "125  the state directory cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			all := fs.Bool("a", false, "also kept layers and homes")
@@ -69,6 +70,10 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 			command = "of " + r.Origin + ": " + command
 		}
 		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(command, 20))
+		for _, p := range r.Ports {
+			host, inside, _ := strings.Cut(p, ":")
+			fmt.Fprintf(std.Out, "%9s http://127.0.0.1:%s is its port %s\n", "", host, inside)
+		}
 	}
 }
 

@@ -39,13 +39,13 @@ else the command's own status`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			var o session.Options
 			policyFlags(fs, &o.Flags)
+			fs.Lookup("workspace").Usage += "; ask: an agent's run asks you again"
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
 			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
 			var t then
 			fs.Var(&t, "then", "what to do with the changes, `WHAT`: keep, review, apply (if the command succeeds) or discard; default: ask on a terminal, else keep")
-			fs.BoolVar(&o.AskAgain, "ask", false, "ask again how an agent shall see the project, held or live")
 			noTTY := fs.Bool("no-terminal", false, "do not give the command a terminal, even on one")
 			return func(std *IO, args []string) error {
 				if len(args) == 0 {
@@ -55,17 +55,23 @@ else the command's own status`,
 					return usageError(errors.New("--fresh starts a new sandbox, and --sandbox goes on with a kept one"), "give one of them")
 				}
 				o.Command = args
+				if o.Flags.Workspace == askAgain {
+					o.Flags.Workspace, o.AskAgain = "", true
+				}
 				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
 				if o.Attended = !*quiet && !*asJSON && isTerminal(std.In) && mayAsk(std); o.Attended {
 					o.Ask = func() (policy.Workspace, bool) { return askWorkspace(std) }
 				} else if o.AskAgain {
-					return usageError(errors.New("--ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
+					return usageError(errors.New("--workspace ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
 				}
 				return runOnce(std, o, t, *asJSON, *quiet)
 			}
 		},
 	}
 }
+
+// askAgain is the value of --workspace with which an agent's person is asked again.
+const askAgain = "ask"
 
 func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	person, err := session.Self()
@@ -74,6 +80,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	}
 	if !quiet && isTerminal(std.Err) {
 		o.Progress = func(what string) { fmt.Fprintln(std.Err, "casemate:", what) }
+		o.Meanwhile = !asJSON
 	}
 	r, err := session.Prepare(person, o)
 	if err != nil {
@@ -173,7 +180,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"hide", "a `PATTERN` of the project to hide, as in gitignore", &f.Hide},
 		{"protect", "a `PATTERN` whose changes need consent", &f.Protect},
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
-		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; may be repeated", &f.Publish},
+		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; auto offers each as it opens; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
 		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"cache", "let it begin with your cache of a package manager, `NAME` such as npm (see casemate cache); may be repeated", &f.Cache},
@@ -182,6 +189,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 	} {
 		fs.Var((*list)(l.to), l.name, l.usage)
 	}
+	fs.BoolFunc("ask", "where no rule allows or denies a host, let the connection wait for your answer in casemate watch", func(s string) error { f.Ask = s; return nil })
 	fs.StringVar(&f.Memory, "memory", "", "memory limit, `SIZE` such as 4GiB")
 	fs.StringVar(&f.Pids, "pids", "", "limit of processes and threads, a `NUMBER`")
 	fs.StringVar(&f.CPUs, "cpus", "", "limit of processor cores, a `NUMBER`")

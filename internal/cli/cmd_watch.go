@@ -6,32 +6,29 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
-	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
-	"casemate.dev/internal/workspace"
 )
 
 func watchCommand() command {
 	return command{
-		name: "watch", summary: "follow what sandboxes reach, and allow what was denied",
+		name: "watch", summary: "follow what sandboxes reach, and answer what they ask",
 		example: "casemate watch",
 		help: `
 For a second terminal: lists the connections of all sandboxes as they happen,
-and asks about each host that was denied, once, whether its sandbox may reach
-it. What is allowed holds for the next attempt on: the one that was denied has
-failed, and most programs try again. Enter leaves it denied. Without a terminal
-nothing is asked; casemate allow is the same in a script. Interrupt it to end.`,
+and asks you. A sandbox that was started with run --ask waits for your answer
+before it reaches what no rule allows: yes once, until its run ends, for an
+hour, or always, which writes the rule into your own policy. What other
+sandboxes were denied is asked about afterwards, each host once; most programs
+try again. Enter is no. One question stands there at a time, and what was typed
+before it counts as nothing. Without a terminal nothing is asked; casemate allow
+is the same in a script. Interrupt it to end.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON, one line for each record, and ask nothing")
 			return func(std *IO, args []string) error {
-				if len(args) > 0 {
-					return usageError(fmt.Errorf("watch takes no argument, and got %q", args[0]), "casemate net --follow SANDBOX follows one")
-				}
 				st, err := openStore()
 				if err != nil {
 					return err
@@ -40,8 +37,16 @@ nothing is asked; casemate allow is the same in a script. Interrupt it to end.`,
 				if err != nil {
 					return err
 				}
-				w := watching{lister: lister{std: std, json: *asJSON, open: map[string]session.Connection{}}, person: person, store: st, known: map[string]bool{}}
+				w := watching{
+					lister: lister{std: std, json: *asJSON, open: map[string]session.Connection{}}, person: person, store: st,
+					known: map[string]bool{}, closed: map[string]bool{},
+				}
 				if !*asJSON && isTerminal(std.In) && isTerminal(std.Out) {
+					there, err := st.Watch()
+					if err != nil {
+						return err
+					}
+					defer there.Close()
 					w.typed = lines(std.In)
 				}
 				return w.run()
@@ -56,9 +61,11 @@ type watching struct {
 	person  session.Person
 	store   *store.Store
 	typed   <-chan string        // nil: nobody is asked
-	known   map[string]bool      // what was asked about, by sandbox and target
-	waiting []session.Connection // denied, and to be asked about; the first one is, when asked is set
-	asked   bool
+	known   map[string]bool      // what was asked about, or answered, by sandbox and target or number
+	closed  map[string]bool      // the sandboxes of which the person wants to hear no more
+	waiting []session.Connection // denied, and to be asked about
+	prompt  *prompt              // the question that stands there
+	hasty   time.Time            // what is typed until then may be meant for a question that is gone
 }
 
 // lines reads what a person types. The channel is closed at the end.
@@ -93,71 +100,22 @@ func (w *watching) run() error {
 			}
 			w.answered(answer)
 		case <-time.After(200 * time.Millisecond):
-			var list []session.Connection
-			if list, next, err = session.Connections(w.store, "", next); err != nil {
-				return err
-			}
-			if len(list) > 0 && w.asked {
-				fmt.Fprintln(w.std.Out) // the question is asked again below
-				w.asked = false
-			}
-			if err := w.print(list); err != nil {
-				return err
-			}
-			w.note(list)
 		}
+		if w.attend() {
+			continue // nothing is printed below a question that somebody has seconds to answer
+		}
+		var list []session.Connection
+		if list, next, err = session.Connections(w.store, "", next); err != nil {
+			return err
+		}
+		if len(list) > 0 && w.prompt != nil {
+			fmt.Fprintln(w.std.Out) // the question is asked again below
+			w.prompt = nil
+		}
+		if err := w.print(list); err != nil {
+			return err
+		}
+		w.note(list)
 		w.ask()
 	}
-}
-
-// note keeps what a person can be asked about.
-func (w *watching) note(list []session.Connection) {
-	for _, c := range list {
-		key := c.Sandbox + " " + c.Target()
-		if w.typed == nil || c.Verdict != wire.Denied || w.known[key] || !c.Allowable() {
-			continue
-		}
-		w.known[key] = true
-		w.waiting = append(w.waiting, c)
-	}
-}
-
-// ask asks about the first that waits. Sandboxes that have ended have nothing to be allowed any more.
-func (w *watching) ask() {
-	for !w.asked && len(w.waiting) > 0 {
-		c := w.waiting[0]
-		if box, err := w.store.Find(c.Sandbox); err != nil || !box.Running {
-			w.waiting = w.waiting[1:]
-			continue
-		}
-		fmt.Fprintf(w.std.Out, "May %s reach %s? [y]es, for an [h]our, and [s]ave it, [N]o: ", c.Sandbox, workspace.Visible(c.Target()))
-		w.asked = true
-	}
-}
-
-// answered does what was answered to the question that stands there. A line typed before there was one is no answer.
-func (w *watching) answered(answer string) {
-	if !w.asked {
-		return
-	}
-	c := w.waiting[0]
-	w.waiting, w.asked = w.waiting[1:], false
-	var until time.Time
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	switch answer {
-	case "y", "yes", "s", "save":
-	case "h", "hour":
-		until = time.Now().Add(time.Hour)
-	default:
-		return
-	}
-	_, err := session.Allow(w.person, c.Sandbox, c.Target(), until)
-	if err == nil && strings.HasPrefix(answer, "s") {
-		_, err = w.person.SaveRule(c.Target())
-	}
-	if err != nil {
-		report(w.std.Err, err)
-		return
-	}
-	fmt.Fprintf(w.std.Out, "%s may reach %s%s\n", c.Sandbox, workspace.Visible(c.Target()), howLong(until))
 }

@@ -111,13 +111,15 @@ func flagValues(flag string) (values func() []string, ok bool) {
 	case "--then":
 		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
 	case "--workspace":
-		return words(policy.Words("files.workspace")...)
+		return words(append(policy.Words("files.workspace"), askAgain)...)
 	case "--level", "--home":
 		return words(policy.Words(flag[2:])...)
 	case "--allow-fallback":
 		return words(policy.Words("allow_fallback")...)
 	case "--cache":
 		return words(policy.Words("cache")...)
+	case "--publish":
+		return words("auto")
 	case "--require":
 		return words(policy.Words("require")...)
 	}

@@ -11,7 +11,7 @@ import (
 const workspaceHelp = `h - held: nothing changes on your disk until you have looked at it (also Enter)
 l - live: changes appear at once, for an editor that is open; casemate undo
     brings everything back that git does not ignore
-The answer is kept for this project; casemate run --ask asks again.
+The answer is kept for this project; casemate run --workspace ask asks again.
 `
 
 // askWorkspace asks once for each project. Ctrl-C is no answer.

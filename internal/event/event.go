@@ -10,12 +10,15 @@ const (
 	Started  Kind = "started"  // the command was executed
 	Exited   Kind = "exited"   // the command ended; Detail holds the status and, when it was stopped, the reason
 	Denied   Kind = "denied"   // something was refused; Rule says by what, Allow says how to allow it
+	Answered Kind = "answered" // a person decided about a connection that waited; Detail says what, where and by which terminal
 	Hidden   Kind = "hidden"   // a path that appeared on the host during the run was hidden inside
 	Limited  Kind = "limited"  // a limit stopped something; Subject is the limit
 	Weakened Kind = "weakened" // a guarantee is absent because the policy allowed a fallback; Subject is the guarantee
 	Warned   Kind = "warned"   // something the user should know about, such as a hidden file that git tracks
 	Conflict Kind = "conflict" // the sandbox and the host changed the same path; each keeps its own
 	Applied  Kind = "applied"  // a held change reached the host
+	Offered  Kind = "offered"  // a port inside is offered on the host's loopback; Subject is "port:" and its number inside
+	TakenIn  Kind = "taken-in" // it is no more
 )
 
 // Event is one record. Every field but Time, Sandbox and Kind may be empty.

@@ -21,6 +21,7 @@ type EnvOptions struct {
 	Shell   string
 	Sandbox string // id
 	Offline bool   // nothing outside can be reached
+	Trust   bool   // the gate opens TLS: its authority is to be trusted
 
 	// Where they are if not in /tmp and /etc: a sandbox without mounts.
 	Tmp       string
@@ -64,6 +65,11 @@ func Env(o EnvOptions) []string {
 	if o.Offline {
 		for _, v := range offline() {
 			e.set(v.Name, v.Value)
+		}
+	}
+	if o.Trust {
+		for _, row := range TrustRows() {
+			e.set(row.Name, row.Value)
 		}
 	}
 	for _, name := range o.Pass {

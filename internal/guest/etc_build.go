@@ -61,6 +61,9 @@ func (b *etcBuild) make() error {
 		if !ok {
 			return fmt.Errorf("bug: /etc/%s is to be made, and nothing makes it", row.path)
 		}
+		if row.in && !b.isDir(path.Dir(row.path)) {
+			continue
+		}
 		if err := b.parents(row.path); err != nil {
 			return err
 		}
@@ -80,6 +83,16 @@ func (b *etcBuild) make() error {
 		}
 	}
 	return nil
+}
+
+// isDir says whether there is a directory. A link is none: what is made below one would be made wherever it leads, on the host.
+func (b *etcBuild) isDir(rel string) bool {
+	for ; rel != "."; rel = path.Dir(rel) {
+		if st, err := os.Lstat(filepath.Join(b.to, rel)); err != nil || !st.IsDir() {
+			return false
+		}
+	}
+	return true
 }
 
 func (b *etcBuild) copyRow(row etcRow) error {

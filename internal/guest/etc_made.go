@@ -47,6 +47,7 @@ func made(o EtcOptions) map[string]string {
 		"mtab":                              "->/proc/self/mounts",
 		"gitconfig":                         string(o.GitConfig),
 		pushHelper + "/git-remote-casemate": pushDenied,
+		"ssl/certs/" + trustLink:            "->" + authority,
 		"ssh/ssh_config":                    "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n",
 	}
 }

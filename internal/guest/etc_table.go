@@ -13,6 +13,7 @@ type etcRow struct {
 	path   string // below /etc; for copies a pattern as path.Match takes it
 	how    etcHow
 	exec   bool     // for what is made: it is a program
+	in     bool     // for what is made: only in a directory that the host has
 	skip   []string // for copies: names or patterns below the path that stay out
 	watch  bool     // a change must be seen at the next start; others are seen when an entry of /etc itself changes, as packages do, or within a day
 	reason string
@@ -35,6 +36,7 @@ func etcRows() []etcRow {
 		{path: "gitconfig", how: ourOwn, reason: "git identity and safe.directory; the host's may name credential helpers"},
 		{path: pushHelper + "/git-remote-casemate", how: ourOwn, exec: true, reason: "git asks it to push, and it says how that is done"},
 		{path: "ssh/ssh_config", how: ourOwn, reason: "ssh dies on files that another user owns; the host's may name proxies and keys"},
+		{path: "ssl/certs/" + trustLink, how: ourOwn, in: true, reason: "OpenSSL finds the gate's authority here, where TLS is opened; else the link leads nowhere"},
 		{path: "ssh/ssh_known_hosts", how: fromHost, reason: "public keys of known servers"},
 
 		{path: "localtime", how: fromHost, reason: "local time"},
@@ -50,6 +52,7 @@ func etcRows() []etcRow {
 
 		{path: "ssl/certs", how: fromHost, watch: true, reason: "certificate authorities"},
 		{path: "ssl/cert.pem", how: fromHost, watch: true, reason: "certificate authorities (Alpine, Arch). Never ssl/private"},
+		{path: "ssl/ca-bundle.pem", how: fromHost, watch: true, reason: "certificate authorities (openSUSE)"},
 		{path: "ssl/openssl.cnf", how: fromHost, reason: "OpenSSL's programs refuse to run without it"},
 		{path: "ca-certificates.conf", how: fromHost, reason: "which authorities are trusted"},
 		{path: "ca-certificates/extracted", how: fromHost, watch: true, reason: "certificate authorities (Arch): ssl/certs links to it"},

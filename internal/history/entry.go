@@ -157,14 +157,6 @@ func (e *Entry) Keep(rel string) error {
 	return e.record(line{Path: bytes(rel), Before: &before})
 }
 
-// KeepAbsent says that there was nothing at a path when the entry was begun.
-func (e *Entry) KeepAbsent(rel string) error {
-	if e.kept[rel] {
-		return nil
-	}
-	return e.record(line{Path: bytes(rel), Before: &State{}})
-}
-
 // Aside keeps what somebody would have put at a path: Undo of this entry puts it there, if the host has still what it has now.
 func (e *Entry) Aside(rel string, s State, content *os.File) (err error) {
 	if content != nil {

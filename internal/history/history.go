@@ -5,8 +5,8 @@
 //
 //   - Who replaces files (apply, undo) hands all of it to Entry.Carry, which keeps each path, makes that durable, and only then changes it, in
 //     one step for each file.
-//   - Who cannot be there when files change (a live workspace) calls Keep for every path at the start and Sync once; at the end After for what
-//     is not as it was, for paths that are new KeepAbsent and After, and End. If the process died, Log.Resume opens the entry again.
+//   - Who cannot be there when files change (a live workspace) has all of it kept at the start by Log.Snapshot, and at the end what is not as it
+//     was recorded by Entry.Settle. If the process died, Log.Resume opens the entry again.
 //
 // Then Log.Undo brings it back, unless the host moved on since, and what it does is an entry too. Nothing here is ever removed but by Log.Remove.
 package history

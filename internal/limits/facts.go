@@ -21,7 +21,6 @@ type Facts struct {
 	V1          []Hierarchy `json:"cgroup_v1,omitempty"` // one row per controller that limits use
 	V2          *Unified    `json:"cgroup_v2,omitempty"`
 	Systemd     *Systemd    `json:"systemd,omitempty"` // asked only where the above cannot hold memory and pids
-	Freezer     bool        `json:"freezer"`           // a sandbox can be frozen whole
 
 	Mounts []byte `json:"-"` // /proc/self/mountinfo as Detect read it, for others who need it; nil: it could not be read
 
@@ -68,7 +67,7 @@ func detect(root string, uid int, runtimeDir string) Facts {
 	}
 	f.Mounts = mountinfo
 	mounts, members := parseMounts(mountinfo), parseMemberships(own)
-	for _, c := range append(wanted(), "freezer") {
+	for _, c := range wanted() {
 		if dir, ok := place(mounts, members, c); ok {
 			f.V1 = append(f.V1, Hierarchy{Controller: c, Dir: dir, Why: unwritable(root + dir)})
 		}
@@ -77,7 +76,6 @@ func detect(root string, uid int, runtimeDir string) Facts {
 		f.V2 = f.unified(dir)
 		f.askSystemd(mounts, runtimeDir)
 	}
-	f.Freezer = f.freezes()
 	f.ceiling()
 	return f
 }
@@ -141,7 +139,7 @@ func unwritable(dir string) string {
 	return ""
 }
 
-// unified looks at v2. Where v1 has the controllers, only freezing is left for it, and nothing more needs to be known.
+// unified looks at v2. Where v1 has the controllers, nothing more needs to be known.
 func (f *Facts) unified(dir string) *Unified {
 	u := &Unified{Dir: dir, Why: unwritable(f.root + dir)}
 	if u.Why != "" || f.lacks() == "" {
@@ -234,12 +232,6 @@ func (f *Facts) askSystemd(mounts []cgroupMount, runtimeDir string) {
 		}
 		return
 	}
-}
-
-// freezes says whether Group.Freeze has a hierarchy to work with.
-func (f *Facts) freezes() bool {
-	_, v1 := f.v1("freezer")
-	return v1 || f.V2 != nil && f.V2.Why == "" || f.Systemd != nil
 }
 
 // ceiling lowers Memory to what our own group may use: in a container the machine's figure would promise memory that is not there.

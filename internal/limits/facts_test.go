@@ -38,12 +38,11 @@ const (
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-38 31 0:35 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer
 39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 `
 	mountsV2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-	ownV1    = "5:memory:/ci/job\n4:pids:/\n3:freezer:/\n2:cpu,cpuacct:/\n1:name=systemd:/x\n0::/\n"
+	ownV1    = "5:memory:/ci/job\n4:pids:/\n2:cpu,cpuacct:/\n1:name=systemd:/x\n0::/\n"
 	ownScope = "0::/user.slice/user-1000.slice/session-3.scope\n"
 	group    = "/sys/fs/cgroup"
 	session  = group + "/user.slice/user-1000.slice/session-3.scope"
@@ -60,13 +59,13 @@ func TestDetect(t *testing.T) {
 		check func(Facts) bool
 	}{
 		{"nothing mounted", 1000, nil, map[string]way{"memory": byNothing, "pids": byNothing, "cpu": byNothing},
-			func(f Facts) bool { return !f.Freezer && f.V2 == nil && f.V1 == nil }},
+			func(f Facts) bool { return f.V2 == nil && f.V1 == nil }},
 		{"v1, cpu and cpuacct together", 0, []string{
 			"/proc/self/mountinfo", mountsV1, "/proc/self/cgroup", ownV1,
 			group + "/memory/ci/job/memory.limit_in_bytes", "1048576\n",
-			group + "/cpu,cpuacct/", "", group + "/pids/", "", group + "/freezer/", "", group + "/unified/", "",
+			group + "/cpu,cpuacct/", "", group + "/pids/", "", group + "/unified/", "",
 		}, map[string]way{"memory": byV1, "pids": byV1, "cpu": byV1},
-			func(f Facts) bool { return f.Freezer && f.Memory == 1<<20 && f.V2.Dir == group+"/unified" }},
+			func(f Facts) bool { return f.Memory == 1<<20 && f.V2.Dir == group+"/unified" }},
 		{"v1 in a container that shows a part", 0, []string{
 			"/proc/self/mountinfo", "1 2 0:3 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n2 2 0:4 /../.. /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 			"/proc/self/cgroup", "2:pids:/docker/abc/sub\n1:memory:/docker/abc\n",
@@ -81,7 +80,7 @@ func TestDetect(t *testing.T) {
 			group + "/cgroup.controllers", "cpuset cpu io memory pids\n", group + "/cgroup.subtree_control", "memory\n", group + "/cgroup.procs", "1\n2\n",
 		}, map[string]way{"memory": byV2, "pids": byV2, "cpu": byV2},
 			func(f Facts) bool {
-				return !f.V2.Leaf && slices.Equal(f.V2.Enable, []string{"pids", "cpu"}) && f.Freezer
+				return !f.V2.Leaf && slices.Equal(f.V2.Enable, []string{"pids", "cpu"})
 			}},
 		{"v2 delegated, alone", 1000, []string{
 			"/proc/self/mountinfo", mountsV2, "/proc/self/cgroup", ownScope,
@@ -104,10 +103,10 @@ func TestDetect(t *testing.T) {
 			session + "/cgroup.controllers", "\n", session + "/cgroup.subtree_control", "\n", session + "/cgroup.procs", "",
 			group + "/cgroup.controllers", "memory pids\n", "/run/systemd/system/", "", "/run/systemd/private", "",
 		}, map[string]way{"memory": bySystemd, "pids": bySystemd, "cpu": byNothing}, func(f Facts) bool { return f.Systemd.Socket == "/run/systemd/private" }},
-		{"hybrid: v2 without controllers only freezes", 1000, []string{
+		{"hybrid: v2 without controllers holds nothing", 1000, []string{
 			"/proc/self/mountinfo", mountsV1, "/proc/self/cgroup", "0::/\n",
 			group + "/unified/cgroup.controllers", "hugetlb\n", group + "/unified/cgroup.subtree_control", "\n", group + "/unified/cgroup.procs", "",
-		}, map[string]way{"memory": byNothing}, func(f Facts) bool { return f.Freezer && len(f.V2.Controllers) == 0 }},
+		}, map[string]way{"memory": byNothing}, func(f Facts) bool { return len(f.V2.Controllers) == 0 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := detect(tree(t, test.files...), test.uid, "")

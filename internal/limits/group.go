@@ -13,7 +13,7 @@ import (
 // prefix begins the name of every control group of ours, so that what is left of a crash can be found.
 const prefix = "casemate-"
 
-// patience bounds every wait for the kernel: to empty a group, to freeze it, to let a directory go.
+// patience bounds every wait for the kernel: to empty a group, to let a directory go.
 const patience = 2 * time.Second
 
 // Group is the control groups of one sandbox: one directory in each v1 hierarchy, or one in the v2 tree, or both, or none.
@@ -21,14 +21,11 @@ type Group struct {
 	name   string
 	dirs   []directory
 	join   []int
-	into   int      // the v2 directory, opened when asked for; -1 before
-	ice    string   // where Freeze makes a directory, if dirs has none that freezes
-	icy    bool     // and whether it did
 	vacant string   // the v2 group that we left for a leaf of it
 	added  []string // the controllers that we switched on there
 }
 
-// Create makes the groups that hold s and writes the limits. Nothing is in them yet: the child joins by itself (JoinFDs, or Into). On an
+// Create makes the groups that hold s and writes the limits. Nothing is in them yet: the child joins by itself (JoinFDs). On an
 // error nothing is left. Without any usable hierarchy the group is empty, which is not an error: By told so before.
 //
 // A v1 hierarchy costs a mkdir, an open, write and close for the limit, and an open for joining: 12 calls for memory, pids and cpu by
@@ -42,10 +39,9 @@ func create(f Facts, id string, s Set, mkdir func(string) error) (*Group, error)
 	if !plain(id) {
 		return nil, fmt.Errorf("%q cannot be part of a control group's name", id)
 	}
-	g := &Group{name: prefix + id, into: -1}
+	g := &Group{name: prefix + id}
 	base, err := g.delegation(f, s, mkdir)
 	if err == nil {
-		g.ice = f.ice(base, g.name)
 		err = g.make(directories(f, base, g.name, s), mkdir)
 	}
 	if err != nil {
@@ -92,52 +88,25 @@ func (g *Group) JoinFDs() []int { return slices.Clone(g.join) }
 
 // Joined closes the descriptors; call it as soon as the child exists, which has its own copies.
 func (g *Group) Joined() {
-	for _, fd := range append(g.join, g.into) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	for _, fd := range g.join {
+		unix.Close(fd)
 	}
-	g.join, g.into = nil, -1
+	g.join = nil
 }
 
-// Into is a descriptor for clone3's CLONE_INTO_CGROUP where all limits are held by v2, or -1. It is cheaper than JoinFDs there, which
-// must not be used as well: no lock that stops all forks is needed.
-func (g *Group) Into() int {
-	if g.into < 0 && len(g.dirs) == 1 && g.dirs[0].v2() {
-		if fd, err := openat(unix.AT_FDCWD, g.dirs[0].path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
-			g.into = fd
-		}
-	}
-	return g.into
-}
-
-// Dirs are the directories to remove, in order, if we cannot do it ourselves because we were killed. One that does not exist is no error:
-// the last may be made only when the sandbox is frozen. Where that one has a file freezer.state, "THAWED" must be written to it first, or
-// the processes in it cannot die.
+// Dirs are the directories to remove, in order, if we cannot do it ourselves because we were killed.
 func (g *Group) Dirs() []string {
 	var paths []string
 	for _, d := range g.dirs {
 		paths = append(paths, d.path)
 	}
-	if g.ice != "" {
-		paths = append(paths, g.ice)
-	}
 	return paths
-}
-
-// made are those of Dirs that exist.
-func (g *Group) made() []string {
-	dirs := g.Dirs()
-	if g.ice != "" && !g.icy {
-		return dirs[:len(dirs)-1]
-	}
-	return dirs
 }
 
 // Remove deletes the groups. The kernel lets a directory go a moment after its last process has ended, so it is tried for up to 2 s.
 func (g *Group) Remove() error {
 	g.Joined()
-	return errors.Join(removeAll(g.made()), g.comeBack())
+	return errors.Join(removeAll(g.Dirs()), g.comeBack())
 }
 
 func removeAll(dirs []string) error {

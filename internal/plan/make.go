@@ -52,6 +52,7 @@ type Request struct {
 	Now     time.Time // rules of the network that ended before have no effect
 	IPv6    bool      // the kernel has IPv6
 	Caches  []Cache   // of package managers
+	Trust   Trust     // where TLS is opened
 	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
 
@@ -124,6 +125,7 @@ func (p *Plan) withNamespaces(r Request) error {
 	for _, t := range r.Tools {
 		p.tree(t)
 	}
+	p.trust(r)
 	if err := p.workspace(r); err != nil {
 		return err
 	}
@@ -269,7 +271,16 @@ func (p *Plan) openings(r Request) {
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s", a)
 	}
+	if p.Network.TLS != nil {
+		for _, h := range p.Network.TLS.Hosts {
+			add(h.Origin, "open TLS to %s at the gate, which reads what is sent and answered", h.Value)
+		}
+	}
 	for _, v := range r.Policy.Network.Publish {
+		if v.V.Auto {
+			add(v.Origin.String(), "offer each port that opens inside on the host's loopback")
+			continue
+		}
 		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
 	}
 	for _, v := range r.Policy.Network.HostPorts {

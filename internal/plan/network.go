@@ -41,11 +41,19 @@ func (p *Plan) network(r Request) error {
 		opened = "host_ports (" + v.Origin.String() + ")"
 	}
 	for _, v := range r.Policy.Network.Publish {
-		p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		if v.V.Auto {
+			p.Network.Auto = true
+		} else {
+			p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
+		}
 		opened = "publish (" + v.Origin.String() + ")"
 	}
 	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
 		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
+	}
+	if ask := r.Policy.Network.Ask; ask.V {
+		p.Network.Ask = true
+		opened = "ask (" + ask.Origin.String() + ")"
 	}
 	if len(p.Network.Allow) > 0 {
 		opened = "allow (" + p.Network.Allow[0].Origin + ")"
@@ -87,6 +95,12 @@ func (n Network) String() string {
 	}
 	for _, port := range n.Publish {
 		list = append(list, fmt.Sprintf("port %d inside offered at the host's loopback port %d", port.Inside, port.Host))
+	}
+	if n.Auto {
+		list = append(list, "each port that opens inside offered at the host's loopback")
+	}
+	if n.Ask {
+		list = append(list, "asks about everything else in casemate watch")
 	}
 	return "gate: " + strings.Join(list, ", ")
 }

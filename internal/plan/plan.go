@@ -43,8 +43,27 @@ type Network struct {
 	Allow []Reach     `json:"allow,omitempty"`
 	Deny  []Source    `json:"deny,omitempty"` // patterns of hosts that are not reached, whatever allows them
 
+	Ask bool `json:"ask,omitempty"` // Gate: what no rule allows or denies waits for a person's answer
+
 	HostPorts []int       `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
 	Publish   []Published `json:"publish,omitempty"`
+	Auto      bool        `json:"publish_auto,omitempty"` // each port on which a program inside begins to listen is offered on the host's loopback
+
+	TLS *TLS `json:"tls,omitempty"` // nil: connections are passed through as they are
+}
+
+// TLS says what is opened at the gate, so that single requests are decided, and what programs inside trust because of it.
+type TLS struct {
+	Hosts     []Source   `json:"hosts"`     // patterns, and the rules that need it
+	Files     []string   `json:"files"`     // inside: which hold the gate's authority beside what they held
+	Variables []Variable `json:"variables"` // by which programs with authorities of their own are told of it
+}
+
+// Variable is one of the environment.
+type Variable struct {
+	Name   string `json:"name"`
+	Value  string `json:"value,omitempty"`
+	Origin string `json:"origin,omitempty"` // the policy line that set or passed it instead, and what it says holds
 }
 
 // Published is a port inside that is offered on the host's loopback.

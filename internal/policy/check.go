@@ -160,6 +160,14 @@ func name(text string) (string, error) {
 	return text, nil
 }
 
+// yes reads a truth value.
+func yes(text string) (bool, error) {
+	if text != "true" && text != "false" {
+		return false, bad("write true or false", "%s is neither true nor false", quoted(text))
+	}
+	return text == "true", nil
+}
+
 // guarantee reads the name of a guarantee.
 func guarantee(text string) (string, error) {
 	if slices.Contains(Guarantees(), text) {

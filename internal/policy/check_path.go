@@ -12,7 +12,7 @@ func pattern(text string) (string, error) {
 	if strings.ContainsFunc(text, isDeceptive) {
 		return "", bad("match it with ?", "%s holds a character that cannot be seen", quoted(text))
 	}
-	if _, err := compilePattern(text, false); err != nil {
+	if _, err := compilePattern(text); err != nil {
 		hint := ""
 		if rest, ok := strings.CutPrefix(strings.TrimPrefix(text, "!"), "./"); ok {
 			hint = fmt.Sprintf("a leading / means the top of the project: write %q", "/"+rest)

@@ -11,6 +11,7 @@ type Flags struct {
 	Read, Readonly, Write    []string
 	Hide, Protect            []string
 	Allow                    []string // HOST or HOST:PORT
+	Ask                      string   // true or false
 	Presets                  []string
 	Cache                    []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
@@ -63,6 +64,7 @@ func (f Flags) given() []given {
 		{"--hide", "files.hide", f.Hide},
 		{"--protect", "files.protect", f.Protect},
 		{"--allow", "network.allow", f.Allow},
+		{"--ask", "network.ask", one(f.Ask)},
 		{"--preset", "presets", f.Presets},
 		{"--cache", "cache", f.Cache},
 		{"--publish", "network.publish", f.Publish},

@@ -14,6 +14,7 @@ const (
 	aSection  kind = iota // a mapping of further keys
 	aWord                 // one of key.words
 	aText                 // a string
+	aYes                  // true or false
 	anInt                 //
 	aNumber               // a whole number or a decimal fraction
 	aSize                 // plain bytes, or a string with a unit
@@ -198,9 +199,15 @@ func networkKeys() []key {
 			field: list(func(s *Settings) *[]Value[string] { return &s.Network.Deny }, hostPattern, never),
 		},
 		{
+			path: "network.ask", kind: aYes, def: "false", example: "true", ceiling: true, byLevel: true,
+			doc: "Whether somebody is asked about a connection that no rule allows or denies: it waits, for at most 30 seconds, for an answer in `casemate watch`. " +
+				"While nobody watches it is denied, as it is without this.",
+			opens: "true",
+			field: scalar(func(s *Settings) *Value[bool] { return &s.Network.Ask }, yes, inOrder(false, true)),
+		},
+		{
 			path: "network.publish", kind: openPorts, example: `[3000, "8081:8080"]`, wrong: "numbers outside 1 to 65535",
-			later: "name the port", laters: []string{"auto"},
-			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port as it opens.",
+			doc:   "Ports inside that are offered on the host's loopback: a port, `\"HOST:INSIDE\"`, or `auto` for each port on which a program begins to listen, under the same number if that is free.",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[Publish] { return &s.Network.Publish }, publish, always),
 		},

@@ -66,6 +66,11 @@ func TestMerge(t *testing.T) {
 		{"a locked key may be repeated", []string{"organisation", "locked: [home]\nhome: none", "user", "home: none"}, "home", "none (organisation organisation.yaml:2)"},
 		{"an empty list changes nothing that is locked", []string{"organisation", "locked: [network]", "user", "network: {deny: []}"}, "network.deny", ""},
 
+		{"asking can be turned off for a run", []string{"user", "network: {ask: true}", "command line", "network: {ask: false}"}, "network.ask", "false (command line command line.yaml:1)"},
+		{"a project that nobody trusts asks nothing", []string{"project", "network: {ask: true}"}, "network.ask", "false (default)"},
+		{"but keeps from asking", []string{"user", "network: {ask: true}", "project", "network: {ask: false}"}, "network.ask", "false (project project.yaml:1)"},
+		{"minimal asks nothing", []string{"user", "network: {ask: true}", "command line", "level: minimal"}, "network.ask", "false (default)"},
+		{"restricted leaves asking as it is", []string{"user", "network: {ask: true}", "command line", "level: restricted"}, "network.ask", "true (user user.yaml:1)"},
 		{"a level takes back what earlier tiers opened", []string{"user", "files: {workspace: live}", "command line", "level: restricted"}, "files.workspace", "held (level restricted)"},
 		{"but not what its own tier says", []string{"command line", "level: restricted\nfiles: {workspace: live}"}, "files.workspace", "live (command line command line.yaml:2)"},
 		{"nor what is narrower", []string{"user", "files: {workspace: readonly}", "command line", "level: full"}, "files.workspace", "readonly (user user.yaml:1)"},
@@ -364,6 +369,9 @@ func widerThan(a, b *Policy) []string {
 	subset("read", said(a.Files.Read), said(b.Files.Read))
 	subset("write", said(a.Files.Write), said(b.Files.Write))
 	subset("allow", said(a.Network.Allow), said(b.Network.Allow))
+	if a.Network.Ask.V && !b.Network.Ask.V {
+		wider = append(wider, "ask")
+	}
 	subset("publish", said(a.Network.Publish), said(b.Network.Publish))
 	subset("host_ports", said(a.Network.HostPorts), said(b.Network.HostPorts))
 	subset("internal", said(a.Network.Internal), said(b.Network.Internal))

@@ -333,6 +333,8 @@ func readAll[T any](read func(string) (T, error), texts []string) []T {
 // tags are the YAML types that a kind of value, or of element, may have.
 func (k kind) tags() []string {
 	switch k {
+	case aYes:
+		return []string{"!!bool"}
 	case anInt, ports:
 		return []string{"!!int"}
 	case aNumber:
@@ -348,6 +350,8 @@ func (k kind) tags() []string {
 // wants is the type in words.
 func (k kind) wants() string {
 	switch k {
+	case aYes:
+		return "true or false"
 	case anInt:
 		return "a whole number"
 	case ports:

@@ -15,7 +15,6 @@ import (
 type Paths struct {
 	source   []string
 	patterns []pathPattern
-	fold     bool
 
 	// Every pattern is in exactly one of these, in rising order. A name is compared with the patterns that begin or end with its own bytes only.
 	first [256][]int32 // patterns for a base name that begin with that byte
@@ -52,31 +51,13 @@ const MaxPattern = 4096
 
 // CompilePaths compiles gitignore patterns, one per element. What git would silently read as a comment, trim or never match is an error here:
 // a pattern that hides nothing is worse than none.
-func CompilePaths(patterns []string) (*Paths, error) { return compilePaths(patterns, false) }
-
-// Folded returns the same patterns matched without regard to ASCII case, for file systems that find `.env` under the name `.ENV`
-// (git does the same with core.ignoreCase). Other Unicode case pairs are not folded.
-func (p *Paths) Folded() *Paths {
-	if p.fold {
-		return p
-	}
-	f, err := compilePaths(p.source, true)
-	if err != nil {
-		panic("bug: patterns compiled once but not twice: " + err.Error())
-	}
-	return f
-}
-
-// Patterns returns the patterns as they were given. The caller must not change them.
-func (p *Paths) Patterns() []string { return p.source }
-
-func compilePaths(patterns []string, fold bool) (*Paths, error) {
+func CompilePaths(patterns []string) (*Paths, error) {
 	if len(patterns) > math.MaxInt32 {
 		return nil, errors.New("more path patterns than can be counted")
 	}
-	p := &Paths{source: slices.Clone(patterns), patterns: make([]pathPattern, 0, len(patterns)), fold: fold}
+	p := &Paths{source: slices.Clone(patterns), patterns: make([]pathPattern, 0, len(patterns))}
 	for i, s := range patterns {
-		c, err := compilePattern(s, fold)
+		c, err := compilePattern(s)
 		if err != nil {
 			return nil, err
 		}
@@ -85,6 +66,9 @@ func compilePaths(patterns []string, fold bool) (*Paths, error) {
 	}
 	return p, nil
 }
+
+// Patterns returns the patterns as they were given. The caller must not change them.
+func (p *Paths) Patterns() []string { return p.source }
 
 // file puts a pattern where Match finds it.
 func (p *Paths) file(i int32, c *pathPattern) {
@@ -144,9 +128,6 @@ func baseStart(dir string) int {
 func (p *Paths) MatchIn(dir, name string, isDir bool) (hidden bool, pattern int) {
 	if name == "" {
 		return false, -1
-	}
-	if p.fold {
-		dir, name = foldASCII(dir), foldASCII(name)
 	}
 	best := p.latest(-1, p.rest, dir, name, isDir)
 	best = p.latest(best, p.first[name[0]], dir, name, isDir)
@@ -221,7 +202,7 @@ func (p *Paths) ExactIn(dir string) []string {
 		add(name)
 	}
 	for _, path := range p.anchored {
-		if parent, name := splitPath(path); parent == dir || p.fold && parent == foldASCII(dir) {
+		if parent, name := splitPath(path); parent == dir {
 			add(name)
 		}
 	}
@@ -265,7 +246,7 @@ func (p *Paths) takenOut(name string) bool {
 	return true
 }
 
-func compilePattern(s string, fold bool) (pathPattern, error) {
+func compilePattern(s string) (pathPattern, error) {
 	var c pathPattern
 	body := s
 	if err := checkText(s); err != nil {
@@ -281,12 +262,10 @@ func compilePattern(s string, fold bool) (pathPattern, error) {
 		return c, fmt.Errorf("path pattern %q names the project itself", s)
 	}
 	if !onPath && body != "." && body != ".." && !strings.ContainsAny(body, `*?[\`) { // most patterns are plain names, and every start compiles them
-		if c.kind, c.text = pathExact, body; fold {
-			c.text = foldASCII(body)
-		}
+		c.kind, c.text = pathExact, body
 		return c, nil
 	}
-	g, err := parseGlob(body, onPath, fold)
+	g, err := parseGlob(body, onPath)
 	if err != nil {
 		return c, fmt.Errorf("path pattern %q %w", s, err)
 	}
@@ -342,24 +321,4 @@ func (c *pathPattern) classify(g glob, onPath bool) {
 			c.kind, c.text, c.glob = pathPrefix, t, nil
 		}
 	}
-}
-
-func foldASCII(s string) string {
-	for i := 0; i < len(s); i++ {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				b[i] = lowerByte(b[i])
-			}
-			return string(b)
-		}
-	}
-	return s
-}
-
-func lowerByte(b byte) byte {
-	if 'A' <= b && b <= 'Z' {
-		return b + 'a' - 'A'
-	}
-	return b
 }

@@ -36,15 +36,6 @@ func (s *byteSet) invert() {
 	}
 }
 
-// fold adds the lower case of every letter.
-func (s *byteSet) fold() {
-	for b := byte('A'); b <= 'Z'; b++ {
-		if s.has(b) {
-			s.add(lowerByte(b))
-		}
-	}
-}
-
 func (t *globToken) takes(b byte) bool {
 	switch t.op {
 	case opByte:
@@ -132,9 +123,8 @@ var (
 	errPathComponent = errors.New("has an empty, . or .. component, which no path in a project has")
 )
 
-// parseGlob compiles s, the pattern without its leading `!` and `/` and its trailing `/`. With fold it matches lower-case text, whatever the case of
-// the letters in s.
-func parseGlob(s string, onPath, fold bool) (glob, error) {
+// parseGlob compiles s, the pattern without its leading `!` and `/` and its trailing `/`.
+func parseGlob(s string, onPath bool) (glob, error) {
 	g := make(glob, 0, len(s))
 	plain := true // no wildcard yet
 	component := 0
@@ -147,7 +137,7 @@ func parseGlob(s string, onPath, fold bool) (glob, error) {
 		case '*':
 			t.op, n = parseStars(s, i, onPath, plain)
 		case '[':
-			set, end, err := parseSet(s[i+1:], fold)
+			set, end, err := parseSet(s[i+1:])
 			if err != nil {
 				return nil, err
 			}
@@ -165,9 +155,6 @@ func parseGlob(s string, onPath, fold bool) (glob, error) {
 				return nil, errPathComponent
 			}
 			component = len(g) + 1
-		}
-		if fold {
-			t.b = lowerByte(t.b)
 		}
 		plain = plain && t.op == opByte && s[i] != '\\'
 		g = append(g, t)
@@ -207,7 +194,7 @@ func parseStars(s string, i int, onPath, plain bool) (globOp, int) {
 }
 
 // parseSet reads a bracket expression after its `[`, and returns the length up to and including the `]`.
-func parseSet(s string, fold bool) (*byteSet, int, error) {
+func parseSet(s string) (*byteSet, int, error) {
 	var set byteSet
 	i, negated := 0, false
 	if s != "" && (s[0] == '!' || s[0] == '^') {
@@ -241,9 +228,6 @@ func parseSet(s string, fold bool) (*byteSet, int, error) {
 			set.add(b)
 			prev, i = int(b), i+n
 		}
-	}
-	if fold {
-		set.fold()
 	}
 	if negated {
 		set.invert()

@@ -117,22 +117,6 @@ func TestPathsExact(t *testing.T) {
 	}
 }
 
-func TestPathsFolded(t *testing.T) {
-	p := mustPaths(t, ".env", "*.PEM", "Secrets/", "/Deep/**/x", "id_[r]sa", "!Keep.pem").Folded()
-	for path, want := range map[string]bool{
-		".ENV": true, "a/.eNv": true, "x.pem": true, "X.Pem": true, "sECRETS/x": true, "deep/a/X": true, "ID_RSA": true, "KEEP.PEM": false, ".envx": false,
-	} {
-		if hidden, _ := p.Match(path, false); hidden != want {
-			t.Errorf("%q: hidden %v, want %v", path, hidden, want)
-		}
-	}
-	if n := mustPaths(t, "[!a]").Folded(); n != n.Folded() {
-		t.Error("folding twice made another matcher")
-	} else if hidden, _ := n.Match("A", false); hidden {
-		t.Error("[!a] matches A")
-	}
-}
-
 // TestPathsAsGit compares random patterns on random trees with `git check-ignore` and `git ls-files --ignored`.
 func TestPathsAsGit(t *testing.T) {
 	git, err := exec.LookPath("git")
@@ -147,7 +131,7 @@ func TestPathsAsGit(t *testing.T) {
 	for range rounds {
 		g := gitTree(t, git, r)
 		for range perTree {
-			g.compare(t, randomPatterns(r), r.IntN(4) == 0)
+			g.compare(t, randomPatterns(r))
 			if t.Failed() {
 				return
 			}
@@ -201,15 +185,12 @@ func (g *gitOracle) run(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-func (g *gitOracle) compare(t *testing.T, patterns []string, fold bool) {
+func (g *gitOracle) compare(t *testing.T, patterns []string) {
 	p := mustPaths(t, patterns...)
-	if fold {
-		p = p.Folded()
-	}
 	if err := os.WriteFile(g.excludes, []byte(strings.Join(patterns, "\n")+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	config := []string{"-c", "core.excludesFile=" + g.excludes, "-c", "core.ignoreCase=" + strconv.FormatBool(fold)}
+	config := []string{"-c", "core.excludesFile=" + g.excludes, "-c", "core.ignoreCase=false"}
 	in := &bytes.Buffer{}
 	for _, path := range g.paths {
 		fmt.Fprintf(in, "%s\x00", strings.TrimSuffix(path, "/"))
@@ -234,7 +215,7 @@ func (g *gitOracle) compare(t *testing.T, patterns []string, fold bool) {
 			wantBy = n - 1
 		}
 		if got != want || by != wantBy {
-			t.Errorf("patterns %q (fold %v), path %q: hidden %v by %d, git says %v by %d (%q)", patterns, fold, path, got, by, want, wantBy, source)
+			t.Errorf("patterns %q, path %q: hidden %v by %d, git says %v by %d (%q)", patterns, path, got, by, want, wantBy, source)
 		}
 		if got && !isDir {
 			hidden = append(hidden, path)
@@ -247,7 +228,7 @@ func (g *gitOracle) compare(t *testing.T, patterns []string, fold bool) {
 	slices.Sort(hidden)
 	slices.Sort(listed)
 	if !slices.Equal(hidden, listed) {
-		t.Errorf("patterns %q (fold %v): hidden files %q, git lists %q", patterns, fold, hidden, listed)
+		t.Errorf("patterns %q: hidden files %q, git lists %q", patterns, hidden, listed)
 	}
 }
 
@@ -335,14 +316,13 @@ func FuzzPaths(f *testing.F) {
 			t.Fatalf("hidden %v by %d", hidden, by)
 		}
 		p.ExactIn(path)
-		p.Folded().Match(path, true)
 		c := p.patterns[0]
 		body := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(pattern, "!"), "/"), "/")
 		onPath := strings.Contains(strings.TrimSuffix(strings.TrimPrefix(pattern, "!"), "/"), "/")
 		if len(body) > 12 || len(path) > 24 {
 			return // naive is exponential
 		}
-		g, err := parseGlob(body, onPath, false)
+		g, err := parseGlob(body, onPath)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -114,11 +114,12 @@ type Network struct {
 	Publish   []Value[Publish] `json:"publish,omitempty"`
 	HostPorts []Value[int]     `json:"host_ports,omitempty"`
 	Internal  []Value[string]  `json:"internal,omitempty"`
+	Ask       Value[bool]      `json:"ask,omitzero"` // what no rule allows or denies waits for a person's answer
 }
 
 // Opens says whether anything is opened.
 func (n Network) Opens() bool {
-	return len(n.Allow)+len(n.Publish)+len(n.HostPorts)+len(n.Internal) > 0
+	return len(n.Allow)+len(n.Publish)+len(n.HostPorts)+len(n.Internal) > 0 || n.Ask.V
 }
 
 // NetRule is one opening of the network.

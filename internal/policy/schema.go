@@ -85,6 +85,8 @@ func (k *key) scalarShape() map[string]any {
 	switch k.kind {
 	case aWord:
 		return map[string]any{"enum": k.words}
+	case aYes:
+		return map[string]any{"type": "boolean"}
 	case anInt:
 		return map[string]any{"type": "integer", "minimum": 1}
 	case aNumber:
@@ -134,8 +136,11 @@ func plainValue(n *yaml.Node) any {
 		}
 		return out
 	}
-	if tag := n.ShortTag(); tag == "!!int" || tag == "!!float" {
+	switch n.ShortTag() {
+	case "!!int", "!!float":
 		return json.Number(n.Value)
+	case "!!bool":
+		return n.Value == "true"
 	}
 	return n.Value
 }

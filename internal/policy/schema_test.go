@@ -114,6 +114,8 @@ func TestSchemaTakesWhatParseTakes(t *testing.T) {
 		{"times", "limits: {time: none, idle: 1h30m}", true},
 		{"ports", "network: {publish: [1, '1:2', auto], host_ports: [5]}", true},
 		{"variables", "env: {set: {A: 1, B: x}}", true},
+		{"truth value", "network: {ask: false}", true},
+		{"truth value in quotes", "network: {ask: 'true'}", false},
 		{"unknown key", "levle: full", false},
 		{"unknown key of a section", "files: {hid: []}", false},
 		{"unknown key of a rule", "network: {allow: [{host: x.example, port: 1}]}", false},
@@ -223,6 +225,8 @@ func conformsType(schema map[string]any, v any, at string) error {
 		}
 	case json.Number:
 		is = []any{got[!strings.Contains(v.String(), ".")], "number"}
+	case bool:
+		is = []any{"boolean"}
 	case []any:
 		is = []any{"array"}
 	case map[string]any:

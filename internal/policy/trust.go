@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path"
 	"strings"
 	"time"
@@ -114,6 +113,3 @@ func (t *Trust) Revoke(file string) bool {
 	delete(t.projects, file)
 	return was
 }
-
-// Approvals are all approvals by file.
-func (t *Trust) Approvals() map[string]Approval { return maps.Clone(t.projects) }

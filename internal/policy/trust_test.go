@@ -66,7 +66,7 @@ func TestTrust(t *testing.T) {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
-	if got := read.Approvals()["/p/casemate.yaml"].Date; !got.Equal(now.Truncate(time.Second)) {
+	if got := read.projects["/p/casemate.yaml"].Date; !got.Equal(now.Truncate(time.Second)) {
 		t.Errorf("approved on %s", got)
 	}
 	if !read.Revoke("/p/casemate.yaml") || read.Revoke("/p/casemate.yaml") || read.Approved("/p/casemate.yaml", one) {

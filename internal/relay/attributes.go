@@ -51,25 +51,10 @@ func attributeBytes(t *unix.Termios) []byte {
 type SavedTerminal struct {
 	FD      int
 	Groups  [2]int32
-	Entered []byte `json:"-"` // memory shared with whom we fork: one byte, 1 while the terminal is ours
+	Entered []byte // memory shared with whom we fork: one byte, 1 while the terminal is ours
 	Termios []byte // struct termios2 as it was found
 	Raw     []byte // struct termios2 as we set it
 	Reset   []byte
-}
-
-// Restore is the above in Go, for a process that does not share Entered. It reports whether the terminal was reset.
-func (s SavedTerminal) Restore() bool {
-	group, err := unix.IoctlGetInt(s.FD, unix.TIOCGPGRP)
-	if err != nil || int32(group) != s.Groups[0] && int32(group) != s.Groups[1] {
-		return false
-	}
-	now, err := getAttributes(s.FD)
-	unix.Write(s.FD, s.Reset)
-	if err == nil && string(attributeBytes(now)) == string(s.Raw) {
-		discardInput(s.FD)
-		setAttributes(s.FD, (*unix.Termios)(unsafe.Pointer(&s.Termios[0])))
-	}
-	return true
 }
 
 // writeSoon writes as much of b as a terminal that somebody reads will take, and gives up on one that nobody reads.

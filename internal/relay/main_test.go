@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,8 +82,7 @@ func supervisor(args []string) (status int) {
 	must(child.Start())
 	unix.Close(pair[1])
 
-	master, _, err := RecvFD(pair[0], make([]byte, 16))
-	must(err)
+	master := receive(pair[0])
 	attributes := t.Attributes()
 	must(setAttributes(master, &attributes))
 	must(t.Adopt(master))
@@ -121,7 +121,7 @@ func sandboxInit(args []string) int {
 	must(err)
 	slave := openSlave(ptmx)
 	must(unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0))
-	must(SendFD(sock, int(ptmx.Fd()), []byte("terminal")))
+	must(unix.Sendmsg(sock, []byte("terminal"), unix.UnixRights(int(ptmx.Fd())), nil, 0))
 	ptmx.Close()
 	unix.Read(sock, make([]byte, 16)) // go
 
@@ -187,8 +187,36 @@ func cleaner() int {
 	must(json.Unmarshal([]byte(os.Getenv("RELAY_TEST_SAVED")), &saved))
 	unix.SetNonblock(saved.FD, true)
 	new(bytes.Buffer).ReadFrom(os.Stdin) // until the supervisor is gone
-	saved.Restore()
+	saved.restore()
 	return 0
+}
+
+// restore makes the calls that SavedTerminal lists, but for the look at Entered, which this process does not share. It reports whether the
+// terminal was reset.
+func (s SavedTerminal) restore() bool {
+	group, err := unix.IoctlGetInt(s.FD, unix.TIOCGPGRP)
+	if err != nil || int32(group) != s.Groups[0] && int32(group) != s.Groups[1] {
+		return false
+	}
+	now, err := getAttributes(s.FD)
+	unix.Write(s.FD, s.Reset)
+	if err == nil && string(attributeBytes(now)) == string(s.Raw) {
+		discardInput(s.FD)
+		setAttributes(s.FD, (*unix.Termios)(unsafe.Pointer(&s.Termios[0])))
+	}
+	return true
+}
+
+// receive takes one descriptor from a socket.
+func receive(socket int) int {
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socket, make([]byte, 16), oob, unix.MSG_CMSG_CLOEXEC)
+	must(err)
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	must(err)
+	fds, err := unix.ParseUnixRights(&messages[0])
+	must(err)
+	return fds[0]
 }
 
 func openSlave(ptmx *os.File) *os.File {

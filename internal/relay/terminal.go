@@ -46,6 +46,7 @@ type Terminal struct {
 	carried           int64
 	typedBuf          []byte
 	innerOver, hungUp bool
+	midLine           bool // what was shown last does not end a line
 	stopping, stopped bool
 	moved             time.Time // when the last of the command's output came
 	settling          *Timer    // looks once more whether that was all
@@ -342,6 +343,9 @@ func (t *Terminal) show() {
 		default:
 			t.moved = time.Now()
 			t.shown = t.Filter.Next(t.buf[:n])
+			if len(t.shown) > 0 {
+				t.midLine = t.shown[len(t.shown)-1] != '\n'
+			}
 			moved += n
 			t.carried += int64(n)
 		}

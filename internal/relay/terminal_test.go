@@ -447,7 +447,7 @@ func TestCleanerThatComesLate(t *testing.T) {
 	now := raw
 	now.Lflag |= unix.ECHO
 	saved := SavedTerminal{FD: int(c.slave.Fd()), Raw: attributeBytes(&raw), Termios: attributeBytes(&now)}
-	if saved.Restore() {
+	if saved.restore() {
 		t.Error("a terminal of another session was touched")
 	}
 }
@@ -575,60 +575,6 @@ func TestResetInTmux(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestRecvFD(t *testing.T) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(pair[0])
-	r, w := newPipe(t)
-	if err := SendFD(pair[1], int(w.Fd()), []byte("hello")); err != nil {
-		t.Fatal(err)
-	}
-	message := make([]byte, 8)
-	fd, n, err := RecvFD(pair[0], message)
-	if err != nil || string(message[:n]) != "hello" {
-		t.Fatalf("%q, %v", message[:n], err)
-	}
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-		t.Errorf("flags %#x, %v: want close-on-exec", flags, err)
-	}
-	unix.Write(fd, []byte("x"))
-	unix.Close(fd)
-	if n, err := r.Read(message); n != 1 || err != nil {
-		t.Errorf("%d, %v", n, err)
-	}
-	for _, rights := range [][]int{nil, {int(r.Fd()), int(w.Fd())}, {0, 1, 2, int(r.Fd()), int(w.Fd()), 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2}} {
-		var oob []byte
-		if rights != nil {
-			oob = unix.UnixRights(rights...)
-		}
-		before := openFDs(t)
-		if err := unix.Sendmsg(pair[1], []byte("x"), oob, nil, 0); err != nil {
-			t.Fatal(err)
-		}
-		if fd, _, err := RecvFD(pair[0], message); err == nil {
-			t.Errorf("%d descriptors were taken as one, %d", len(rights), fd)
-		}
-		if after := openFDs(t); after != before {
-			t.Errorf("%d descriptors were left open", after-before)
-		}
-	}
-	unix.Close(pair[1])
-	if _, _, err := RecvFD(pair[0], message); err == nil || !strings.Contains(err.Error(), "closed") {
-		t.Errorf("got %v, want that the sender closed the socket", err)
-	}
-}
-
-func openFDs(t *testing.T) int {
-	t.Helper()
-	dir, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(dir)
 }
 
 // The command may run, and have set attributes, before its terminal has come to us.

@@ -70,7 +70,7 @@ func (r *Run) merge(tiers *Tiers) (err error) {
 	answer := policy.Source{Tier: policy.User, Name: "your answer", Doc: doc}
 	at := slices.IndexFunc(tiers.Sources, func(s policy.Source) bool { return s.Tier != policy.Organisation })
 	tiers.Sources = slices.Insert(tiers.Sources, at, answer)
-	r.notice("live, as you answered once for this project: changes appear at once, casemate undo brings them back (--workspace held for once; casemate run --ask asks again)")
+	r.notice("live, as you answered once for this project: changes appear at once, casemate undo brings them back (--workspace held for once; casemate run --workspace ask asks again)")
 	r.Policy, err = policy.Merge(tiers.Sources)
 	return err
 }

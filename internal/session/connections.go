@@ -96,13 +96,7 @@ func (g *gateway) watchGrants(loop *relay.Loop) (err error) {
 	if _, err := unix.InotifyAddWatch(g.grants, g.run.Box.Dir, unix.IN_MOVED_TO|unix.IN_ONLYDIR); err != nil {
 		return fmt.Errorf("watch for casemate allow: %w", err)
 	}
-	loop.Watch(g.grants, unix.POLLIN, func(int16) {
-		var buf [4096]byte
-		n, err := unix.Read(g.grants, buf[:])
-		if err == nil && strings.Contains(string(buf[:n]), grantsFile+"\x00") {
-			g.reload()
-		}
-	})
+	loop.Watch(g.grants, unix.POLLIN, func(int16) { g.heard() })
 	return nil
 }
 
@@ -119,8 +113,8 @@ func readGrants(dir string) []wire.Allow {
 	return slices.DeleteFunc(list, func(a wire.Allow) bool { return !a.Until.IsZero() && !time.Now().Before(a.Until) })
 }
 
-// Allow opens a running sandbox to one host. The person's tiers decide whether it may: what the organisation denies stays denied.
-func Allow(p Person, id, text string, until time.Time) (wire.Allow, error) {
+// Allow opens a running sandbox to one host. The person's tiers decide whether it may: what the organisation denies stays denied. by is what they used.
+func Allow(p Person, id, text string, until time.Time, by string) (wire.Allow, error) {
 	var none wire.Allow
 	st, err := store.Open(p.StateHome, p.Home)
 	if err != nil {
@@ -148,7 +142,7 @@ func Allow(p Person, id, text string, until time.Time) (wire.Allow, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // another casemate allow, or its watch, may be adding one
 		return none, fmt.Errorf("%s: %w", lock.Name(), err)
 	}
-	a := wire.Allow{Host: rule.Host, Ports: rule.Ports, Networks: rule.Networks, Until: until, Origin: "casemate allow, " + time.Now().Format(time.DateTime)}
+	a := wire.Allow{Host: rule.Host, Ports: rule.Ports, Networks: rule.Networks, Until: until, Origin: by + ", " + time.Now().Format(time.DateTime)}
 	list := append(readGrants(box.Dir), a)
 	b, err := json.Marshal(list)
 	if err != nil {

@@ -29,6 +29,10 @@ func (r *Run) begin(pid int) {
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.PIDStart, _ = store.ProcessStart(rec.PID)
 	rec.Mounted = append(rec.Mounted, r.mounted)
+	rec.Ports = nil
+	for _, p := range r.Plan.Network.Publish {
+		rec.Ports = append(rec.Ports, offering(p.Host, p.Inside))
+	}
 	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
 	if r.surveyed != nil {
 		rec.Aliases = r.surveyed.Aliases
@@ -50,8 +54,10 @@ func (r *Run) begin(pid int) {
 // finish writes the record and the events. A sandbox that changed nothing and was made for this run disappears.
 func (r *Run) finish(res Result, failure error) error {
 	defer r.release()
+	r.trusted.remove() // now: the directory may be another run's in a moment
 	rec := &r.Box.Record
 	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups, rec.PID = time.Now().UTC(), res.Exit, res.Reason, nil, 0
+	rec.Ports = nil
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}

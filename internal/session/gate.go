@@ -33,6 +33,7 @@ type gateway struct {
 	asked   int              // sockets, and not here yet
 	told    map[string]bool
 	ended   bool
+	asking  asking
 }
 
 // Denial is one thing that was tried and not reached.
@@ -76,6 +77,9 @@ func (s *supervision) startGate() error {
 	if g.log, err = r.Store.Connections(); err == nil {
 		err = g.watchGrants(&s.loop)
 	}
+	if err == nil && r.Plan.Network.Ask {
+		err = g.watchWatchers(&s.loop)
+	}
 	if err == nil {
 		err = g.greet()
 	}
@@ -116,6 +120,11 @@ func (s *supervision) gateReady() error {
 	}
 	if err != nil || !answer.Ready {
 		return &Refusal{fmt.Errorf("gate: it did not come up%s", g.said()), "casemate-gate must be of the same build as casemate: make install installs both"}
+	}
+	if t := s.run.trusted; t != nil {
+		if err := t.fill(answer.Authority); err != nil {
+			return err
+		}
 	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { g.receive() })
 	return nil
@@ -195,6 +204,10 @@ func (s *supervision) openNetwork(fds []int) error {
 	}()
 	n := s.run.Plan.Network
 	first := wire.Message{Sandbox: s.run.Box.Record.ID, Listeners: wire.Listeners(n.IPv6, n.HostPorts)}
+	if n.Auto && len(fds) > 0 { // the last one is for us
+		s.watchPorts(fds[len(fds)-1])
+		fds = fds[:len(fds)-1]
+	}
 	if s.gate == nil || len(first.Listeners) != len(fds) {
 		return fmt.Errorf("bug: %d listeners came from inside", len(fds))
 	}
@@ -212,8 +225,8 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 	rules := g.rules()
 	for {
 		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
-		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny]}
-		rules.Allow, rules.Deny = rules.Allow[n:], rules.Deny[deny:]
+		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny], Ask: rules.Ask, Unasked: rules.Unasked}
+		rules = wire.Rules{Allow: rules.Allow[n:], Deny: rules.Deny[deny:]}
 		m.More = len(rules.Allow)+len(rules.Deny) > 0
 		text, err := json.Marshal(m)
 		if err == nil {
@@ -285,6 +298,7 @@ func (g *gateway) rules() wire.Rules {
 	for _, d := range g.run.Plan.Network.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
+	rules.Ask, rules.Unasked = g.asking.asks()
 	return rules
 }
 
@@ -298,6 +312,7 @@ func (g *gateway) reload() {
 
 // receive takes what the gate says. It is bounded by what is there, so that a gate that floods keeps nobody from running.
 func (g *gateway) receive() {
+	defer g.tellQuestions()
 	buf := make([]byte, wire.MaxMessage)
 	for range 64 {
 		n, _, err := unix.Recvfrom(g.fd, buf, unix.MSG_DONTWAIT)
@@ -321,6 +336,8 @@ func (g *gateway) lost() {
 	}
 	g.ended = true
 	g.watch.Close()
+	g.stopAsking()
+	g.asking.on = false
 	g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: "the gate ended, and the network with it" + g.said()})
 	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
 }
@@ -337,6 +354,10 @@ func (g *gateway) note(text []byte) {
 	}
 	if said.Socket != 0 {
 		g.want(said.Socket)
+		return
+	}
+	if said.Question != nil {
+		g.question(*said.Question)
 		return
 	}
 	r := said.Record
@@ -394,6 +415,8 @@ func (s *supervision) endGate() {
 		return
 	}
 	s.gate, g.want = nil, func(int) {}
+	g.stopAsking()
+	g.asking.on = false
 	if g.grants >= 0 {
 		unix.Close(g.grants)
 	}

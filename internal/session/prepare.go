@@ -35,6 +35,8 @@ type Options struct {
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
 
+	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
+
 	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
 	Progress func(string)                    // says what takes long; may be nil
 }
@@ -60,6 +62,7 @@ type Run struct {
 	events   []event.Event
 	mounted  time.Time
 	etc      *guest.Tree
+	trusted  *trusted // nil where no TLS is opened
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
@@ -153,6 +156,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 			r.Abandon()
 			return nil, err
 		}
+	}
+	if r.Plan.Network.Ask && !o.DryRun && !r.Store.Watched() {
+		r.notice("it asks in casemate watch on a second terminal; while nobody watches, what no rule allows is denied")
 	}
 	return r, nil
 }
@@ -406,6 +412,7 @@ func (r *Run) release() {
 	if r.cached != nil {
 		r.cached.End() // what is not on the disk then is thrown away should the machine have stopped
 	}
+	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()
 	}

@@ -13,19 +13,25 @@ type published struct{ fd, inside int }
 // not reach what an agent serves.
 func (s *supervision) publish() error {
 	for _, p := range s.run.Plan.Network.Publish {
-		v4 := &unix.SockaddrInet4{Port: p.Host, Addr: [4]byte{127, 0, 0, 1}}
-		fd, err := listenAt(unix.AF_INET, v4)
+		fd, err := listen4(p.Host)
 		if err != nil {
 			s.unpublish()
 			return &Refusal{fmt.Errorf("network.publish: port %d of your loopback: %w", p.Host, err), fmt.Sprintf("choose another one: --publish %d:%d", p.Host+1, p.Inside)}
 		}
 		s.published = append(s.published, published{fd, p.Inside})
-		v6 := &unix.SockaddrInet6{Port: p.Host, Addr: [16]byte{15: 1}}
-		if fd, err := listenAt(unix.AF_INET6, v6); err == nil { // a machine may have no IPv6
+		if fd, err := listen6(p.Host); err == nil { // a machine may have no IPv6
 			s.published = append(s.published, published{fd, p.Inside})
 		}
 	}
 	return nil
+}
+
+func listen4(port int) (int, error) {
+	return listenAt(unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+}
+
+func listen6(port int) (int, error) {
+	return listenAt(unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}})
 }
 
 func listenAt(family int, at unix.Sockaddr) (int, error) {

@@ -88,6 +88,7 @@ type supervision struct {
 	gate    *gateway // nil without a network
 
 	published []published
+	offers    *offers // nil unless ports are offered as they open
 	hiding    *rehiding
 	taking    *rehiding
 	over      bool // the sandbox has ended
@@ -220,6 +221,7 @@ func (s *supervision) release() error {
 
 func (s *supervision) close() {
 	s.box.Close()
+	s.offers.close()
 	if s.metadata != nil {
 		s.metadata.Close()
 	}

@@ -58,9 +58,15 @@ func (r *Run) view(req *plan.Request) error {
 		return err
 	}
 	req.Etc = r.etc.Path
+	trust := req.Mode != plan.Landlock && plan.OpensTLS(r.Policy, req.Now)
+	if trust {
+		if err := r.trust(req, v); err != nil {
+			return err
+		}
+	}
 	options := guest.EnvOptions{
 		Host: r.Person.Environ, Pass: values(r.Policy.Env.Pass), Set: variables(r.Policy.Env.Set), View: v,
-		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: offline,
+		User: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Sandbox: r.id(), Offline: offline, Trust: trust,
 	}
 	if req.Mode == plan.Landlock {
 		options.Tmp, options.GitConfig = req.Tmp, filepath.Join(r.etc.Path, "gitconfig")

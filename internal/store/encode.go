@@ -29,6 +29,7 @@ func (r *Record) encode() []byte {
 	o.key("started").time(r.Started)
 	o.since("ended", r.Ended)
 	o.text("network", r.Network)
+	o.texts("ports", r.Ports)
 	o.key("uid").number(int64(r.UID))
 	o.key("pid").number(int64(r.PID))
 	if r.PIDStart != 0 {

@@ -35,6 +35,7 @@ type Record struct {
 	Started   time.Time         `json:"started"`            // of the last run
 	Ended     time.Time         `json:"ended,omitzero"`     // zero while it runs, or after a crash
 	Network   string            `json:"network,omitempty"`  // gate: what is allowed can be reached, and more be allowed while it runs
+	Ports     []string          `json:"ports,omitempty"`    // while it runs: HOST:INSIDE, a port of the host's loopback and the one inside that is behind it
 	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`                // of the supervisor
 	PIDStart  uint64            `json:"pid_start,omitzero"` // when that process started (field 22 of proc_pid_stat(5)): its number may become another's

@@ -22,6 +22,7 @@ type Row struct {
 	Reason  string    `json:"reason,omitempty"`
 	Origin  string    `json:"origin,omitempty"` // the sandbox that it was forked from
 	PID     int       `json:"pid,omitempty"`    // of the supervisor, while it runs
+	Ports   []string  `json:"ports,omitempty"`  // HOST:INSIDE, while it runs: ports of the host's loopback, and those inside that are behind them
 }
 
 // Usage lists what runs, and with all what is kept.
@@ -43,7 +44,7 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 			r.Since = b.Record.Forked
 		}
 		if b.Running {
-			r.State, r.PID = "running", b.Record.PID
+			r.State, r.PID, r.Ports = "running", b.Record.PID, b.Record.Ports
 		}
 		rows = append(rows, r)
 	}

@@ -43,8 +43,8 @@ func CopyIn(ctx context.Context, project, dir string, hide func(rel string, dir 
 	if hide == nil {
 		hide = func(string, bool) bool { return false }
 	}
-	c := copier{src: src, dst: dst, hide: hide, base: newManifest()}
-	if err := c.all(ctx); err != nil {
+	c := copier{treeCopy: treeCopy{src: src, dst: dst}, hide: hide, base: newManifest()}
+	if err := c.all(ctx, c.directory, c.finishDir); err != nil {
 		return nil, fmt.Errorf("copy the project to %q: %w", dir, err)
 	}
 	if err := unix.Syncfs(dst.fd); err != nil {
@@ -54,45 +54,14 @@ func CopyIn(ctx context.Context, project, dir string, hide func(rel string, dir 
 }
 
 type copier struct {
-	src, dst *rooted
-	hide     func(rel string, dir bool) bool
-	base     manifest
-	skipped  []Skipped
-	root     node
-	todo     []string
-	dirs     []copiedDir
+	treeCopy
+	hide    func(rel string, dir bool) bool
+	base    manifest
+	skipped []Skipped
 }
 
-// copiedDir gets its mode and time when everything in it is there.
-type copiedDir struct {
-	rel string
-	node
-}
-
-func (c *copier) all(ctx context.Context) (err error) {
-	if c.root, err = statFd(c.src.fd); err != nil {
-		return err
-	}
-	c.todo, c.dirs = []string{""}, []copiedDir{{"", c.root}}
-	for len(c.todo) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		rel := c.todo[len(c.todo)-1]
-		c.todo = c.todo[:len(c.todo)-1]
-		if err := c.directory(rel); err != nil {
-			return err
-		}
-	}
-	for _, d := range slices.Backward(c.dirs) {
-		if err := c.finishDir(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *copier) directory(rel string) error {
+func (c *copier) directory(d copiedDir) error {
+	rel := d.rel
 	from, err := c.src.openDir(rel)
 	if err != nil && rel != "" && (errors.Is(err, unix.EACCES) || absent(err)) {
 		c.skip(rel, err.Error())
@@ -134,7 +103,6 @@ func (c *copier) entry(to int, rel, name string, n node) error {
 		return nil
 	case n.Type == Dir:
 		err = unix.Mkdirat(to, name, 0o700)
-		c.todo = append(c.todo, rel)
 		c.dirs = append(c.dirs, copiedDir{rel, n})
 		c.base.set(rel, n, node{})
 		return err
@@ -162,25 +130,18 @@ func (c *copier) file(to int, rel, name string, n node) error {
 		return err
 	}
 	defer in.Close()
-	fd, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	out, err := copyFile(to, name, in, n.Size)
 	if err != nil {
 		return err
 	}
-	out := os.NewFile(uintptr(fd), name)
 	defer out.Close()
-	err = beneath.Copy(out, in, n.Size)
-	if err == nil {
-		err = out.Chmod(os.FileMode(n.perm()))
-	}
-	if err != nil {
-		unix.Unlinkat(to, name, 0)
-	}
-	return err
+	return out.Chmod(os.FileMode(n.perm()))
 }
 
-// finishEntry records what the copy is, by its ctime, which nothing inside can forge.
+// finishEntry records what the copy is, by its ctime, which nothing inside can forge. It belongs to the project's owner, as whom the sandbox runs when
+// root starts it.
 func (c *copier) finishEntry(to int, rel, name string, n node) error {
-	if err := c.own(to, name); err != nil {
+	if err := own(to, name, c.root); err != nil {
 		return err
 	}
 	if err := setTimes(to, name, n); err != nil {
@@ -197,26 +158,13 @@ func (c *copier) finishDir(d copiedDir) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := c.own(fd, ""); err != nil {
+	if err := own(fd, "", c.root); err != nil {
 		return err
 	}
 	if err := setTimes(fd, ".", d.node); err != nil { // before the mode, which may forbid even "."
 		return err
 	}
 	return unix.Fchmod(fd, d.perm())
-}
-
-// own gives an entry to the project's owner, as whom the sandbox runs when root starts it.
-func (c *copier) own(dir int, name string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return unix.Fchownat(dir, name, int(c.root.uid), int(c.root.gid), unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
-}
-
-func setTimes(dir int, name string, n node) error {
-	t := unix.NsecToTimespec(n.mtime)
-	return unix.UtimesNanoAt(dir, name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, t}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 func (c *copier) skip(rel, why string) { c.skipped = append(c.skipped, Skipped{rel, why}) }

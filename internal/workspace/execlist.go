@@ -17,7 +17,7 @@ import (
 //
 // Names are compared as the most forgiving file system or tool would: without case, without the code points that HFS+ and casefolding ext4
 // ignore, without the trailing dots, spaces and streams that Windows drops, and with DOS short names (CVE-2014-9390, CVE-2019-1352).
-// The project may be pushed from here and checked out there. Pass extra.Folded() to have its names compared without case too.
+// The project may be pushed from here and checked out there. extra compares byte for byte.
 //
 // NOT covered: files that the host executes because configuration outside the project names them, other than what Scan reports as Aliases,
 // and bare repositories, which cannot be told by a name.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"casemate.dev/internal/beneath"
 	"golang.org/x/sys/unix"
@@ -35,15 +34,13 @@ func ForkLayer(ctx context.Context, from, to string, kind LayerKind, gone func(r
 }
 
 type forker struct {
+	treeCopy
 	kind           LayerKind
 	fromTop, toTop *rooted
-	src, dst       *rooted
-	root           node
 	base           manifest          // of a copy layer, for the copies
 	old, births    births            // of the original and of the copy
 	linked         map[uint64]string // where a file of several names is, by its number in the original
 	gone           func(rel string)
-	todo, dirs     []copiedDir
 	locked         []copiedDir // directories that were opened for the moment
 	skipped        []Skipped
 }
@@ -92,41 +89,18 @@ func (f *forker) close() {
 
 func (f *forker) all(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, f.lock()) }()
-	if f.root, err = statFd(f.src.fd); err != nil {
-		return err
-	}
-	f.todo, f.dirs = []copiedDir{{"", f.root}}, []copiedDir{{"", f.root}}
-	for len(f.todo) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		d := f.todo[len(f.todo)-1]
-		f.todo = f.todo[:len(f.todo)-1]
-		if err := f.directory(d); err != nil {
-			return err
-		}
-	}
-	for _, d := range slices.Backward(f.dirs) {
-		if err := f.finishDir(d); err != nil {
-			return fmt.Errorf("%s: %w", Quote(d.rel), err)
-		}
-	}
-	return nil
+	return f.treeCopy.all(ctx, f.directory, f.finishDir)
 }
 
 func (f *forker) directory(d copiedDir) error {
 	if err := f.unlock(d); err != nil {
 		return err
 	}
-	from, err := f.src.openDir(d.rel)
+	from, to, err := f.both(d.rel)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := f.dst.openDir(d.rel)
-	if err != nil {
-		return err
-	}
 	defer unix.Close(to)
 	names, err := namesIn(from)
 	if err != nil {
@@ -156,7 +130,7 @@ func (f *forker) entry(from, to int, rel, name string, n node) (err error) {
 		f.gone(rel)
 	}
 	if n.Type == Dir {
-		f.todo, f.dirs = append(f.todo, copiedDir{rel, n}), append(f.dirs, copiedDir{rel, n})
+		f.dirs = append(f.dirs, copiedDir{rel, n})
 		return unix.Mkdirat(to, name, 0o700)
 	}
 	if n.nlink > 1 {
@@ -212,15 +186,12 @@ func (f *forker) file(from, to int, name string, n node) error {
 		return err
 	}
 	defer in.Close()
-	fd, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	out, err := copyFile(to, name, in, n.Size)
 	if err != nil {
 		return err
 	}
-	out := os.NewFile(uintptr(fd), name)
 	defer out.Close()
-	if err := beneath.Copy(out, in, n.Size); err != nil {
-		return err
-	}
+	fd := int(out.Fd())
 	if err := own(fd, "", n); err != nil { // before what a change of owner takes away
 		return err
 	}
@@ -232,15 +203,11 @@ func (f *forker) file(from, to int, name string, n node) error {
 
 // finishDir comes when everything in the directory is there: a default ACL would change its modes.
 func (f *forker) finishDir(d copiedDir) error {
-	from, err := f.src.openDir(d.rel)
+	from, to, err := f.both(d.rel)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(from)
-	to, err := f.dst.openDir(d.rel)
-	if err != nil {
-		return err
-	}
 	defer unix.Close(to)
 	err = copyAttributes(to, from)
 	if err == nil {
@@ -324,54 +291,4 @@ func openForced(dir int, name string, n node) (*os.File, error) {
 		return nil, e
 	}
 	return file, err
-}
-
-// own gives an entry the owner that the original has, where that is not us: as root. An ordinary user's sandbox can have no other files.
-func own(dir int, name string, n node) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	return unix.Fchownat(dir, name, int(n.uid), int(n.gid), unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
-}
-
-// copyAttributes copies the extended attributes of an open file. Those of overlayfs are part of what the layer says; of the others, which never
-// leave a layer, those that this user may not set are left out.
-func copyAttributes(to, from int) error {
-	size, err := unix.Flistxattr(from, nil)
-	if err != nil || size == 0 {
-		return ignoreUnsupported(err)
-	}
-	list := make([]byte, size)
-	if size, err = unix.Flistxattr(from, list); err != nil {
-		return err
-	}
-	for name := range strings.SplitSeq(strings.TrimRight(string(list[:size]), "\x00"), "\x00") {
-		if name == "security.selinux" { // the system's own word about the place where a file is
-			continue
-		}
-		err := copyAttribute(to, from, name)
-		if err != nil && (strings.HasPrefix(name, xattrOverlay) || !errors.Is(err, unix.EPERM)) {
-			return fmt.Errorf("attribute %q: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func copyAttribute(to, from int, name string) error {
-	size, err := unix.Fgetxattr(from, name, nil)
-	if err != nil {
-		return err
-	}
-	value := make([]byte, size)
-	if size, err = unix.Fgetxattr(from, name, value); err != nil {
-		return err
-	}
-	return unix.Fsetxattr(to, name, value[:size], 0)
-}
-
-func ignoreUnsupported(err error) error {
-	if errors.Is(err, unix.ENOTSUP) {
-		return nil
-	}
-	return err
 }

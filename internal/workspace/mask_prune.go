@@ -32,18 +32,6 @@ func pruneMasks(dir string) {
 	}
 }
 
-// RemoveMasks removes all masks of a project, given its state directory. A mask in use is an error.
-func RemoveMasks(dir string) error {
-	entries, err := os.ReadDir(filepath.Join(dir, "mask"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		err = errors.Join(err, removeMask(dir, e.Name()))
-	}
-	return err
-}
-
 // removeMask removes one mask, whose directories may have modes with which os.RemoveAll would fail.
 func removeMask(dir, name string) error {
 	index := filepath.Join(dir, "index", name)

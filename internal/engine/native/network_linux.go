@@ -37,6 +37,10 @@ func network(p *program, pl *plan.Plan) []inside.Slot {
 		}
 		fds = append(fds, s)
 	}
+	if pl.Network.Auto {
+		// Asked for listeners by whoever holds it, it answers about this namespace (sock_diag(7)).
+		fds = append(fds, p.Get(unix.SYS_SOCKET, inside.Int(unix.AF_NETLINK), inside.Int(unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK), inside.Int(unix.NETLINK_SOCK_DIAG)))
+	}
 	return fds
 }
 

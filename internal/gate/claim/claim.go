@@ -42,6 +42,10 @@ func Read(b []byte, ended bool) (c Claim, need int, err error) {
 	switch {
 	case b[0] == recordHandshake:
 		c, need, err = readHello(b)
+	case strayRecord(b) && len(b) < 3:
+		need = 3
+	case strayRecord(b):
+		return Claim{Protocol: TLS}, 0, fmt.Errorf("the client begins with a TLS record of type %d, which may hide a hello behind it", b[0])
 	case oldHello(b) && len(b) < 5:
 		need = 5
 	case oldHello(b):

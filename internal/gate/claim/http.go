@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // readRequest reads the head of an HTTP/1 request. What is taken for one is wide, so that no lenient server sees a request where we see none; what
 // is accepted as one is narrow. HTTP/2 without TLS (its preface) and the request without a version of HTTP/0.9 name no host here and are opaque.
 func readRequest(b []byte) (Claim, int, error) {
-	start := skipEmptyLines(b)
+	start := skipBlanks(b)
 	line, rest, state := requestLine(b[start:])
 	switch state {
 	case lineOpen:
@@ -37,9 +38,12 @@ func readRequest(b []byte) (Claim, int, error) {
 	return c, 0, nil
 }
 
-// skipEmptyLines passes over what a server ignores before a request line (RFC 9112, 2.2).
-func skipEmptyLines(b []byte) int {
-	return len(b) - len(bytes.TrimLeft(b, "\r\n"))
+// blanks stand between the words of a request line for a lenient server (RFC 9112, 3).
+const blanks = " \t\v\f\r"
+
+// skipBlanks passes over what a server ignores before a request line: empty lines (RFC 9112, 2.2) and, as some do, blanks.
+func skipBlanks(b []byte) int {
+	return len(b) - len(bytes.TrimLeft(b, blanks+"\n"))
 }
 
 type lineState int
@@ -50,7 +54,7 @@ const (
 	lineHTTP
 )
 
-// requestLine looks for a line of a token, a blank and "HTTP/1".
+// requestLine looks for a line of a token, a blank and "HTTP/".
 func requestLine(b []byte) (line string, rest []byte, state lineState) {
 	i := 0
 	for i < len(b) && isToken(b[i]) {
@@ -59,22 +63,32 @@ func requestLine(b []byte) (line string, rest []byte, state lineState) {
 	switch {
 	case i == len(b):
 		return "", nil, lineOpen
-	case i == 0 || b[i] != ' ' && b[i] != '\t':
+	case i == 0 || b[i] != ' ' && b[i] != '\t' && (!isMethod(b[:i]) || strings.IndexByte(blanks, b[i]) < 0):
 		return "", nil, lineOther
 	}
 	end := bytes.IndexByte(b, '\n')
 	if end < 0 {
-		if bytes.IndexByte(b, 0) >= 0 { // git's own protocol, for one
+		if !isMethod(b[:i]) && bytes.IndexByte(b, 0) >= 0 { // git's own protocol, for one; behind a method some servers take NUL for a part of the target
 			return "", nil, lineOther
 		}
 		return "", nil, lineOpen
 	}
 	line = strings.TrimSuffix(string(b[:end]), "\r")
-	lower := strings.ToLower(line)
-	if line == "PRI * HTTP/2.0" || !strings.Contains(lower, " http/") && !strings.Contains(lower, "\thttp/") {
+	if line == "PRI * HTTP/2.0" || !namesHTTP(line) {
 		return "", nil, lineOther
 	}
 	return line, b[end+1:], lineHTTP
+}
+
+// namesHTTP looks for a blank and "HTTP/".
+func namesHTTP(line string) bool {
+	words := strings.FieldsFunc(strings.ToLower(line), func(r rune) bool { return strings.ContainsRune(blanks, r) })
+	return slices.ContainsFunc(words[1:], func(word string) bool { return strings.HasPrefix(word, "http/") }) // the first is the token
+}
+
+// isMethod is true for what all registered methods are made of. Other words begin other protocols: LDAP with a zero and a form feed, git's with a number.
+func isMethod(word []byte) bool {
+	return strings.Trim(strings.ToUpper(string(word)), "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == ""
 }
 
 // head is the fields of the head, if the empty line that ends them is there.

@@ -64,6 +64,12 @@ func TestRequestRefused(t *testing.T) {
 		"GET / HTTP/1.1 \r\nHost: a.example.com\r\n\r\n",
 		"GET / http/1.1\r\nHost: a.example.com\r\n\r\n",
 		"GET / HTTP/1.2\r\nHost: a.example.com\r\n\r\n",
+		" GET / HTTP/1.1\r\nHost: evil.org\r\n\r\n",
+		"\r\n\tGET / HTTP/1.1\r\nHost: evil.org\r\n\r\n",
+		"GET\v/ HTTP/1.1\r\nHost: evil.org\r\n\r\n",
+		"GET /\fHTTP/1.1\r\nHost: evil.org\r\n\r\n",
+		"GET\r/\rHTTP/1.1\r\nHost: evil.org\r\n\r\n",
+		"GET /\x00 HTTP/1.1\r\nHost: evil.org\r\n\r\n",
 		"GET /\x0b HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
 		"\r\n\nGET / HTTP/1.1\r\nHost: evil.org\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
@@ -79,6 +85,9 @@ func TestRequestRefused(t *testing.T) {
 			t.Errorf("%.80q is taken: %v", text, c)
 		}
 	}
+	if c, need, err := Read([]byte("GET /\x00"), false); err != nil || need == 0 {
+		t.Errorf("a request that is cut behind a NUL is taken for %v (%v)", c, err)
+	}
 	for _, cut := range []string{"GET / HTTP/1.1\r\nHost: a.exam", "GET / HTTP/1.1\r\n"} {
 		if _, _, err := Read([]byte(cut), true); err == nil {
 			t.Errorf("%q is taken though it ends there", cut)
@@ -91,7 +100,7 @@ func TestOpaque(t *testing.T) {
 	for _, text := range []string{
 		"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n", "EHLO me\r\n", "*1\r\n$4\r\nPING\r\n", "PING\r\n", "\x00\x00\x00\x08\x04\xd2\x16\x2f",
 		"AMQP\x00\x00\x09\x01", "0033git-upload-pack /p.git\x00host=h\x00", "@RSYNCD: 31.0\n", "\x13BitTorrent protocol", "RFB 003.008\n",
-		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "USER anonymous\r\n", "GET /0.9\r\n", "\x10\x00MQTT", "\x80\x01\x02", "\xff\xfd\x01",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "USER anonymous\r\n", "GET /0.9\r\n", "\x10\x00MQTT", "0\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00", "\x80\x01\x02", "\xff\xfd\x01",
 	} {
 		if c, need, err := Read([]byte(text), false); err != nil || need != 0 || c.Protocol != Opaque {
 			t.Errorf("%q: %v %d %v", text, c, need, err)

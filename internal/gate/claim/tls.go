@@ -18,6 +18,12 @@ const (
 	maxFragment = 1 << 14
 )
 
+// strayRecord says whether b begins with a TLS record that is no handshake, as far as can be seen: a change of ciphers, an alert, data or a heartbeat.
+// Go's servers pass over an alert that is only a warning, and read the hello behind it.
+func strayRecord(b []byte) bool {
+	return b[0] >= 20 && b[0] <= 24 && b[0] != recordHandshake && (len(b) < 2 || b[1] == 3) && (len(b) < 3 || b[2] <= 4)
+}
+
 // oldHello says whether a server that still knows SSL 2's record would read b as a hello of SSL 3 or TLS (RFC 5246, E.2), as far as can be seen. A
 // first byte of 255 is telnet's; no such hello is that long.
 func oldHello(b []byte) bool {

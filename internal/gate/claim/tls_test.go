@@ -123,6 +123,9 @@ func TestHelloRefused(t *testing.T) {
 		"an empty record":               record(nil),
 		"an empty record within":        append(record(message(name)[:9]), record(nil)...),
 		"an alert within":               append(record(message(name)[:9]), 21, 3, 1, 0, 2, 1, 0),
+		"a warning before the hello":    append([]byte{21, 3, 1, 0, 2, 1, 90}, made(name)...),
+		"new ciphers before the hello":  append([]byte{20, 3, 3, 0, 1, 1}, made(name)...),
+		"data before the hello":         append([]byte{23, 3, 1, 0, 0}, made(name)...),
 		"SSL 2's hello":                 {0x80, 46, 1, 3, 1, 0, 3},
 		"version 2":                     {22, 2, 0, 0, 4},
 		"a huge message":                record([]byte{1, 2, 0, 0}),
@@ -156,6 +159,7 @@ func FuzzHello(f *testing.F) {
 	f.Add(made(sni("a.example.com")))
 	f.Add(hello(f, &tls.Config{ServerName: "a.example.com"}))
 	f.Add(made(sni("a.example.com", "b")))
+	f.Add(append([]byte{21, 3, 1, 0, 2, 1, 90}, made(sni("a.example.com"))...))
 	f.Add(append(record(message(sni("a"))[:9]), record(message(sni("a"))[9:])...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, need, err := Read(b, false)
@@ -167,6 +171,9 @@ func FuzzHello(f *testing.F) {
 				t.Errorf("%d bytes needed after %d", need, len(b))
 			}
 			return
+		}
+		if c.Protocol == Opaque && len(b) > 0 && seenByServer(b) != "" {
+			t.Errorf("Go's server reads a hello for %q where we see none", seenByServer(b))
 		}
 		if c.Protocol != TLS || len(c.Hosts) == 0 {
 			return

@@ -113,6 +113,13 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 	}
 	d := r.Rules.Decide(name, rules.AnyPort)
 	if !d.Allowed {
+		if host := serviceOf(name); host != "" { // whoever may not reach the host is told so by its own name, and who may only learns of no service
+			if name, d = host, r.Rules.Decide(host, rules.AnyPort); d.Allowed || d.Ask {
+				return reply{code: dnsmessage.RCodeNameError}
+			}
+		}
+	}
+	if !d.Allowed && !d.Ask { // who is asked decides when it connects; until then nobody outside hears of the name either
 		r.denied(name, d)
 		return reply{code: dnsmessage.RCodeNameError}
 	}
@@ -122,6 +129,22 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 		return reply{code: dnsmessage.RCodeServerFailure}
 	}
 	return r.addresses(q, v4, v6)
+}
+
+// serviceOf is the host that a name of a service is about, as apt asks for _https._tcp.HOST (RFC 2782, RFC 8552); else "".
+func serviceOf(name string) string {
+	host := name
+	for strings.HasPrefix(host, "_") {
+		_, rest, ok := strings.Cut(host, ".")
+		if !ok {
+			return ""
+		}
+		host = rest
+	}
+	if host == name {
+		return ""
+	}
+	return host
 }
 
 func (r *Resolver) denied(name string, d rules.Decision) {

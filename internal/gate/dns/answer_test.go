@@ -3,6 +3,7 @@ package dns
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +98,9 @@ func TestAnswers(t *testing.T) {
 		{"api.example.com.corp.lan.", dnsmessage.TypeA, no, ""}, // a search domain
 		{"api.", dnsmessage.TypeA, no, ""},
 		{"secretdata.evil.test.", dnsmessage.TypeTXT, no, ""},
+		{"_https._tcp.api.example.com.", dnsmessage.TypeSRV, no, ""},
+		{"_https._tcp.unlisted.example.com.", dnsmessage.TypeSRV, no, ""},
+		{"_only.", dnsmessage.TypeSRV, no, ""},
 		{".", dnsmessage.TypeNS, no, ""},
 		{"127.0.0.1.", dnsmessage.TypeA, no, ""},
 		{"localhost.", dnsmessage.TypeA, yes, "127.0.0.1"},
@@ -137,6 +141,9 @@ func TestAnswers(t *testing.T) {
 	}
 	if got := strings.Join(denied, " "); !strings.Contains(got, "secretdata.evil.test") || strings.Contains(got, "arpa") || strings.Contains(got, "localhost") {
 		t.Errorf("recorded as denied: %s", got)
+	}
+	if slices.Contains(denied, "_https._tcp.api.example.com") || !slices.Contains(denied, "unlisted.example.com") || !slices.Contains(denied, "_only") {
+		t.Errorf("of services is recorded as denied: %s", denied)
 	}
 }
 

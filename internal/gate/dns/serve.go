@@ -2,6 +2,7 @@ package dns
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -43,12 +44,15 @@ func (s *Server) answer(query []byte) []byte {
 }
 
 // Packets answers on the UDP socket until it is closed.
-func (s *Server) Packets(c *net.UDPConn) error {
+func (s *Server) Packets(c *net.UDPConn) {
 	buf := make([]byte, maxQuery)
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			return err
+			if over(err) {
+				return
+			}
+			continue
 		}
 		if reply := s.answer(buf[:n]); reply != nil {
 			_, _ = c.WriteToUDPAddrPort(reply, from) // whoever asked has gone
@@ -56,13 +60,25 @@ func (s *Server) Packets(c *net.UDPConn) error {
 	}
 }
 
+// over is false for an error that passes, such as that no descriptor is left: who uses them all up must not end the resolver for good.
+func over(err error) bool {
+	if errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	time.Sleep(20 * time.Millisecond)
+	return false
+}
+
 // Streams answers on TCP connections until the listener is closed.
-func (s *Server) Streams(l *net.TCPListener) error {
+func (s *Server) Streams(l *net.TCPListener) {
 	slots := make(chan struct{}, streams)
 	for {
 		c, err := l.AcceptTCP()
 		if err != nil {
-			return err
+			if over(err) {
+				return
+			}
+			continue
 		}
 		select {
 		case slots <- struct{}{}:

@@ -28,6 +28,7 @@ type connection struct {
 
 	mu      sync.Mutex
 	target  string       // the host as the rules know it; empty where no rule decides
+	once    bool         // a person let this one pass: no rule allows it
 	proxied bool         // the server's address is that of the host's proxy
 	server  *net.TCPConn // nil until connected
 	ended   bool
@@ -61,8 +62,12 @@ func (c *connection) outward() {
 		c.deny(rules.Decision{Why: "loopback inside is the sandbox's own, and the gate does not lead back to it"})
 		return
 	}
-	c.about(c.record.Name)
+	answer := c.ask()
+	c.about(c.record.Name, answer != nil && answer.Allowed)
 	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
+	if _, denied := c.keeper.book.Set().Denied(c.record.Name); answer != nil && !d.Allowed && !denied {
+		d = *answer
+	}
 	if !d.Allowed {
 		c.deny(d)
 		return
@@ -80,10 +85,10 @@ func (c *connection) outward() {
 }
 
 // about says which host the rules must go on to allow.
-func (c *connection) about(host string) {
+func (c *connection) about(host string, once bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.target, c.proxied = host, c.keeper.upstream.forHost(host, c.record.Port) != nil
+	c.target, c.once, c.proxied = host, once, c.keeper.upstream.forHost(host, c.record.Port) != nil
 }
 
 // deny turns the client away.
@@ -205,13 +210,18 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server, proxied := c.target, c.server, c.proxied
+	target, server, proxied, once := c.target, c.server, c.proxied, c.once
 	c.mu.Unlock()
 	if target == "" {
 		return
 	}
 	d := c.keeper.book.Decide(target, c.record.Port)
-	if !d.Allowed {
+	if once && !d.Allowed {
+		if d, denied := c.keeper.book.Set().Denied(target); denied {
+			c.end(d.Why)
+			return
+		}
+	} else if !d.Allowed {
 		c.end("its rule holds no more: " + d.Why)
 		return
 	}

@@ -50,6 +50,33 @@ func (c *connection) toInside(port int) {
 	_ = c.join(trust) // whoever called sees how it ended
 }
 
+// offer serves connections of the host's to a port inside from now on.
+func (k *Keeper) offer(port int, fds []int) error {
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), "offer")
+		l, err := net.FileListener(f)
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("a listener for port %d inside: %w", port, err)
+		}
+		tcp, ok := l.(*net.TCPListener)
+		if !ok {
+			return fmt.Errorf("a listener for port %d inside is not of TCP", port)
+		}
+		k.offered[port] = append(k.offered[port], tcp)
+		go k.accept(tcp, func(c *connection) { c.toInside(port) })
+	}
+	return nil
+}
+
+// withdraw takes no more of them.
+func (k *Keeper) withdraw(port int) {
+	for _, l := range k.offered[port] {
+		l.Close()
+	}
+	delete(k.offered, port)
+}
+
 // connectInside connects to a port of the sandbox's loopback, with a socket that was made there.
 func (k *Keeper) connectInside(ctx context.Context, port int) (*net.TCPConn, error) {
 	c, err := k.connectFamily(ctx, unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})

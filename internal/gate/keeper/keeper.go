@@ -28,6 +28,7 @@ type Limits struct {
 	Dial        time.Duration // for a connection to be made, all addresses together
 	Hello       time.Duration // for a client that has begun, to say which host it means
 	Idle        time.Duration // for a connection without bytes
+	Answer      time.Duration // for a person to answer whether a connection may be made
 	Drain       time.Duration // for what is under way when the sandbox has ended
 }
 
@@ -35,7 +36,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Connections: 1024, Dials: 128, Long: 64, Pipes: 256,
-		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Drain: 200 * time.Millisecond,
+		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Answer: wire.Waits, Drain: 200 * time.Millisecond,
 	}
 }
 
@@ -51,12 +52,14 @@ type Keeper struct {
 	pipes      pipes
 	sockets    sockets
 	upstream   upstream
+	questions  questions
 	slots      chan struct{} // one for each connection
 	dials      chan struct{}
 	long       chan struct{}
 	listening  []io.Closer
-	only4      bool          // there is no listener for IPv6
-	changed    chan struct{} // gets a value when other rules are in force
+	offered    map[int][]io.Closer // the listeners for each port inside that is offered while it is open
+	only4      bool                // there is no listener for IPv6
+	changed    chan struct{}       // gets a value when other rules are in force
 
 	mu     sync.Mutex
 	open   map[*connection]struct{}
@@ -84,7 +87,7 @@ func Run(fd int, limits Limits) error {
 	k := &Keeper{
 		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
-		open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	err = k.serve()
 	k.close()
@@ -111,6 +114,9 @@ func (k *Keeper) serve() error {
 func (k *Keeper) close() {
 	for _, l := range k.listening {
 		l.Close()
+	}
+	for port := range k.offered {
+		k.withdraw(port)
 	}
 	k.empty(k.limits.Drain)
 	for _, c := range k.connections() {
@@ -232,6 +238,7 @@ func (k *Keeper) remove(c *connection) {
 // replace puts rules in force.
 func (k *Keeper) replace(r wire.Rules) {
 	k.book.Replace(r)
+	k.questions.reconsider(&k.book)
 	signal(k.changed)
 }
 

@@ -63,6 +63,20 @@ func (k *Keeper) receive(begun bool) error {
 			k.sockets.deliver(m.Socket, fds)
 			continue
 		}
+		if m.Offer != 0 {
+			if err := k.offer(m.Offer, fds); err != nil {
+				return err
+			}
+			continue
+		}
+		if m.Withdraw != 0 {
+			k.withdraw(m.Withdraw)
+			continue
+		}
+		if m.Answer != nil {
+			k.questions.answer(*m.Answer)
+			continue
+		}
 		for i, fd := range fds {
 			l := listener{file: os.NewFile(uintptr(fd), "listener")}
 			if i < len(m.Listeners) {
@@ -74,6 +88,7 @@ func (k *Keeper) receive(begun bool) error {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
+		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {
 			return fmt.Errorf("more than %d rules", maxRules)
 		}
@@ -142,7 +157,8 @@ func descriptors(control []byte) (fds []int, err error) {
 	return fds, nil
 }
 
-// sockets are those asked for and not yet there. The supervisor answers each request, those of one family in order.
+// sockets are those asked for and not yet there. One of a family is as good as another, so whoever waits longest gets the next; whoever gives up leaves the
+// line, or an answer that was lost would cost all that come after it theirs.
 type sockets struct {
 	asking  sync.Mutex // keeps the requests in the order of the waiters
 	mu      sync.Mutex
@@ -169,11 +185,7 @@ func (k *Keeper) socket(ctx context.Context, family int) (int, error) {
 		}
 		return fd, nil
 	case <-ctx.Done():
-		go func() {
-			if fd := <-came; fd >= 0 {
-				unix.Close(fd)
-			}
-		}()
+		k.sockets.leave(family, came)
 		return -1, context.Cause(ctx)
 	}
 }
@@ -188,6 +200,19 @@ func (s *sockets) ask(family int, came chan int, send func() error) error {
 	s.waiting[family] = append(s.waiting[family], came)
 	s.mu.Unlock()
 	return send()
+}
+
+func (s *sockets) leave(family int, came chan int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[family] = slices.DeleteFunc(s.waiting[family], func(c chan int) bool { return c == came })
+	select {
+	case fd := <-came: // it came at the same moment
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	default:
+	}
 }
 
 func (s *sockets) deliver(family int, fds []int) {

@@ -22,13 +22,16 @@ type Decision struct {
 	Rule     string         // the origin of the rule that decided; empty where none did
 	Networks []netip.Prefix // Allowed: ranges beside the public ones that the name may resolve to
 	Why      string         // not Allowed: a sentence for the person who could allow it
+	Ask      bool           // not Allowed, and not denied either: somebody is there to be asked
 }
 
 // Set is rules, read. Compile makes one; the zero Set allows nothing.
 type Set struct {
-	allow  []opening
-	deny   []pattern
-	broken string // why nothing is allowed, where a rule cannot be read: whoever wrote it meant something
+	allow   []opening
+	deny    []pattern
+	ask     bool   // what no rule allows or denies is asked about
+	unasked string // why it is not
+	broken  string // why nothing is allowed, where a rule cannot be read: whoever wrote it meant something
 }
 
 type opening struct {
@@ -45,7 +48,7 @@ type pattern struct {
 
 // Compile reads the patterns of the rules.
 func Compile(r wire.Rules) Set {
-	var s Set
+	s := Set{ask: r.Ask, unasked: r.Unasked}
 	for _, text := range r.Deny {
 		p, err := read(text)
 		if err != nil {
@@ -112,7 +115,10 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 	if yes.Allowed {
 		return yes
 	}
-	return Decision{Why: "no rule allows " + target(name, port) + near}
+	if s.unasked != "" {
+		near += "; " + s.unasked
+	}
+	return Decision{Why: "no rule allows " + target(name, port) + near, Ask: s.ask}
 }
 
 // Denied says whether a rule denies the host, whatever allows it.

@@ -27,6 +27,14 @@ type Message struct {
 	// Socket is not 0 in an answer to a Request: the address family of the socket that comes with the message. There is none if it could not be made.
 	// Such a message says nothing of rules.
 	Socket int `json:"socket,omitempty"`
+
+	// Offer is not 0 where the message brings listeners on the host's loopback, one for each family, for what listens on that port inside; Withdraw is the
+	// port whose listeners are to be closed. Connections that were made stay. Neither says anything of rules.
+	Offer    int `json:"offer,omitempty"`
+	Withdraw int `json:"withdraw,omitempty"`
+
+	// Answer is a person's to a Question, and nil in every other message. Such a message says nothing of rules either.
+	Answer *Answer `json:"answer,omitempty"`
 }
 
 // Proxy is how the host itself gets out, as its environment says.
@@ -46,11 +54,40 @@ type Ready struct {
 	Authority string `json:"authority,omitempty"` // PEM: the certificate that programs inside have to trust for the hosts of Start.Open; its key never leaves the gate
 }
 
+// The subject of every authority, as its common name alone, and the hash by which OpenSSL finds it in a directory (openssl x509 -hash). The sandbox's /etc is
+// made before the authority is. No two of them are ever seen in one place.
+const (
+	AuthorityName = "Casemate gate"
+	AuthorityHash = "8740d405"
+)
+
 // Request goes from the gate to the supervisor, between its records: a TCP socket of an address family (2 or 10), made in the sandbox's network, is wanted.
 // It is for a listener that stands for a port inside (InsidePort).
 type Request struct {
-	Socket int `json:"socket"`
+	Socket   int       `json:"socket,omitempty"`
+	Question *Question `json:"question,omitempty"` // a connection waits for an answer, or waits no more
 }
+
+// Question is about a host and port that no rule allows or denies, while Rules.Ask holds.
+type Question struct {
+	ID   uint64 `json:"id"` // of this gate; never 0
+	Host string `json:"host"`
+	Port int    `json:"port"`
+	Over bool   `json:"over,omitempty"` // it was answered or is too late: nobody is to be asked any more
+}
+
+// Answer lets the connections pass that wait for it, and none later, or turns away all that are to come until a rule allows them.
+type Answer struct {
+	ID  uint64 `json:"id"`
+	Yes bool   `json:"yes"`
+	By  string `json:"by"` // who gave it and when, in words: the rule of the connections that pass, or why they are denied
+}
+
+// Waits is how long a connection waits for an answer, and MaxQuestions how many questions there are at once.
+const (
+	Waits        = 30 * time.Second
+	MaxQuestions = 64
+)
 
 // Listener says what one of the descriptors is for. All of them were made inside the sandbox's network namespace.
 type Listener string
@@ -127,6 +164,10 @@ func (l Listener) Inside() netip.AddrPort {
 type Rules struct {
 	Allow []Allow  `json:"allow,omitempty"`
 	Deny  []string `json:"deny,omitempty"` // host patterns as policy.MatchHost takes them
+
+	// Ask: what none of them allows or denies waits for a person's answer. Unasked says why it does not, where it could.
+	Ask     bool   `json:"ask,omitempty"`
+	Unasked string `json:"unasked,omitempty"`
 }
 
 // Allow is one opening.
@@ -144,6 +185,7 @@ type Verdict string
 const (
 	Opened Verdict = "opened" // a connection was made; a record with the same ID follows when it has ended
 	Closed Verdict = "closed" // it has ended
+	Asked  Verdict = "asked"  // no rule allows or denies it, and it waits for an answer; a record with the same ID follows
 	Denied Verdict = "denied" // no rule allows it, or one denies it; with the ID of an opened one: it was ended, because it named another host
 	Failed Verdict = "failed" // a rule allows it, and it could not be made
 	Lost   Verdict = "lost"   // no attempt: Times records were left out, because there were too many for the supervisor

@@ -1,0 +1,151 @@
+package test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// begin gives the shell a line whose end is heard later.
+func (k *talk) begin(line string) {
+	k.t.Helper()
+	if _, err := io.WriteString(k.in, line+"\n"); err != nil {
+		k.t.Fatalf("%q: %v; %s", line, err, k.stderr)
+	}
+}
+
+// answer is what became of what was begun.
+func (k *talk) answer() string {
+	k.t.Helper()
+	got, ok := k.hear()
+	if !ok {
+		k.t.Fatalf("the shell ended: %s%s", got, k.stderr)
+	}
+	return got
+}
+
+// insists types the keys again whenever the question stands there again, until they lead to what is wanted.
+func (p *person) insists(keys, again, want string) {
+	p.t.Helper()
+	p.send(keys)
+	deadline := time.After(patience)
+	for !strings.Contains(p.unread, want) {
+		if _, rest, asked := strings.Cut(p.unread, again); asked {
+			p.unread = rest
+			p.send(keys)
+		}
+		select {
+		case s := <-p.seen:
+			p.unread += s
+		case <-deadline:
+			p.t.Fatalf("%q did not appear in %v; the terminal shows %q", want, patience, tail(p.unread))
+		}
+	}
+	p.sees(want)
+}
+
+// TestAsk: what no rule allows waits until a person at casemate watch has answered, and the answer holds as long as they said. While nobody sits there
+// it is denied at once.
+func TestAsk(t *testing.T) {
+	gated(t, func(t *testing.T, s *site) {
+		p := sitDown(t)
+		watch := s.command("watch")
+		p.start(watch)
+		p.sees("watching")
+		s.put("casemate.yaml", "network: {deny: [closed.allowed.example]}\n", 0o644)
+		k := s.talk("--ask")
+		id := s.running(t)
+		reach := func(args string) string { return "python3 reach.py " + args }
+		sees := func(target string) {
+			t.Helper()
+			p.sees("May " + id + " (sh -c")
+			p.sees(") reach " + target + "? It waits, for ")
+			p.sees("no to [e]verything: ")
+		}
+
+		k.begin(reach("denied.example 80 http"))
+		sees("denied.example:80")
+		if s.world.saw("query denied.example") {
+			t.Error("the name was looked up outside before there was an answer")
+		}
+		p.types("o\r", id+" reaches denied.example:80 this once")
+		if got := k.answer(); got != "GET denied.example /page 0" {
+			t.Errorf("once: %q", got)
+		}
+
+		k.begin(reach("denied.example 80 http"))
+		sees("denied.example:80")
+		p.types("\r", id+" may not reach denied.example:80")
+		has(t, "after a no", k.answer(), "broken")
+		start := time.Now()
+		has(t, "after a no, again", k.ask(reach("denied.example 80 http")), ":")
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("it was asked about after a no: it took %v", took)
+		}
+
+		k.begin(reach("api.allowed.example 443 tls"))
+		sees("api.allowed.example:443")
+		p.types("what\r", "casemate allow changes your mind")
+		sees("api.allowed.example:443")
+		p.types("y\r", id+" may reach api.allowed.example:443 until its run ends")
+		if got := k.answer(); got != "GET api.allowed.example /page 0" {
+			t.Errorf("until the run ends: %q", got)
+		}
+		if got := k.ask(reach("api.allowed.example 443 tls")); got != "GET api.allowed.example /page 0" {
+			t.Errorf("until the run ends, the second time: %q", got)
+		}
+		has(t, "what a rule denies", k.ask(reach("closed.allowed.example 80 http")), "refused")
+
+		p.send("a\r") // nobody has asked
+		k.begin(reach("n.allowed.example 80 http"))
+		sees("n.allowed.example:80")
+		if out := s.do("allow", id, "net:n.allowed.example:80"); out.exit != 0 { // whoever is faster
+			t.Fatal(out)
+		}
+		p.sees("It is over: n.allowed.example:80 waits no more.")
+		if got := k.answer(); got != "GET n.allowed.example /page 0" {
+			t.Errorf("allowed by a command: %q", got)
+		}
+
+		k.begin(reach("in-hosts.example 80 http"))
+		sees("in-hosts.example:80")
+		p.insists("a\r", "no to [e]verything: ", "it is in your policy") // in the second after another question went it counts as nothing
+		if got := k.answer(); got != "GET in-hosts.example /page 0" {
+			t.Errorf("always: %q", got)
+		}
+		if text, err := os.ReadFile(filepath.Join(s.Home, ".config", "casemate", "policy.yaml")); err != nil || !strings.Contains(string(text), "in-hosts.example") {
+			t.Errorf("the policy is %q, %v", text, err)
+		}
+		out := s.do("net", id)
+		for _, want := range []string{"asked  denied.example:80", "once, by casemate watch on /dev/pts/", "no was answered by casemate watch on /dev/pts/"} {
+			has(t, "net", out.stdout, want)
+		}
+
+		k.begin(reach("many.allowed.example 80 http"))
+		sees("many.allowed.example:80")
+		p.insists("e\r", "no to [e]verything: ", id+" asks no more")
+		has(t, "no to everything", k.answer(), "broken")
+		has(t, "after it", k.ask(reach("other.allowed.example 80 http")), "refused")
+		k.end()
+
+		k = s.talk("--ask")
+		id = s.running(t)
+		k.begin(reach("denied.example 80 http"))
+		sees("denied.example:80")
+		p.send("\x03")
+		if status := p.ends(watch); status != 0 {
+			t.Errorf("watch ended with %d", status)
+		}
+		has(t, "when the person has gone", k.answer(), "broken")
+		eventually(t, 10*time.Second, "and while nobody is there", func() bool { return strings.Contains(k.ask(reach("other.example 80 http")), "refused") })
+		k.end()
+		has(t, "net", s.do("net", id).stdout, "nobody is there to be asked (casemate watch)")
+		has(t, "events", s.events(t), `"kind":"answered","subject":"net:denied.example:80","detail":"once, by casemate watch on /dev/pts/`)
+		if left, _ := filepath.Glob(filepath.Join(s.State, "casemate", "questions", "*")); len(left) > 0 {
+			t.Errorf("questions are left: %v", left)
+		}
+	})
+}

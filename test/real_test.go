@@ -1,0 +1,116 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serving is the world with the real servers. They take seconds to start, so all tests of a suite share it.
+var serving struct {
+	world *world
+	end   func()
+}
+
+func endServers() {
+	if serving.end != nil {
+		serving.end()
+	}
+}
+
+// served makes the worlds in which a gate can be had, with real servers in reach of it.
+func served(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
+	t.Helper()
+	for name, there := range map[string]bool{"verdaccio": verdaccioMain() != "", "postgres": postgresBin() != "", "sshd": sshd() != ""} {
+		if slices.Contains(servers, name) && !there {
+			t.Skipf("%s is not installed: test/setup.sh does it", name)
+		}
+	}
+	if serving.world == nil {
+		serving.world, serving.end = startWorld(t, serversVariable+"=1")
+	}
+	for _, name := range servers {
+		eventually(t, 60*time.Second, name+" serves", func() bool {
+			if ended := serving.world.told("ended " + name); len(ended) > 0 {
+				words, _ := os.ReadFile(filepath.Join(serving.world.dir, name+".log"))
+				t.Fatalf("%v: %s", ended, words)
+			}
+			return serving.world.saw("serving " + name)
+		})
+	}
+	namespaced(t, func(t *testing.T, s *site) {
+		s.world = serving.world
+		do(t, s)
+	})
+}
+
+// mark is how much was told so far; since returns what was told after it and begins so, without the beginning, each once.
+func (w *world) mark() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.lines)
+}
+
+func (w *world) since(mark int, begin string) (list []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.lines[mark:] {
+		if rest, ok := strings.CutPrefix(l, begin); ok && !slices.Contains(list, rest) {
+			list = append(list, rest)
+		}
+	}
+	return list
+}
+
+// job is what a real client does inside, and what it needs for it.
+type job struct {
+	tell  []string // flags that open nothing
+	rule  []string // flags that open what the job needs
+	line  string   // of shell
+	want  string   // what it prints when it could
+	name  string   // of the host that it talks to, and its ports
+	ports string
+}
+
+// does lets the client do its job with the rule, and shows that without the rule it cannot, that nothing is looked up or reached then, and that with it nothing
+// else is.
+func (s *site) does(j job) {
+	s.t.Helper()
+	host := realHosts[j.name]
+	mark := s.world.mark()
+	out := s.run(slices.Concat(j.tell, []string{"--allow", "elsewhere.example", "--", "sh", "-c", j.line})...)
+	if out.exit == 0 || strings.Contains(out.stdout, j.want) {
+		s.t.Errorf("without the rule: %v", out)
+	}
+	if reached, asked := s.world.since(mark, "accepted "), s.world.since(mark, "query "); len(reached)+len(asked) > 0 {
+		s.t.Errorf("without the rule %q were reached, and %q looked up", reached, asked)
+	}
+	if list := denials(s.t, out.stderr); list[j.name+":0"] == 0 {
+		s.t.Errorf("without the rule the denial of %s is not told: %v", j.name, out)
+	}
+	mark = s.world.mark()
+	out = s.run(slices.Concat(j.tell, j.rule, []string{"--", "sh", "-c", j.line})...)
+	if out.exit != 0 || !strings.Contains(out.stdout, j.want) {
+		s.t.Errorf("with the rule: %v", out)
+	}
+	if len(denials(s.t, out.stderr)) > 0 {
+		s.t.Errorf("the rule is not enough: %v", out)
+	}
+	reached := s.world.since(mark, "accepted ")
+	for _, a := range reached {
+		if addr, port, _ := strings.Cut(a, ":"); addr != host || !slices.Contains(strings.Fields(j.ports), port) {
+			s.t.Errorf("%s was reached", a)
+		}
+	}
+	if len(reached) == 0 {
+		s.t.Errorf("%s was not reached", j.name)
+	}
+	for _, name := range s.world.since(mark, "query ") {
+		if name != j.name {
+			s.t.Errorf("%s was looked up", name)
+		}
+	}
+}
