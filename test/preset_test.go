@@ -57,5 +57,5 @@ func TestPresetDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runExamples(t, examples(string(text)), "mkdir project && cd project && git init -q\necho registry=https://mirror.example/npm/ >~/.npmrc\n", nil)
+	runExamples(t, examples(string(text)), "mkdir project && cd project && git init -q\necho registry=https://mirror.example/npm/ >~/.npmrc\nmkdir -p ~/.npm/_cacache/content-v2\n", nil)
 }
