@@ -299,6 +299,17 @@ func TestCacheSlip(t *testing.T) {
 	}
 }
 
+// TestCacheCannotBeMounted: where the kernel refuses, nothing runs, and the way out is named.
+func TestCacheCannotBeMounted(t *testing.T) {
+	s := newSite(t, best())
+	s.npmCache(t)
+	cmd := s.command("run", "--cache", "npm", "--", "sh", "-c", "echo ran")
+	cmd.Env = append(cmd.Env, "CASEMATE_TEST_FAIL_STEP=overlay of "+s.Home+"/.npm/_cacache")
+	if out := s.finish(cmd); out.exit != 125 || out.stdout != "" || !strings.Contains(out.stderr, "leave the cache of npm out") {
+		t.Errorf("%v", out)
+	}
+}
+
 // TestCacheGo builds with a module that only the host's cache has, and with what the host has compiled. Nothing of it imports the standard library, which
 // would take a minute to compile.
 func TestCacheGo(t *testing.T) {

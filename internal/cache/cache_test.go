@@ -199,3 +199,15 @@ func TestMask(t *testing.T) {
 		t.Error("a path that leads out is taken")
 	}
 }
+
+// FuzzSetting: whatever a file says, what is taken of it is one value and nothing beside it.
+func FuzzSetting(f *testing.F) {
+	for _, text := range []string{"cache = /x # y\n", "cache: '/x'\n//h/:_authToken=T\n", "<a><cache>/x</cache></a>", "cache \"", "cachecache=", "cache\n=x"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if v := expand(setting(text, "cache"), "/home/u"); !strings.Contains(text, "<cache>") && strings.Contains(v, "\n") {
+			t.Errorf("%q", v)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ func (p *Plan) caches(r Request) error {
 			return fmt.Errorf("cache (%s): inside, %s looks for its cache in %s, which is the project's place: change the variable that says so", m.Origin, c.Name, m.Target)
 		}
 		if i := slices.IndexFunc(p.Mounts, func(o Mount) bool { return o.Target == m.Target }); i >= 0 {
-			return fmt.Errorf("cache (%s): inside, %s looks for its cache in %s, where something else is: change the variable that says so", m.Origin, c.Name, m.Target)
+			return fmt.Errorf("cache (%s): inside, %s looks for its cache in %s, where something else is (%s): leave one of them out", m.Origin, c.Name, m.Target, cmp.Or(p.Mounts[i].Origin, "which every sandbox has"))
 		}
 		if on := cover(p.Mounts, m.Target); on != nil && on.Kind != Tmpfs && on.Target != r.User.Home && (on.Kind != Bind || on.Source+strings.TrimPrefix(m.Target, on.Target) != m.Source) {
 			return fmt.Errorf("cache (%s): inside, %s looks for its cache in %s, which cannot be made in %s: change the variable that says so", m.Origin, c.Name, m.Target, on.Target)

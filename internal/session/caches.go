@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"casemate.dev/internal/cache"
 	"casemate.dev/internal/plan"
@@ -46,7 +47,7 @@ func (r *Run) caches(req *plan.Request) error {
 }
 
 func leaveOut(name string) string {
-	return "leave " + name + " out: the sandbox then has a cache of its own, which begins empty; or mend what names the directory"
+	return "leave the cache of " + name + " out: the sandbox's own then begins empty"
 }
 
 // layCache plans the mounts of one cache.
@@ -71,7 +72,7 @@ func (r *Run) layCache(req *plan.Request, v policy.Value[string], found []cache.
 			Kind: plan.Overlay, Source: f.Host, Target: f.Inside, Writable: true, Cache: f.Cache, UID: int(st.Uid), GID: int(st.Gid), Origin: v.Origin.String(),
 		}})
 	}
-	if none {
+	if none && (r.Options.DryRun || v.Origin.Tier == policy.CommandLine) { // a line of a policy says so once, not at every run
 		r.notice("cache %s (%s): there is none in %s (%s), so the sandbox's begins empty", v.V, v.Origin, found[0].Said, found[0].From)
 	}
 	return nil
@@ -176,6 +177,16 @@ func (r *Run) placeCache(c *plan.Cache, part string, user plan.User) error {
 		return err
 	}
 	return cache.Note(part, c.Mount.Source)
+}
+
+// cacheStep says what to do about a cache that cannot be mounted: file systems differ in what an overlay can have below it.
+func (r *Run) cacheStep(step, remedy string) string {
+	for _, m := range r.Plan.Mounts {
+		if m.Cache != "" && (step == "overlay of "+m.Source || step == "open "+m.Source) {
+			return strings.TrimPrefix(remedy+"\nor "+leaveOut(m.Cache), "\nor ")
+		}
+	}
+	return remedy
 }
 
 // Caches lists what is kept of caches, for all projects.
