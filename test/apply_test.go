@@ -59,18 +59,8 @@ func (r *running) start() {
 	r.Helper()
 	r.cmd = exec.Command(casemate, "run", "--", "sh")
 	r.cmd.Dir, r.cmd.Env, r.cmd.Stderr = r.dir, r.env, os.Stderr
-	var err error
-	if r.in, err = r.cmd.StdinPipe(); err != nil {
-		r.Fatal(err)
-	}
-	out, err := r.cmd.StdoutPipe()
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.out = bufio.NewReader(out)
-	if err := r.cmd.Start(); err != nil {
-		r.Fatal(err)
-	}
+	in, out := begin(r, r.cmd)
+	r.in, r.out = in, bufio.NewReader(out)
 	r.Cleanup(func() { r.cmd.Process.Kill(); r.cmd.Wait() })
 }
 

@@ -61,8 +61,8 @@ func TestAsk(t *testing.T) {
 		reach := func(args string) string { return "python3 reach.py " + args }
 		sees := func(target string) {
 			t.Helper()
-			p.sees("May " + id + " (sh -c")
-			p.sees(") reach " + target + "? It waits, for ")
+			p.sees("May " + id + " reach " + target + "? ")
+			p.sees("s left. (sh -c ")
 			p.sees("no to [e]verything: ")
 		}
 

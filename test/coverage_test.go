@@ -1,6 +1,7 @@
 package test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -82,9 +83,59 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// escapes says which tests show the escapes over the network that others have had (prior art, E40 to E53) where they do not bear the number in their name: the directory
+// and the name. What another test shows is in it too where it adds something.
+var escapes = map[int][][2]string{
+	40: {{"../internal/policy", "TestHostInvalid"}, {"../internal/gate/claim", "TestHelloRefused"}, {"../internal/gate/dns", "TestMalformed"}},
+	42: {{"../internal/policy", "TestMatchHost"}},
+	44: {{".", "TestGateAddresses"}, {"../cmd/casemate-gate", "TestWhereANameLeads"}},
+	45: {{".", "TestGateAgreement"}, {"../cmd/casemate-gate", "TestTLSNamesItsHost"}, {"../cmd/casemate-gate", "TestHTTPNamesItsHost"}},
+	47: {{"../internal/gate/claim", "TestRequestRefused"}},
+	48: {{".", "TestN01AnotherHost"}, {"../cmd/casemate-gate", "TestClients"}},
+	49: {{"../cmd/casemate-gate", "TestDeniedNameStaysInside"}},
+	51: {{"../internal/gate/confine", "TestAttacksFail"}},
+	52: {
+		{"../cmd/casemate-gate", "TestFloodOfConnections"}, {"../cmd/casemate-gate", "TestSlowReaders"}, {"../cmd/casemate-gate", "TestSlowHello"},
+		{"../cmd/casemate-gate", "TestIdle"}, {"../cmd/casemate-gate", "TestNameFlood"}, {"../internal/gate/claim", "TestRequestRefused"},
+	},
+}
+
+// escapesNotShown are those that the gate does not hold yet, with the reason.
+var escapesNotShown = map[int]string{
+	46: "requests are not decided by their path yet, and of a plain connection only the first is looked at",
+	53: "what is sent to a host that is allowed is not looked at yet",
+}
+
+// TestEscapes: each of them is shown by a test that exists, or said not to be.
+func TestEscapes(t *testing.T) {
+	tests := map[string][]string{}
+	for n := 40; n <= 53; n++ {
+		id := fmt.Sprintf("TestE%d", n)
+		shown := slices.ContainsFunc(testNames(t), func(name string) bool { return strings.HasPrefix(name, id) })
+		for _, place := range escapes[n] {
+			dir, name := place[0], place[1]
+			if tests[dir] == nil {
+				tests[dir] = testNamesOf(t, dir)
+			}
+			if !slices.Contains(tests[dir], name) {
+				t.Errorf("E%d should be shown by %s in %s, which does not exist", n, name, dir)
+			}
+			shown = true
+		}
+		if why := escapesNotShown[n]; shown == (why != "") {
+			t.Errorf("E%d: shown: %v; why it is not: %q", n, shown, why)
+		}
+	}
+}
+
 func testNames(t *testing.T) []string {
 	t.Helper()
-	paths, err := filepath.Glob("*_test.go")
+	return testNamesOf(t, ".")
+}
+
+func testNamesOf(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/engine/enginetest"
+	"casemate.dev/internal/guest"
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
@@ -34,6 +35,7 @@ func TestReference(t *testing.T) {
 	for name, text := range map[string]string{
 		"policy.md": generated + string(policy.Reference()), "policy.schema.json": string(policy.Schema()), "syscalls.md": generated + string(syscalls.Docs()),
 		"commands.md": generated + commandsPage(t), "protected.md": generated + protectedPage(t), "guarantees.md": generated + guaranteesPage(t),
+		"trust.md": generated + guest.TrustReference(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("..", "docs", "reference", name)

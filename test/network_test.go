@@ -132,19 +132,9 @@ func commands(lines ...string) error {
 func TestN25PortsInside(t *testing.T) {
 	reach := func(t *testing.T, cmd *exec.Cmd) bool {
 		t.Helper()
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		in, out := begin(t, cmd)
 		defer func() { _ = cmd.Wait() }()
 		defer in.Close()
 		line, err := bufio.NewReader(out).ReadString('\n')

@@ -2,6 +2,7 @@ package test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,15 +10,15 @@ import (
 	"time"
 )
 
-// serving is the world with the real servers. They take seconds to start, so all tests of a suite share it.
-var serving struct {
+// realWorld is the world with the real servers. They take seconds to start, so all tests of a suite share it.
+var realWorld struct {
 	world *world
 	end   func()
 }
 
 func endServers() {
-	if serving.end != nil {
-		serving.end()
+	if realWorld.end != nil {
+		realWorld.end()
 	}
 }
 
@@ -29,20 +30,20 @@ func served(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
 			t.Skipf("%s is not installed: test/setup.sh does it", name)
 		}
 	}
-	if serving.world == nil {
-		serving.world, serving.end = startWorld(t, serversVariable+"=1")
+	if realWorld.world == nil {
+		realWorld.world, realWorld.end = startWorld(t, serversVariable+"=1")
 	}
 	for _, name := range servers {
 		eventually(t, 60*time.Second, name+" serves", func() bool {
-			if ended := serving.world.told("ended " + name); len(ended) > 0 {
-				words, _ := os.ReadFile(filepath.Join(serving.world.dir, name+".log"))
+			if ended := realWorld.world.told("ended " + name); len(ended) > 0 {
+				words, _ := os.ReadFile(filepath.Join(realWorld.world.dir, name+".log"))
 				t.Fatalf("%v: %s", ended, words)
 			}
-			return serving.world.saw("serving " + name)
+			return realWorld.world.saw("serving " + name)
 		})
 	}
 	namespaced(t, func(t *testing.T, s *site) {
-		s.world = serving.world
+		s.world = realWorld.world
 		do(t, s)
 	})
 }
@@ -113,4 +114,40 @@ func (s *site) does(j job) {
 			s.t.Errorf("%s was looked up", name)
 		}
 	}
+}
+
+// The places of programs that no PATH has.
+
+func verdaccioMain() string {
+	cache, _ := os.UserCacheDir()
+	for _, dir := range []string{"/var/cache", cache} {
+		if main := filepath.Join(dir, "casemate-test/verdaccio/node_modules/verdaccio/bin/verdaccio"); isThere(main) {
+			return main
+		}
+	}
+	return ""
+}
+
+func postgresBin() string {
+	if found := glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
+		return filepath.Dir(found[len(found)-1])
+	}
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path)
+	}
+	return ""
+}
+
+func sshd() string {
+	for _, path := range []string{"/usr/sbin/sshd", "/usr/bin/sshd"} {
+		if isThere(path) {
+			return path
+		}
+	}
+	return ""
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -21,7 +21,7 @@ func TestRealGitHTTPS(t *testing.T) {
 			line: `rm -rf clone && git clone -q https://git.example/https.git clone && ` + s.commits(),
 			want: "refs/heads/" + s.mode.name, name: "git.example", ports: "443",
 		})
-		has(t, "the repository outside", s.outside("git -C "+serving.world.dir+"/git/https.git -c safe.directory='*' log --format=%s "+s.mode.name).stdout, "from inside")
+		has(t, "the repository outside", s.outside("git -C "+realWorld.world.dir+"/git/https.git -c safe.directory='*' log --format=%s "+s.mode.name).stdout, "from inside")
 	})
 }
 
@@ -34,7 +34,7 @@ func TestRealGitSSH(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		servers := filepath.Join(serving.world.dir, "servers")
+		servers := filepath.Join(realWorld.world.dir, "servers")
 		hostKey, err := os.ReadFile(servers + "/host_key.pub")
 		if err != nil {
 			t.Fatal(err)

@@ -227,42 +227,6 @@ func gitBackend(dir string) http.Handler {
 	}
 }
 
-// The places of programs that no PATH has.
-
-func verdaccioMain() string {
-	cache, _ := os.UserCacheDir()
-	for _, dir := range []string{"/var/cache", cache} {
-		if main := filepath.Join(dir, "casemate-test/verdaccio/node_modules/verdaccio/bin/verdaccio"); isThere(main) {
-			return main
-		}
-	}
-	return ""
-}
-
-func postgresBin() string {
-	if found := glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
-		return filepath.Dir(found[len(found)-1])
-	}
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path)
-	}
-	return ""
-}
-
-func sshd() string {
-	for _, path := range []string{"/usr/sbin/sshd", "/usr/bin/sshd"} {
-		if isThere(path) {
-			return path
-		}
-	}
-	return ""
-}
-
-func isThere(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // realAddress is a real host's address, for the world's name server.
 func realAddress(name string) []netip.Addr {
 	if a, ok := realHosts[name]; ok && os.Getenv(serversVariable) != "" {

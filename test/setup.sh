@@ -4,8 +4,8 @@ set -euo pipefail
 
 user=casemate-test
 want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client
-	redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
-[ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat)
+	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
+[ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat ip:iproute2)
 
 # Packages of servers start them, unless the machine's policy says no: the tests start their own.
 no_daemons() {

@@ -29,6 +29,23 @@ type talk struct {
 
 const endOfAnswer = "--casemate-test-end--"
 
+// begin starts a command that the test talks with.
+func begin(t testing.TB, cmd *exec.Cmd) (in io.WriteCloser, out io.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err = cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return in, out
+}
+
 // talk starts the shell.
 func (s *site) talk(flags ...string) *talk {
 	s.t.Helper()
@@ -36,18 +53,8 @@ func (s *site) talk(flags ...string) *talk {
 		`echo `+endOfAnswer+`; while IFS= read -r line; do eval "$line" </dev/null 2>&1; echo; echo `+endOfAnswer+`; done`)...)
 	k := &talk{t: s.t, cmd: cmd, lines: make(chan string, 1024), stderr: &bytes.Buffer{}, ended: make(chan error, 1)}
 	cmd.Stderr = k.stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	in, out := begin(s.t, cmd)
 	k.in = in
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
 	go func() {
 		sc := bufio.NewScanner(out)
 		sc.Buffer(nil, 1<<20)

@@ -293,7 +293,7 @@ func hostFiles(dir string) error {
 func zone(name string, turn int) (list []netip.Addr) {
 	name = strings.TrimSuffix(strings.ToLower(name), ".")
 	switch {
-	case name == "denied.example" || name == "telemetry.example.com":
+	case name == "denied.example" || name == "telemetry.example.com" || name == "evilallowed.example" || strings.HasSuffix(name, ".evil.example"):
 		return []netip.Addr{netip.MustParseAddr(deniedHost)}
 	case name == "private.allowed.example":
 		return []netip.Addr{netip.MustParseAddr(privateHost)}
@@ -422,25 +422,21 @@ func serveTLS(dir string) error {
 
 // serveEcho gives back what it is given, and closes when the other side does.
 func serveEcho(string) error {
-	l, err := listenAll(7)
-	if err != nil {
-		return err
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
-	return nil
+	return serveEach(7, func(c net.Conn) { io.Copy(c, c) })
 }
 
 // serveGreeting speaks first, as ssh and databases do, and then says how many bytes it was given.
 func serveGreeting(string) error {
-	l, err := listenAll(22)
+	return serveEach(22, func(c net.Conn) {
+		io.WriteString(c, "greeting\n")
+		n, _ := io.Copy(io.Discard, c)
+		fmt.Fprintf(c, "%d bytes\n", n)
+	})
+}
+
+// serveEach gives each connection to f, and closes it afterwards.
+func serveEach(port int, f func(net.Conn)) error {
+	l, err := listenAll(port)
 	if err != nil {
 		return err
 	}
@@ -450,12 +446,7 @@ func serveGreeting(string) error {
 			if err != nil {
 				return
 			}
-			go func() {
-				io.WriteString(c, "greeting\n")
-				n, _ := io.Copy(io.Discard, c)
-				fmt.Fprintf(c, "%d bytes\n", n)
-				c.Close()
-			}()
+			go func() { defer c.Close(); f(c) }()
 		}
 	}()
 	return nil

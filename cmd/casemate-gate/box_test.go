@@ -65,7 +65,7 @@ func openWith(t testing.TB, limits keeper.Limits, rules wire.Rules) *box {
 			t.Error(err)
 		}
 	})
-	b.greet(wire.Start{})
+	b.greet(wire.Start{Open: opened(first.Rules)})
 	go b.listen()
 	b.send(first, files)
 	return b
@@ -186,9 +186,19 @@ func (b *box) start(first wire.Message, files []*os.File) {
 		b.supervisor.Close()
 		b.gate.Wait()
 	})
-	b.greet(wire.Start{})
+	b.greet(wire.Start{Open: opened(first.Rules)})
 	go b.listen()
 	b.send(first, files)
+}
+
+// opened are the hosts with rules for single requests.
+func opened(r wire.Rules) (hosts []string) {
+	for _, a := range r.Allow {
+		if a.OfRequests() {
+			hosts = append(hosts, a.Host)
+		}
+	}
+	return hosts
 }
 
 // greet has the gate prepare itself.

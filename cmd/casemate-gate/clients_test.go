@@ -61,7 +61,7 @@ func TestClients(t *testing.T) {
 				needed = "javac" // it compiles what it runs
 			}
 			if _, err := exec.LookPath(needed); err != nil {
-				t.Skip("there is no", needed)
+				t.Skipf("%s is not installed: how %s looks names up and connects is not shown here", needed, strings.TrimSuffix(c.name, ", denied"))
 			}
 			b := open(t, rulesOf(allow("a.example.com", 8080)))
 			began := time.Now()

@@ -321,6 +321,22 @@ func TestRulesChange(t *testing.T) {
 	}
 }
 
+// TestRuleEndsMeanwhile: what a rule opened that ended while the host looked the name up is not reached by another rule that would not have opened it.
+func TestRuleEndsMeanwhile(t *testing.T) {
+	for _, at := range []string{"10.0.0.5", "203.0.113.5"} { // the second needs no network: the other rule opens it
+		outside.name("meanwhile.example.com", at)
+		outside.delay("meanwhile.example.com", 600*time.Millisecond)
+		outside.serve(t, at+":25", echo)
+		brief := allow("meanwhile.example.com", 25)
+		brief.Networks, brief.Until = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, time.Now().Add(300*time.Millisecond)
+		b := open(t, rulesOf(brief, allow("meanwhile.example.com", 25)))
+		err := ping(b.dial("meanwhile.example.com", 25, v4))
+		if public := at == "203.0.113.5"; (err == nil) != public {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}
+
 // TestGateEndsWithItsSupervisor: and its connections with it.
 func TestGateEndsWithItsSupervisor(t *testing.T) {
 	outside.name("echo.example.com", "203.0.113.5")

@@ -114,15 +114,7 @@ func TestHostPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go echo(c.(*net.TCPConn))
-		}
-	}()
+	go serveEach(l, echo)
 	port := l.Addr().(*net.TCPAddr).Port
 	b := open(t, wire.Rules{}, wire.Listener(fmt.Sprintf("host4:%d", port)), wire.Listener("host4:9"))
 	if err := ping(b.dial("127.0.0.1", port, v4)); err != nil {
@@ -144,15 +136,7 @@ func TestPublished(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go echo(c.(*net.TCPConn))
-			}
-		}()
+		go serveEach(l, echo)
 	}
 	for port, listening := range map[int]bool{3000: true, 3001: true, 3002: false} {
 		c, err := net.Dial("tcp", b.published[wire.Published(port)])

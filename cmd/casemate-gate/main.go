@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"os"
 
 	"casemate.dev/internal/gate/confine"
@@ -20,6 +22,7 @@ func main() {
 
 // run confines the process before it reads anything, even from its supervisor.
 func run() error {
+	log.SetOutput(io.Discard) // net/http writes there what clients and servers do wrong
 	if err := confine.Confine(); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
@@ -98,6 +99,7 @@ type world struct {
 	mu      sync.Mutex
 	names   map[string][]netip.Addr // what the host's resolver knows
 	asked   []string                // what it was asked
+	slow    map[string]time.Duration
 }
 
 var outside = &world{names: map[string][]netip.Addr{}}
@@ -111,15 +113,19 @@ func makeWorld() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
+	authority, err := makeAuthority()
+	if err != nil {
+		return err
+	}
 	for file, text := range map[string]string{
-		"/etc/resolv.conf": resolvConf,
-		"/etc/hosts":       "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
+		"/etc/ssl/certs/ca-certificates.crt": authority,
+		"/etc/resolv.conf":                   resolvConf,
+		"/etc/hosts":                         "127.0.0.1 localhost\n203.0.113.6 inhosts.example.com\n",
 	} {
 		if err := cover(file, text); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	var err error
 	if outside.servers, err = newSpace(); err != nil {
 		return err
 	}
@@ -189,7 +195,7 @@ func (w *world) resolve() error {
 			}
 			b, err := w.reply(m).Pack()
 			if err == nil {
-				c.WriteToUDPAddrPort(b, from)
+				time.AfterFunc(w.patience(m.Questions[0].Name.String()), func() { c.WriteToUDPAddrPort(b, from) })
 			}
 		}
 	}()
@@ -234,6 +240,22 @@ func (w *world) name(name string, addrs ...string) {
 	}
 }
 
+// delay makes the host's resolver slow for a name.
+func (w *world) delay(name string, by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.slow == nil {
+		w.slow = map[string]time.Duration{}
+	}
+	w.slow[name] = by
+}
+
+func (w *world) patience(name string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slow[strings.TrimSuffix(strings.ToLower(name), ".")]
+}
+
 // forget what the host's resolver was asked.
 func (w *world) forget() {
 	w.mu.Lock()
@@ -262,18 +284,21 @@ func (w *world) serve(t testing.TB, at string, f func(*net.TCPConn)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.AcceptTCP()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
+	go serveEach(l, f)
+}
+
+// serveEach gives each connection to f, and closes it afterwards.
+func serveEach(l net.Listener, f func(*net.TCPConn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		go func() {
+			defer c.Close()
+			f(c.(*net.TCPConn))
+		}()
+	}
 }
 
 // Netlink, as far as the tests need it (rtnetlink(7)).

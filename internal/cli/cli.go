@@ -68,9 +68,17 @@ func Main(args []string) int {
 		return int(status)
 	}
 	report(std.Err, err)
+	return statusOf(err)
+}
+
+// statusOf is the exit status that an error of casemate's own has.
+func statusOf(err error) int {
 	var code coded
-	if errors.As(err, &code) {
+	switch {
+	case errors.As(err, &code):
 		return code.status
+	case errors.As(err, new(*session.BadFlag)):
+		return exitUsage
 	}
 	return exitRefused
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"casemate.dev/internal/engine/native"
 	"casemate.dev/internal/host"
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/session"
@@ -33,7 +34,7 @@ it gives the exact command or file that mends it.`,
 					return err
 				}
 				facts, offers := host.Full(), limits.Detect(person.UID)
-				checks := host.Examine(facts, st.Root)
+				checks := host.Examine(facts, st.Root, native.Redirects(true))
 				held := limits.By(offers, limits.Defaults(offers.Memory, 1<<40, true))
 				if *asJSON {
 					err = encode(std.Out, struct {

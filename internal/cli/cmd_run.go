@@ -136,12 +136,16 @@ func refused(std *IO, err error, asJSON bool) error {
 		reason = "setup"
 	}
 	report(std.Err, err)
-	line, e := json.Marshal(session.Result{Exit: exitRefused, Reason: reason, Detail: err.Error()})
+	status := statusOf(err)
+	if status == exitUsage {
+		reason = "usage"
+	}
+	line, e := json.Marshal(session.Result{Exit: status, Reason: reason, Detail: err.Error()})
 	if e != nil {
 		return e
 	}
 	fmt.Fprintf(std.Err, "%s\n", line)
-	return exitStatus(exitRefused)
+	return exitStatus(status)
 }
 
 // notStarted gives a command that does not exist the status that a shell would give it.

@@ -11,6 +11,7 @@ import (
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/store"
 )
 
 func completionCommand() command {
@@ -87,8 +88,14 @@ func candidates(words []string, last string) (list []string) {
 			fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 			c.flags(fs)
 			fs.VisitAll(func(f *flag.Flag) { list = append(list, flagName(f)) })
-		case c.name == "rm" || c.name == "review" || c.name == "fork":
+		case c.name == "rm" || c.name == "review" || c.name == "fork" || c.name == "net" && len(words) == 2:
 			list = sandboxNames()
+		case c.name == "allow" && len(words) == 2:
+			list = boxNames(func(b *store.Sandbox) bool { return b.Running })
+		case c.name == "preset" && len(words) == 2:
+			list = []string{"list", "show"}
+		case c.name == "preset" && words[1] == "show":
+			list = presetNames()
 		case c.name == "policy" || c.name == "completion":
 			list = strings.Split(c.args, "|")
 		case c.name == "cache" && len(words) == 2:
@@ -108,6 +115,8 @@ func flagValues(flag string) (values func() []string, ok bool) {
 	switch flag {
 	case "--sandbox":
 		return sandboxNames, true
+	case "--preset":
+		return presetNames, true
 	case "--then":
 		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
 	case "--workspace":
@@ -143,7 +152,21 @@ func historyNumbers() (names []string) {
 	return names
 }
 
-func sandboxNames() (names []string) {
+func presetNames() []string {
+	person, err := session.Self()
+	if err != nil {
+		return nil
+	}
+	here, err := person.Presets(person.FindProject())
+	if err != nil {
+		return nil
+	}
+	return here.Names()
+}
+
+func sandboxNames() []string { return boxNames(func(*store.Sandbox) bool { return true }) }
+
+func boxNames(fits func(*store.Sandbox) bool) (names []string) {
 	st, err := openStore()
 	if err != nil {
 		return nil
@@ -153,7 +176,9 @@ func sandboxNames() (names []string) {
 		return nil
 	}
 	for _, b := range boxes {
-		names = append(names, b.Record.ID)
+		if fits(b) {
+			names = append(names, b.Record.ID)
+		}
 	}
 	return names
 }

@@ -23,8 +23,8 @@ type prompt struct {
 }
 
 const (
-	choices      = "[o]nce  [y]es, until its run ends  an [h]our  [a]lways  [N]o  no to [e]verything: "
-	afterChoices = "[y]es, until its run ends  an [h]our  [a]lways  [N]o  no to [e]verything: "
+	choices      = "[o]nce  " + afterChoices
+	afterChoices = "[y]es, this run  an [h]our  [a]lways  [N]o  no to [e]verything: "
 	answerHelp   = `o - once: the connection that waits now
 y - yes: until the run of this sandbox ends
 h - for an hour of it
@@ -55,19 +55,26 @@ func (w *watching) attend() bool {
 		w.hasty = time.Now().Add(time.Second)
 	}
 	q := list[0]
-	command := ""
-	if box, err := w.store.Find(q.Sandbox); err == nil {
-		command = " (" + head(strings.Join(box.Record.Command, " "), 24) + ")"
-	}
 	left := max(0, int(time.Until(q.Until).Seconds()))
-	w.put(&prompt{
-		waits: &q, sandbox: q.Sandbox, target: q.Target,
-		question: fmt.Sprintf("May %s%s reach %s? It waits, for %d s.\n%s", workspace.Visible(q.Sandbox), command, workspace.Visible(q.Target), left, choices),
-	})
+	line := fmt.Sprintf("May %s reach %s? %d s left.", workspace.Visible(q.Sandbox), workspace.Visible(q.Target), left)
+	w.put(&prompt{waits: &q, sandbox: q.Sandbox, target: q.Target, question: line + w.command(q.Sandbox, 79-len(line)) + "\n" + choices})
 	return true
 }
 
-func number(q session.Question) string { return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) }
+// number is of one question only: a sandbox that is run again begins to count anew.
+func number(q session.Question) string {
+	return q.Sandbox + " " + strconv.FormatUint(q.ID, 10) + " " + q.Until.UTC().Format(time.RFC3339Nano)
+}
+
+// command is what runs in a sandbox, where there is room for it.
+func (w *watching) command(sandbox string, room int) string {
+	const least = 10
+	box, err := w.store.Find(sandbox)
+	if err != nil || room < least {
+		return ""
+	}
+	return " (" + head(strings.Join(box.Record.Command, " "), room-3) + ")"
+}
 
 // note keeps what a person can be asked about afterwards: not what a rule denies. What else a sandbox tries meanwhile is listed, and not asked about.
 func (w *watching) note(list []session.Connection) {

@@ -67,15 +67,18 @@ func Env(o EnvOptions) []string {
 			e.set(v.Name, v.Value)
 		}
 	}
-	if o.Trust {
+	for _, name := range o.Pass {
+		if prefix, ok := strings.CutSuffix(name, "*"); ok {
+			e.passAll(o.Host, prefix)
+		}
+	}
+	if o.Trust { // what the policy names itself wins
 		for _, row := range TrustRows() {
 			e.set(row.Name, row.Value)
 		}
 	}
 	for _, name := range o.Pass {
-		if prefix, ok := strings.CutSuffix(name, "*"); ok {
-			e.passAll(o.Host, prefix)
-		} else {
+		if !strings.HasSuffix(name, "*") {
 			e.pass(name)
 		}
 	}

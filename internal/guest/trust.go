@@ -27,32 +27,36 @@ type Trusted struct {
 // maxTrusted is how many such files are replaced at most: each is a mount.
 const maxTrusted = 64
 
-// bundleFiles are where distributions keep their authorities in one file, first the one that the most programs read: the lists of Go (crypto/x509,
-// root_linux.go), curl (acinclude.m4) and OpenSSL's own cert.pem.
-func bundleFiles() []string {
-	return []string{
-		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine, Arch, Gentoo, NixOS
-		"/etc/pki/tls/certs/ca-bundle.crt",                  // Fedora, RHEL
-		"/etc/ssl/ca-bundle.pem",                            // openSUSE
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // CentOS, RHEL 7
-		"/etc/ssl/cert.pem",                                 // Alpine; OpenSSL with OPENSSLDIR=/etc/ssl
-		"/etc/pki/tls/cert.pem",                             // Fedora's OpenSSL
-		"/etc/ssl/certs/ca-bundle.crt",                      // NixOS
-		"/etc/pki/tls/cacert.pem",
-		"/etc/ca-certificates/extracted/tls-ca-bundle.pem", // Arch
-		"/usr/lib/ssl/cert.pem",                            // Debian's OpenSSL, where somebody has made it
-		"/usr/local/share/certs/ca-root-nss.crt",
-		linuxbrew + "/etc/openssl@3/cert.pem",
-		linuxbrew + "/etc/ca-certificates/cert.pem",
+// trustFile is a place where programs look for the authorities that they trust.
+type trustFile struct {
+	path string
+	java bool
+	of   string // whose it is
+}
+
+// trustFiles are in the order of how many programs read them: the first that is there is what our own bundle is made of. They are the lists of Go
+// (crypto/x509, root_linux.go) and curl (acinclude.m4), OpenSSL's cert.pem, and what distributions make the lib/security/cacerts of their Javas links to.
+func trustFiles() []trustFile {
+	return []trustFile{
+		{"/etc/ssl/certs/ca-certificates.crt", false, "Debian, Ubuntu, Alpine, Arch, Gentoo, NixOS"},
+		{"/etc/pki/tls/certs/ca-bundle.crt", false, "Fedora, RHEL"},
+		{"/etc/ssl/ca-bundle.pem", false, "openSUSE"},
+		{"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", false, "Fedora, RHEL"},
+		{"/etc/ssl/cert.pem", false, "Alpine, Arch"},
+		{"/etc/pki/tls/cert.pem", false, "Fedora's OpenSSL"},
+		{"/etc/ssl/certs/ca-bundle.crt", false, "NixOS"},
+		{"/etc/pki/tls/cacert.pem", false, "OpenELEC"},
+		{"/etc/ca-certificates/extracted/tls-ca-bundle.pem", false, "Arch"},
+		{"/usr/lib/ssl/cert.pem", false, "Debian's OpenSSL, where somebody has made it"},
+		{linuxbrew + "/etc/openssl@3/cert.pem", false, "Homebrew"},
+		{linuxbrew + "/etc/ca-certificates/cert.pem", false, "Homebrew"},
+		{"/etc/ssl/certs/java/cacerts", true, "Debian, Ubuntu, Arch"},
+		{"/etc/pki/java/cacerts", true, "Fedora, RHEL"},
+		{"/etc/pki/ca-trust/extracted/java/cacerts", true, "Fedora, RHEL"},
 	}
 }
 
-// Java reads lib/security/cacerts of its own installation, which distributions make a link to a common one (jsse reference guide). Java 8 has it below jre.
-func javaStores() []string {
-	return []string{"/etc/ssl/certs/java/cacerts", "/etc/pki/java/cacerts", "/etc/pki/ca-trust/extracted/java/cacerts", "/etc/ssl/java/cacerts"}
-}
-
-// TrustRow is a variable by which programs inside are made to trust the gate, and who reads it that reads nothing else.
+// TrustRow is a variable by which programs inside are made to trust the gate. Its Why says who reads it that reads nothing else.
 type TrustRow struct {
 	Variable
 	Source string
@@ -61,12 +65,13 @@ type TrustRow struct {
 // TrustRows are set inside where TLS is opened, unless the policy sets them. What reads the system's files, or a directory of hashed names, needs none.
 func TrustRows() []TrustRow {
 	return []TrustRow{
-		{Variable{"SSL_CERT_FILE", bundle, "OpenSSL that is not the system's (conda, Homebrew, static programs), uv, httpx: they have authorities of their own"},
-			"SSL_CTX_load_verify_locations(3); uv's and httpx's documentation"},
-		{Variable{"REQUESTS_CA_BUNDLE", bundle, "Python's requests, botocore and old pip trust certifi's bundle"}, "requests' documentation; measured with requests 2.34, botocore 1.43 and pip 23.2"},
-		{Variable{"NODE_EXTRA_CA_CERTS", authority, "Node, Bun and Deno from 2.8 on have authorities compiled in. Not a bundle: Bun before 1.2 read only the first certificate"},
+		{Variable{"SSL_CERT_FILE", bundle, "an OpenSSL that is not the system's (conda, Homebrew, static programs), uv, httpx: they have authorities of their own"},
+			"SSL_CTX_load_verify_locations(3); the documentation of uv and httpx"},
+		{Variable{"REQUESTS_CA_BUNDLE", bundle, "Python's requests, botocore, pip before 24.2: they trust the bundle of the package certifi"},
+			"the documentation of requests; measured with requests 2.34, botocore 1.43, pip 23.2"},
+		{Variable{"NODE_EXTRA_CA_CERTS", authority, "Node, Bun, Deno from 2.8 on: their authorities are compiled in. It names the certificate alone, as old Buns read no more than the first one"},
 			"node(1); denoland/deno#33148, oven-sh/bun#13867; measured with Node 20, Bun 1.4, Deno 2.9"},
-		{Variable{"DENO_CERT", authority, "Deno before 2.8"}, "Deno's documentation of environment variables"},
+		{Variable{"DENO_CERT", authority, "Deno before 2.8"}, "Deno's documentation of its environment variables; measured with Deno 2.9"},
 	}
 }
 
@@ -84,11 +89,8 @@ func (v View) Trusted(etc string) []Trusted {
 			out = append(out, Trusted{target, source, java})
 		}
 	}
-	for _, name := range bundleFiles() {
-		add(name, false)
-	}
-	for _, name := range javaStores() {
-		add(name, true)
+	for _, f := range trustFiles() {
+		add(f.path, f.java)
 	}
 	for _, home := range v.javaHomes(s) {
 		add(home+"/lib/security/cacerts", true)

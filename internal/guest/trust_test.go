@@ -110,6 +110,10 @@ func TestTrustVariables(t *testing.T) {
 			t.Errorf("%s is not in %q", want, got)
 		}
 	}
+	o.Pass = []string{"NODE_*"}
+	if got := Env(o); !slices.Contains(got, "NODE_EXTRA_CA_CERTS="+authority) {
+		t.Errorf("what was not passed by its name wins: %q", got)
+	}
 	o.Pass = []string{"NODE_EXTRA_CA_CERTS"}
 	if got := Env(o); !slices.Contains(got, "NODE_EXTRA_CA_CERTS=/host") {
 		t.Errorf("what the policy passes does not win: %q", got)

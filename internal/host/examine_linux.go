@@ -1,10 +1,12 @@
 package host
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,11 +22,12 @@ type Check struct {
 }
 
 // Examine tries, in children that leave nothing behind, each mechanism that the native engine needs. A layer is tried in dir, which must be
-// where sandboxes are kept. Run as root it tries as root, although the engine will take on the sandbox's user first.
-func Examine(f Facts, dir string) []Check {
+// where sandboxes are kept. redirect is what leads connections to the gate, as the engine would send it. Run as root it tries as root, although the engine
+// will take on the sandbox's user first.
+func Examine(f Facts, dir string, redirect []byte) []Check {
 	checks := []Check{kernel(f)}
 	for _, try := range []func(Facts, string) Check{
-		userNamespace, otherNamespaces, mounting, mountByDescriptor, layer, proc, loopback, landlock, filter,
+		userNamespace, otherNamespaces, mounting, mountByDescriptor, layer, proc, loopback, gate(redirect), landlock, filter,
 	} {
 		checks = append(checks, try(f, dir))
 	}
@@ -42,6 +45,10 @@ func kernel(f Facts) Check {
 // result makes a check of an attempt.
 func result(f Facts, c Check, t *attempt) Check {
 	step, errno := t.try()
+	return judged(f, c, step, errno)
+}
+
+func judged(f Facts, c Check, step string, errno syscall.Errno) Check {
 	c.OK = errno == 0
 	if !c.OK {
 		cause, remedy := Diagnose(errno, step, f)
@@ -177,6 +184,36 @@ func loopback(f Facts, _ string) Check {
 	t.keep = append(t.keep, request)
 	t.add(call{nr: unix.SYS_IOCTL, a: [6]uintptr{0, unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&request[0]))}, onFD: true})
 	return result(f, Check{Name: "own network", Needed: true, Detail: "an empty network with a working loopback"}, t)
+}
+
+// gate tries to lead connections to a gate. The kernel's answer comes as a message, which the child leaves in memory that is shared with us.
+func gate(redirect []byte) func(Facts, string) Check {
+	return func(f Facts, _ string) Check {
+		const step = "redirect to the gate (nf_tables)"
+		c := Check{Name: "gate (nf_tables)", Detail: "connections of a sandbox can be led to the gate, so its network can be opened"}
+		answer, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return judged(f, c, step, err.(syscall.Errno))
+		}
+		defer unix.Munmap(answer)
+		t := newAttempt(unix.CLONE_NEWUSER | unix.CLONE_NEWNET).mapUser(f).at(step)
+		t.keep = append(t.keep, redirect)
+		t.add(call{nr: unix.SYS_SOCKET, a: [6]uintptr{unix.AF_NETLINK, unix.SOCK_RAW | unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER}, keepFD: true})
+		t.add(call{nr: unix.SYS_SENDTO, a: [6]uintptr{0, uintptr(unsafe.Pointer(&redirect[0])), uintptr(len(redirect))}, onFD: true})
+		t.add(call{nr: unix.SYS_RECVFROM, a: [6]uintptr{0, uintptr(unsafe.Pointer(&answer[0])), uintptr(len(answer)), unix.MSG_DONTWAIT}, onFD: true})
+		if c = result(f, c, t); c.OK {
+			c = judged(f, c, step, netlinkError(answer))
+		}
+		return c
+	}
+}
+
+// netlinkError is what the kernel says in a message of type NLMSG_ERROR: 0 is a yes (netlink(7)).
+func netlinkError(answer []byte) syscall.Errno {
+	if kind := binary.NativeEndian.Uint16(answer[4:]); kind != unix.NLMSG_ERROR {
+		return unix.EPROTO
+	}
+	return syscall.Errno(-int32(binary.NativeEndian.Uint32(answer[unix.SizeofNlMsghdr:])))
 }
 
 func noNewPrivs(t *attempt) *attempt {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,7 +38,7 @@ func TestExamineLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range Examine(Full(), dir) {
+	for _, c := range Examine(Full(), dir, table()) {
 		t.Logf("%-20s ok=%-5v %s %s", c.Name, c.OK, c.Detail, c.Remedy)
 		if c.Needed && !c.OK {
 			t.Errorf("%s: %s", c.Name, c.Detail)
@@ -53,6 +54,51 @@ func TestExamineLeavesNothing(t *testing.T) {
 	after, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || string(before) != string(after) {
 		t.Error("the mounts of this process changed")
+	}
+}
+
+// nft is a netlink message of nf_tables, with attributes of text.
+func nft(kind, flags uint16, family byte, resource uint16, attrs ...string) []byte {
+	b := make([]byte, unix.SizeofNlMsghdr, 128)
+	b = append(b, family, unix.NFNETLINK_V0)
+	b = binary.BigEndian.AppendUint16(b, resource)
+	for i := 0; i < len(attrs); i += 2 {
+		text := attrs[i+1] + "\x00"
+		b = binary.NativeEndian.AppendUint16(b, uint16(4+len(text)))
+		b = binary.NativeEndian.AppendUint16(b, uint16(attrs[i][0]))
+		b = append(b, text...)
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
+	}
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	binary.NativeEndian.PutUint16(b[4:], kind)
+	binary.NativeEndian.PutUint16(b[6:], flags|unix.NLM_F_REQUEST)
+	return b
+}
+
+// table makes an empty table, and a rule in a chain that is not there where one is given. The last is answered in any case.
+func table(missing ...string) []byte {
+	const newTable, newRule, name, chain = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE, unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE, "\x01", "\x02"
+	b := nft(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
+	if missing == nil {
+		b = append(b, nft(newTable, unix.NLM_F_CREATE|unix.NLM_F_ACK, unix.NFPROTO_INET, 0, name, "test")...)
+	}
+	for _, m := range missing {
+		b = append(b, nft(newTable, unix.NLM_F_CREATE, unix.NFPROTO_INET, 0, name, "test")...)
+		b = append(b, nft(newRule, unix.NLM_F_CREATE|unix.NLM_F_ACK, unix.NFPROTO_INET, 0, name, "test", chain, m)...)
+	}
+	return append(b, nft(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)...)
+}
+
+// TestGateCheck: what the kernel says in its message is seen, and the remedy with it.
+func TestGateCheck(t *testing.T) {
+	needUserNamespaces(t)
+	if c := gate(table())(Full(), ""); !c.OK {
+		t.Errorf("%+v", c)
+	}
+	if c := gate(table("nowhere"))(Full(), ""); c.OK || c.Needed || !strings.Contains(c.Detail, "no such file") || !strings.Contains(c.Remedy, "modprobe") {
+		t.Errorf("%+v", c)
 	}
 }
 
@@ -137,7 +183,7 @@ func TestRefused(t *testing.T) {
 	if !f.InUserNamespace {
 		t.Error("does not see that it is in a user namespace")
 	}
-	got := checkNamed(t, Examine(f, dir), os.Getenv("HOST_TEST_CHECK"))
+	got := checkNamed(t, Examine(f, dir, table()), os.Getenv("HOST_TEST_CHECK"))
 	if got.OK || !strings.Contains(got.Detail+got.Remedy, os.Getenv("HOST_TEST_SAYS")) {
 		t.Fatalf("%+v", got)
 	}

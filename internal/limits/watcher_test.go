@@ -103,18 +103,24 @@ func TestMemoryBombIsCaughtInTime(t *testing.T) {
 	}
 }
 
-func TestTmpfsCountsAsMemory(t *testing.T) {
+// inTmpfs makes a directory in a tmpfs, for all.
+func inTmpfs(t *testing.T) (dir string, fd int) {
+	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "limits")
 	if err != nil {
 		t.Skip("no /dev/shm to write in")
 	}
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	_ = os.Chmod(dir, 0o777)
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if fd, err = unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	t.Cleanup(func() { unix.Close(fd) })
+	return dir, fd
+}
+
+func TestTmpfsCountsAsMemory(t *testing.T) {
+	dir, fd := inTmpfs(t)
 	c, proc := sandboxed(t, "file "+dir+" 100")
 	// Mounts made inside the sandbox count whole; here the host's is used, so the limit is over what it holds.
 	m := memoryUse{tmpfs: []int{fd}}
@@ -127,17 +133,7 @@ func TestTmpfsCountsAsMemory(t *testing.T) {
 
 // TestTreeInTmpfs: what fills a tree counts as disk wherever the tree is.
 func TestTreeInTmpfs(t *testing.T) {
-	dir, err := os.MkdirTemp("/dev/shm", "limits")
-	if err != nil {
-		t.Skip("no /dev/shm to write in")
-	}
-	defer os.RemoveAll(dir)
-	_ = os.Chmod(dir, 0o777)
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
+	dir, fd := inTmpfs(t)
 	c, proc := sandboxed(t, "tmpfile "+dir+" 100")
 	c.begin()
 	if reason, why := watch(t, Watch{Set: Set{Disk: 64 * mib}, Proc: proc, Trees: []int{fd}}, 20*time.Second, nil); reason != OverDisk {

@@ -269,7 +269,7 @@ func (p *Plan) openings(r Request) {
 		add(c.Mount.Origin, "begin with your cache of %s (%s): %s is read; what is written stays in this project's sandboxes", c.Name, c.What, c.Mount.Source)
 	}
 	for _, a := range p.Network.Allow {
-		add(a.Origin, "reach %s", a)
+		add(a.Origin, "reach %s%s", a, a.requests())
 	}
 	if p.Network.TLS != nil {
 		for _, h := range p.Network.TLS.Hosts {

@@ -121,7 +121,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
 		{"a guarantee of a limit that is not set", "", policy.Flags{Require: []string{"limits.idle"}}, "limits.idle is not set"},
-		{"a key of a later version", "version: 1\nnetwork: {allow: [{host: example.com, methods: [GET]}]}\n", policy.Flags{}, "not in this version"},
+		{"a key of a later version", "version: 1\ndevices: [gpu]\n", policy.Flags{}, "not in this version"},
 		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
 	}
 	for _, tt := range tests {
@@ -221,6 +221,18 @@ func TestNetwork(t *testing.T) {
 		t.Errorf("the last day ends at %v", end)
 	}
 	if len(p.Openings) < 4 {
+		t.Errorf("openings: %v", p.Openings)
+	}
+	p, err = plan("network:\n  allow:\n    - {host: api.example, methods: [GET], paths: ['/v1/*']}\n    - {host: '*.c.example', ports: [80]}\n    - {host: b.c.example, paths: [/], ports: [80]}\n", policy.Flags{}, Rootless)
+	if err != nil || p.Network.TLS == nil || len(p.Notes) != 1 || !strings.Contains(p.Notes[0], "b.c.example:80 have no effect") {
+		t.Errorf("rules for single requests: %+v %v, notes %q", p.Network, err, p.Notes)
+	}
+	if a := p.Network.Allow[0]; len(a.Methods) != 1 || len(a.Paths) != 1 {
+		t.Errorf("%+v", a)
+	}
+	if !slices.ContainsFunc(p.Openings, func(o Opening) bool {
+		return o.What == "reach api.example:443; only requests of method GET on path /v1/*"
+	}) {
 		t.Errorf("openings: %v", p.Openings)
 	}
 	if _, err = plan("", policy.Flags{Allow: []string{"a.example"}, AllowFallback: []string{"landlock"}}, Landlock); err == nil || !strings.Contains(err.Error(), "network namespace") {

@@ -2,8 +2,11 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"casemate.dev/internal/policy"
 )
 
 // NoNamespace says that an opening of the network needs a network namespace.
@@ -29,12 +32,13 @@ func (p *Plan) network(r Request) error {
 			p.Notes = append(p.Notes, fmt.Sprintf("network.allow (%s): %s has ended and has no effect", v.Origin, v.V))
 			continue
 		}
-		reach := Reach{Host: v.V.Host, Ports: v.V.Ports, Networks: v.V.Networks, Origin: v.Origin.String()}
+		reach := Reach{Host: v.V.Host, Ports: v.V.Ports, Methods: v.V.Methods, Paths: v.V.Paths, Networks: v.V.Networks, Origin: v.Origin.String()}
 		if !v.V.Until.IsZero() {
 			reach.Until = v.V.Until.AddDate(0, 0, 1)
 		}
 		p.Network.Allow = append(p.Network.Allow, reach)
 	}
+	p.overruled()
 	opened := ""
 	for _, v := range r.Policy.Network.HostPorts {
 		p.Network.HostPorts = append(p.Network.HostPorts, v.V)
@@ -79,6 +83,35 @@ func (r Reach) String() string {
 		host = "[" + host + "]"
 	}
 	return host + ":" + strings.Join(ports, ",")
+}
+
+func (r Reach) ofRequests() bool { return len(r.Methods)+len(r.Paths) > 0 }
+
+// requests is what is allowed of them, as the end of a sentence; empty where all are.
+func (r Reach) requests() string {
+	if !r.ofRequests() {
+		return ""
+	}
+	either := func(list []string, all string) string {
+		if len(list) == 0 {
+			return all
+		}
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("; only requests of method %s on path %s", either(r.Methods, "any"), either(r.Paths, "any"))
+}
+
+// overruled notes the rules for single requests that have no effect, because another one allows every request.
+func (p *Plan) overruled() {
+	for _, a := range p.Network.Allow {
+		for _, b := range p.Network.Allow {
+			covers, err := policy.MatchHost(b.Host, strings.TrimPrefix(a.Host, "*."))
+			covers = covers && err == nil || a.Host == b.Host
+			if a.ofRequests() && !b.ofRequests() && covers && slices.ContainsFunc(a.Ports, func(n int) bool { return slices.Contains(b.Ports, n) }) {
+				p.Notes = append(p.Notes, fmt.Sprintf("network.allow (%s): methods and paths of %s have no effect where %s allows every request", a.Origin, a, b.Origin))
+			}
+		}
+	}
 }
 
 // String is the kind and what is allowed, for people.

@@ -84,6 +84,8 @@ const (
 type Reach struct {
 	Host     string         `json:"host"`
 	Ports    []int          `json:"ports"`
+	Methods  []string       `json:"methods,omitempty"`
+	Paths    []string       `json:"paths,omitempty"`
 	Networks []netip.Prefix `json:"networks,omitempty"` // private ranges that the name may resolve to
 	Until    time.Time      `json:"until,omitzero"`     // the moment at which it ends
 	Origin   string         `json:"origin"`

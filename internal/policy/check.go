@@ -224,10 +224,13 @@ func method(text string) (string, error) {
 	if text == "" || len(text) > 32 || strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
 		return "", bad("methods are written in capitals, such as GET", "%s is not an HTTP method", quoted(text))
 	}
+	if text == "CONNECT" || text == "TRACE" {
+		return "", bad("leave it out", "%s is refused on every connection that the gate opens", quoted(text))
+	}
 	return text, nil
 }
 
-// urlPath reads the path part of requests, in which * matches anything.
+// urlPath reads a pattern of MatchPath's.
 func urlPath(text string) (string, error) {
 	if err := plainText(text); err != nil {
 		return "", err
@@ -239,6 +242,8 @@ func urlPath(text string) (string, error) {
 		return "", bad("write the decoded path, without a query", "%s is more than the path of a request", quoted(text))
 	case slices.Contains(strings.Split(text, "/"), "..") || slices.Contains(strings.Split(text, "/"), "."):
 		return "", bad("", "%s has a . or .. component", quoted(text))
+	case strings.Contains(text, "**"):
+		return "", bad("write /* at the end for everything below", "%s has a **", quoted(text))
 	}
 	return text, nil
 }

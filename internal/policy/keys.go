@@ -143,9 +143,6 @@ func fileKeys() []key {
 	}
 }
 
-// wholeHosts is what to do about rules that need requests to be looked into.
-const wholeHosts = "leave them out: the rule then allows every request to its hosts"
-
 func networkKeys() []key {
 	return []key{
 		{path: "network", kind: aSection, doc: "What the sandbox may reach. Without a rule: nothing."},
@@ -167,15 +164,13 @@ func networkKeys() []key {
 			field: field{item: check(port)},
 		},
 		{
-			path: "network.allow[].methods", kind: textList, def: "all", example: "[GET, POST]", wrong: "small letters",
-			later: wholeHosts,
-			doc:   "HTTP methods. They need TLS opened at the gate, and the plan says so.",
+			path: "network.allow[].methods", kind: textList, def: "all", example: "[GET, POST]", wrong: "small letters, CONNECT, TRACE",
+			doc:   "HTTP methods of the requests that are allowed; each is named by itself, also HEAD. TLS is opened at the gate then, and the plan says so. Where another rule allows the host and port without methods and paths, every request is allowed, and nothing is opened.",
 			field: field{item: check(method)},
 		},
 		{
-			path: "network.allow[].paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "no leading `/`, a query, `..`",
-			later: wholeHosts,
-			doc:   "Paths of HTTP requests; `*` matches anything. They need TLS opened at the gate, and the plan says so.",
+			path: "network.allow[].paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "no leading `/`, a query, `..`, `**`",
+			doc:   "Paths of the requests that are allowed, decoded and without their query. `*` stands for one or more characters between two slashes; `/*` at the end for everything below: `/v1/*` covers `/v1/` and `/v1/a/b`, not `/v1`. Letters count by their case. A request whose path servers may read in different ways (`//`, dot segments, an encoded slash) is denied. TLS is opened at the gate, as for methods.",
 			field: field{item: check(urlPath)},
 		},
 		{

@@ -21,11 +21,6 @@ func NotInThisVersion(p *Policy) []error {
 			}
 		}
 	}
-	for _, v := range p.Network.Allow {
-		if len(v.V.Methods) > 0 || len(v.V.Paths) > 0 {
-			errs = append(errs, bad(wholeHosts, "network.allow: methods and paths of %s are not in this version", v.V.Host).at(v.Origin))
-		}
-	}
 	return errs
 }
 

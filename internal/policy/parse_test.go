@@ -146,6 +146,8 @@ f:3:16: limits.pids: "0" is not a number of processes: want a whole number from 
 		{"port 0", "network: {host_ports: [0]}\n", `f:1:24: network.host_ports: "0" is not a port: want a whole number from 1 to 65535`},
 		{"published range", "network: {publish: [1-9]}\n", `f:1:21: network.publish: "1-9" is not a port to publish; write 3000, "8081:8080" (host's loopback : inside) or auto`},
 		{"method", "network: {allow: [{host: x.example, methods: [get]}]}\n", `f:1:47: network.allow[].methods: "get" is not an HTTP method; methods are written in capitals, such as GET`},
+		{"a method that no server gets", "network: {allow: [{host: x.example, methods: [CONNECT]}]}\n", `f:1:47: network.allow[].methods: "CONNECT" is refused on every connection that the gate opens; leave it out`},
+		{"two stars", "network: {allow: [{host: x.example, paths: ['/a/**']}]}\n", `f:1:45: network.allow[].paths: "/a/**" has a **; write /* at the end for everything below`},
 		{"path", "network: {allow: [{host: x.example, paths: [/a/../b]}]}\n", `f:1:45: network.allow[].paths: "/a/../b" has a . or .. component`},
 		{"path without a slash", "network: {allow: [{host: x.example, paths: [v1]}]}\n", `f:1:45: network.allow[].paths: "v1" is not a path of a request; write it with a leading /, such as /v1/*`},
 		{"query", "network: {allow: [{host: x.example, paths: ['/a?b']}]}\n", `f:1:45: network.allow[].paths: "/a?b" is more than the path of a request; write the decoded path, without a query`},

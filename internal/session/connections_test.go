@@ -1,10 +1,108 @@
 package session
 
 import (
+	"os"
 	"testing"
+	"time"
 
 	"casemate.dev/internal/gate/wire"
+	"casemate.dev/internal/store"
+	"golang.org/x/sys/unix"
 )
+
+// TestRecordPutAside: a run whose record of connections another run has put aside as too long goes on in the new one.
+func TestRecordPutAside(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := quiet(t, st, "k7")
+	say(`{"id":1,"verdict":"opened","name":"first.example.com"}`)
+	const long = 17 << 20
+	if err := os.Truncate(st.ConnectionsPath(), long); err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, st, "m2")(`{"id":1,"verdict":"opened","name":"other.example.com"}`)
+	say(`{"id":2,"verdict":"opened","name":"second.example.com"}`)
+	list, _, err := Connections(st, "k7", 0)
+	if err != nil || len(list) != 1 || list[0].Name != "second.example.com" {
+		t.Errorf("%+v %v", list, err)
+	}
+}
+
+// TestGateThatTakesNothing: a gate that was taken over, asks for what no rule can allow and takes no answer, does not hold its supervisor up.
+func TestGateThatTakesNothing(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, theirs := asked(t, st, "k7")
+	g.asking = asking{on: true, there: true, told: true}
+	wait := unix.NsecToTimeval(int64(200 * time.Millisecond)) // a second, where the gate is started
+	if err := unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
+		t.Fatal(err)
+	}
+	for unix.Sendto(g.fd, make([]byte, 4096), unix.MSG_DONTWAIT, nil) == nil {
+	}
+	for range 20 {
+		if _, err := unix.Write(theirs, []byte(`{"question":{"id":1,"host":"no host","port":443}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now()
+	g.receive()
+	if took := time.Since(before); took > time.Second {
+		t.Errorf("the supervisor waited for %v", took)
+	}
+}
+
+// TestPortsForGateThatTakesNothing: nor does one while programs inside listen on all ports.
+func TestPortsForGateThatTakesNothing(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := asked(t, st, "k7")
+	for unix.Sendto(g.fd, make([]byte, 4096), unix.MSG_DONTWAIT, nil) == nil {
+	}
+	o := &offers{s: &supervision{run: g.run, gate: g}, open: map[int]*offer{}, taken: map[int]bool{}, told: map[string]bool{}}
+	for i := range o.seen {
+		o.seen[i] = 1<<64 - 1
+	}
+	before := time.Now()
+	o.settle()
+	if took := time.Since(before); took > 500*time.Millisecond || len(o.open) > 0 {
+		t.Errorf("the supervisor was busy for %v, and %d ports are open", took, len(o.open))
+	}
+}
+
+// quiet is a run whose gate says what it is told to.
+func quiet(t *testing.T, st *store.Store, id string) (say func(string)) {
+	g, theirs := asked(t, st, id)
+	return func(text string) {
+		if _, err := unix.Write(theirs, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		g.receive()
+	}
+}
+
+// asked is the supervisor's side of a gate, and the gate's end of the socket.
+func asked(t *testing.T, st *store.Store, id string) (g *gateway, theirs int) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	})
+	g = &gateway{run: &Run{Store: st, Box: &store.Sandbox{Record: store.Record{ID: id}}}, fd: pair[0], told: map[string]bool{}}
+	if g.log, err = st.Connections(); err != nil { // as at its start
+		t.Fatal(err)
+	}
+	return g, pair[1]
+}
 
 // TestAllowCommand: what a program inside looks up becomes no part of a command that a person copies, unless a rule could have it.
 func TestAllowCommand(t *testing.T) {

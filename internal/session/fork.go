@@ -215,6 +215,8 @@ func (r *Run) goOnWith(id string, user plan.User) error {
 		return &Refusal{fmt.Errorf("sandbox %s is a snapshot, which stays as it is", rec.ID), "go on with a copy of it: casemate run --sandbox $(casemate fork " + rec.ID + ") -- COMMAND"}
 	case rec.UID != user.UID:
 		return fmt.Errorf("sandbox %s is of user %d, and this run would be of user %d", rec.ID, rec.UID, user.UID)
+	case b.Running && !b.Runs():
+		return b.InUse()
 	case b.Running:
 		return &Refusal{fmt.Errorf("sandbox %s is running", rec.ID), "wait for its end, or go on beside it with a copy: casemate run --sandbox $(casemate fork " + rec.ID + ") -- COMMAND"}
 	case !r.goOn(b, user):

@@ -25,8 +25,7 @@ type gateway struct {
 	process *os.Process
 	fd      int
 	watch   *relay.Watch
-	log     *os.File
-	logged  int              // bytes, since it was opened
+	log     *os.File         // the record of connections, open only while there is something to be written
 	words   *os.File         // what it writes to its standard error
 	grants  int              // inotify, for what casemate allow writes
 	want    func(family int) // asks pid 1 for a socket
@@ -91,7 +90,13 @@ func (s *supervision) startGate() error {
 
 // greet tells the gate what it has to prepare.
 func (g *gateway) greet() error {
-	text, err := json.Marshal(wire.Start{})
+	var start wire.Start
+	if tls := g.run.Plan.Network.TLS; tls != nil {
+		for _, host := range tls.Hosts {
+			start.Open = append(start.Open, host.Value)
+		}
+	}
+	text, err := json.Marshal(start)
 	if err == nil {
 		err = unix.Sendto(g.fd, text, unix.MSG_NOSIGNAL, nil)
 	}
@@ -312,6 +317,7 @@ func (g *gateway) reload() {
 
 // receive takes what the gate says. It is bounded by what is there, so that a gate that floods keeps nobody from running.
 func (g *gateway) receive() {
+	defer g.written()
 	defer g.tellQuestions()
 	buf := make([]byte, wire.MaxMessage)
 	for range 64 {
@@ -374,21 +380,22 @@ func (g *gateway) note(text []byte) {
 	}
 }
 
-// write adds a line to the record of connections, and now and then has it put aside if it has become long. On a full disk the run goes on, and the
-// events say what was denied.
+// write adds a line to the record of connections. On a full disk the run goes on, and the events say what was denied.
 func (g *gateway) write(c Connection) {
-	const often = 1 << 20
 	line, err := json.Marshal(c)
-	if err != nil {
-		return
+	if err == nil && g.log == nil {
+		g.log, err = g.run.Store.Connections()
 	}
-	n, _ := g.log.Write(append(line, '\n'))
-	if g.logged += n; g.logged < often {
-		return
+	if err == nil {
+		_, _ = g.log.Write(append(line, '\n'))
 	}
-	if next, err := g.run.Store.Connections(); err == nil {
+}
+
+// written closes the record: another run may put it aside as too long, and what is written to that one no casemate net and no watch ever sees.
+func (g *gateway) written() {
+	if g.log != nil {
 		g.log.Close()
-		g.log, g.logged = next, 0
+		g.log = nil
 	}
 }
 
@@ -439,7 +446,5 @@ func (s *supervision) endGate() {
 	g.process.Wait()
 	unix.Close(g.fd)
 	g.words.Close()
-	if g.log != nil {
-		g.log.Close()
-	}
+	g.written()
 }

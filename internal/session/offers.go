@@ -41,6 +41,7 @@ type offers struct {
 	news   int
 	told   map[string]bool
 	full   bool // more are open than are offered, which was said
+	deaf   bool // the gate took no message in this turn
 }
 
 // offer is one of them.
@@ -190,6 +191,7 @@ func (o *offers) settle() {
 		return
 	}
 	changed := false
+	o.deaf = false
 	for inside, p := range o.open {
 		if p.unseen++; o.has(inside) {
 			p.unseen = 0
@@ -201,7 +203,7 @@ func (o *offers) settle() {
 		}
 	}
 	for word, bits := range o.seen {
-		for bit := 0; bits>>bit != 0; bit++ {
+		for bit := 0; bits>>bit != 0 && !o.deaf; bit++ { // there may be ten thousands of ports
 			if inside := word*64 + bit; o.has(inside) && o.open[inside] == nil && !o.taken[inside] && inside != 0 {
 				changed = o.offer(inside) || changed
 			}
@@ -295,7 +297,8 @@ func (o *offers) tell(m wire.Message, fds []int) bool {
 	if err == nil {
 		err = unix.Sendmsg(o.s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	}
-	return err == nil
+	o.deaf = err != nil
+	return !o.deaf
 }
 
 // sentence is what a person wants to know of a port.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -38,7 +39,11 @@ func (p Person) AddPresets(t *Tiers, project string) (notices []string, err erro
 	for _, chosen := range merged.Presets {
 		found, err := here.Find(chosen.V)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", chosen.Origin, err)
+			err = fmt.Errorf("%s: %w", chosen.Origin, err)
+			if chosen.Origin.Tier == policy.CommandLine && errors.As(err, new(*preset.Unknown)) {
+				err = &BadFlag{err}
+			}
+			return nil, err
 		}
 		if len(found.Openings) == 0 {
 			nothing := opensNothing(found)

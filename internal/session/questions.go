@@ -278,6 +278,6 @@ func (g *gateway) hear(name string) {
 func (g *gateway) answer(a wire.Answer) {
 	text, err := json.Marshal(wire.Message{Answer: &a})
 	if err == nil {
-		_ = unix.Sendmsg(g.fd, text, nil, nil, unix.MSG_NOSIGNAL) // a gate that takes nothing lets nothing through
+		_ = unix.Sendmsg(g.fd, text, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // a gate that takes nothing lets nothing through, and keeps nobody waiting
 	}
 }

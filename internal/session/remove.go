@@ -20,7 +20,10 @@ import (
 func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 	if err := box.Lock(); err != nil {
 		if !errors.Is(err, store.ErrRunning) || !force {
-			return &Refusal{err, "wait for its end, or end it: casemate rm --force " + box.Record.ID}
+			if box.Runs() {
+				err = &Refusal{err, "wait for its end, or end it: casemate rm --force " + box.Record.ID}
+			}
+			return err
 		}
 		if err := end(st, box); err != nil {
 			return err
@@ -53,6 +56,9 @@ func RemoveHome(st *store.Store, dir string) error {
 	}
 	for _, b := range list {
 		if b.Running && st.Project(b.Record.Project) == dir {
+			if !b.Runs() {
+				return b.InUse()
+			}
 			return &Refusal{fmt.Errorf("sandbox %s, which has this home, is running", b.Record.ID), "wait for its end, or end it: casemate rm --force --home " + b.Record.ID}
 		}
 	}

@@ -220,7 +220,7 @@ func (r *Review) Hold() error {
 		return nil
 	}
 	if err != nil {
-		return &Refusal{err, "try again in a moment"}
+		return err
 	}
 	return r.Settle(context.Background())
 }

@@ -94,6 +94,11 @@ type ProjectPolicy struct {
 	Doc     *policy.Document
 }
 
+// BadFlag is an error in what the command line says, and not in a file or with the machine.
+type BadFlag struct{ error }
+
+func (b *BadFlag) Unwrap() error { return b.error }
+
 // Load reads the organisation's, the user's and the project's policy.
 func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	t := &Tiers{}
@@ -126,7 +131,7 @@ func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	}
 	source, err := flags.Source()
 	if err != nil {
-		return nil, err
+		return nil, &BadFlag{err}
 	}
 	t.Sources = append(t.Sources, source)
 	return t, nil

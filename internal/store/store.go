@@ -225,8 +225,39 @@ func (s *Store) Spare(b *Sandbox, project string) bool {
 	return true
 }
 
-// ErrRunning says that another process runs the sandbox.
-var ErrRunning = errors.New("the sandbox is running")
+// ErrRunning says that another process holds the sandbox: as a rule one that runs it. InUse says which.
+var ErrRunning = errors.New("the sandbox is in use")
+
+// Runs reports whether the process that holds the sandbox is one that runs a command in it, as the record says. Others look at it, or change it.
+func (b *Sandbox) Runs() bool {
+	start, err := ProcessStart(b.Record.PID)
+	return b.Record.PID > 1 && b.Record.Ended.IsZero() && err == nil && start == b.Record.PIDStart
+}
+
+// InUse is ErrRunning in the words for this sandbox, with what to do.
+func (b *Sandbox) InUse() error { return &inUse{b.Record.ID, b.Runs()} }
+
+type inUse struct {
+	id   string
+	runs bool
+}
+
+func (u *inUse) Error() string {
+	if u.runs {
+		return "sandbox " + u.id + " is running"
+	}
+	return "sandbox " + u.id + " is being used by another casemate command"
+}
+
+func (u *inUse) Is(target error) bool { return target == ErrRunning }
+
+// Hint is what to do.
+func (u *inUse) Hint() string {
+	if u.runs {
+		return "wait for its end"
+	}
+	return "try again when that has ended"
+}
 
 // Lock takes the sandbox for this process. The kernel releases it when the process ends, however it ends.
 func (b *Sandbox) Lock() error {
@@ -236,7 +267,7 @@ func (b *Sandbox) Lock() error {
 	}
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
 		unix.Close(fd)
-		return fmt.Errorf("sandbox %s: %w", b.Record.ID, ErrRunning)
+		return b.InUse()
 	}
 	b.lock, b.locked = fd, true
 	return nil
@@ -446,15 +477,28 @@ func (s *Store) Record(lines []byte) error {
 // ConnectionsPath is the record of connections that sandboxes made or tried, a line of JSON each.
 func (s *Store) ConnectionsPath() string { return filepath.Join(s.Root, "connections.jsonl") }
 
-// Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept.
+// Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept. Whoever goes on with what this
+// returned for long may be writing to the old one.
 func (s *Store) Connections() (*os.File, error) {
 	path := s.ConnectionsPath()
-	if st, err := os.Lstat(path); err == nil && st.Size() > maxEvents {
-		if err := os.Rename(path, path+".1"); err != nil {
+	for {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		mine, err := f.Stat()
+		if err != nil || mine.Size() <= maxEvents || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil { // another one puts it aside
+			return f, nil
+		}
+		now, err := os.Lstat(path)
+		if err == nil && os.SameFile(now, mine) { // nobody has since: it must not take the new one for the old
+			err = os.Rename(path, path+".1")
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 }
 
 // HasLayer says whether the sandbox has a change layer to go on with.

@@ -7,6 +7,8 @@ import (
 	"go/format"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the filters that are compiled beforehand")
@@ -44,4 +46,11 @@ func TestReady(t *testing.T) {
 			t.Errorf("%+v: %v, or another filter", o, err)
 		}
 	}
+}
+
+// usual are the options of nearly every start.
+func usual() []Options { return []Options{{Watched: true, RenameHook: true}, {Watched: true}} }
+
+func pack(in unix.SockFilter) uint64 {
+	return uint64(in.Code) | uint64(in.Jt)<<16 | uint64(in.Jf)<<24 | uint64(in.K)<<32
 }

@@ -137,11 +137,7 @@ type prepared struct {
 	filter []uint64
 }
 
-// pack makes one number of an instruction: from the lowest bits on its code, its two distances and its operand.
-func pack(in unix.SockFilter) uint64 {
-	return uint64(in.Code) | uint64(in.Jt)<<16 | uint64(in.Jf)<<24 | uint64(in.K)<<32
-}
-
+// unpack makes instructions of numbers, which have from the lowest bits on the code, the two distances and the operand.
 func (p *prepared) unpack() []unix.SockFilter {
 	code := make([]unix.SockFilter, len(p.filter))
 	for i, n := range p.filter {
@@ -149,8 +145,6 @@ func (p *prepared) unpack() []unix.SockFilter {
 	}
 	return code
 }
-
-func usual() []Options { return []Options{{Watched: true, RenameHook: true}, {Watched: true}} }
 
 // Rows returns the table as it holds on this machine with these options. The last rows say what becomes of every call that no other row names.
 func Rows(opts Options) []Row {

@@ -31,10 +31,8 @@ func (f *maskFixture) watch(budget int) *watched {
 	x := &watched{maskFixture: f}
 	f.prepare()
 	x.s = f.enter(f.m.Dir)
-	merged, err := openRooted(x.s.root)
-	must(f, err)
-	upper, err := openRooted(x.s.upper)
-	must(f, err)
+	merged, upper := x.s.trees(f)
+	var err error
 	x.w, err = NewWatcher(f.m, budget, func(a Appeared) {
 		removed, err := Rehide(merged.fd, upper.fd, a.Path)
 		if err != nil {
@@ -60,10 +58,20 @@ func (f *maskFixture) watch(budget int) *watched {
 			f.Errorf("watcher: %v", err)
 		}
 		x.w.Close()
-		merged.close()
-		upper.close()
 	})
 	return x
+}
+
+// trees opens what the sandbox sees and what it wrote.
+func (s *inside) trees(t testing.TB) (merged, upper *rooted) {
+	t.Helper()
+	merged, err := openRooted(s.root)
+	must(t, err)
+	t.Cleanup(merged.close)
+	upper, err = openRooted(s.upper)
+	must(t, err)
+	t.Cleanup(upper.close)
+	return merged, upper
 }
 
 // wait until the watcher has dealt with a path.
@@ -150,12 +158,7 @@ func TestRehideWhatWasLookedUp(t *testing.T) {
 		t.Fatalf("control: %q", got)
 	}
 	s.sh("echo mine > private/deep/own; echo mine > a/own.pem; touch private/deep/key")
-	merged, err := openRooted(s.root)
-	must(t, err)
-	defer merged.close()
-	upper, err := openRooted(s.upper)
-	must(t, err)
-	defer upper.close()
+	merged, upper := s.trees(t)
 	must(t, f.m.hideNow("a", "x.pem"))
 	if got := s.sh("cat a/x.pem"); !strings.Contains(got, "secret") {
 		t.Fatalf("control: the mask alone hides what was looked up: %q", got)
@@ -185,12 +188,7 @@ func TestRehideFollowsNoLink(t *testing.T) {
 	s := f.enter(f.m.Dir)
 	must(t, os.WriteFile(f.dir+"/x.pem", []byte("the host's"), 0o644))
 	s.sh(fmt.Sprintf("ln -s %s out; mv a aside; ln -s %s a; ln -s %s/x.pem l.pem", f.dir, f.dir, f.dir))
-	merged, err := openRooted(s.root)
-	must(t, err)
-	defer merged.close()
-	upper, err := openRooted(s.upper)
-	must(t, err)
-	defer upper.close()
+	merged, upper := s.trees(t)
 	for _, rel := range []string{"out/x.pem", "a/x.pem", "l.pem", "../x.pem"} {
 		if removed, err := Rehide(merged.fd, upper.fd, rel); len(removed) > 0 {
 			t.Errorf("%s: removed %q, %v", rel, removed, err)

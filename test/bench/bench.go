@@ -64,6 +64,9 @@ func (b *bench) prepare(bin string) error {
 	if err := copyFile(filepath.Join(bin, "casemate"), b.casemate); err != nil {
 		return err
 	}
+	if err := copyFile(filepath.Join(bin, "casemate-gate"), filepath.Join(b.dir, "casemate-gate")); err != nil {
+		return err
+	}
 	me, err := os.Executable()
 	if err != nil {
 		return err

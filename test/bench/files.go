@@ -176,6 +176,10 @@ func workload(name string, args []string) error {
 		return look(args[0])
 	case "build":
 		return storm(args[0], 1000)
+	case "hosts":
+		return serveHosts()
+	case "requests":
+		return requests(strings.Join(args, ""))
 	}
 	return fmt.Errorf("no workload %q", name)
 }

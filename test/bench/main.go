@@ -33,7 +33,7 @@ var groups = []struct {
 	run  func(*bench) ([]row, error)
 }{
 	{"version", version}, {"start", start}, {"count", counted}, {"hogs", hogs}, {"rate", rate}, {"memory", memory},
-	{"hide", hide}, {"files", files}, {"changes", changes}, {"pipe", pipe}, {"mirror", mirror},
+	{"hide", hide}, {"files", files}, {"changes", changes}, {"pipe", pipe}, {"mirror", mirror}, {"gate", gate},
 }
 
 func main() {
@@ -45,7 +45,11 @@ func main() {
 	inside := flag.String("inside", "", "a workload to run, timing itself (used by the measurement)")
 	flag.Parse()
 	if *inside != "" {
-		if err := workload(*inside, flag.Args()); err != nil {
+		work := func() error { return workload(*inside, flag.Args()) }
+		if *inside == "gate" {
+			work = func() error { return measureGate(*bin, *dir, *rounds) }
+		}
+		if err := work(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

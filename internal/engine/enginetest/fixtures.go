@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -257,7 +258,9 @@ func (f *Fixtures) makeShared(string) error {
 		f.shm, f.Env.Segment = id, key
 	}
 	name := "casemate-" + hex.EncodeToString([]byte(filepath.Base(f.shared)))
-	fd, _, errno := syscall.Syscall6(unix.SYS_MQ_OPEN, text(name), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600, 0, 0, 0)
+	// The smallest there can be (struct mq_attr): those that killed tests left behind must not use up the user's RLIMIT_MSGQUEUE, which ten ordinary ones do.
+	small := [8]int{1: 1, 2: 1} // messages, bytes
+	fd, _, errno := syscall.Syscall6(unix.SYS_MQ_OPEN, text(name), unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600, uintptr(unsafe.Pointer(&small)), 0, 0)
 	if errno == 0 { // a kernel without queues has none to share
 		f.Env.Queue = name
 		unix.Close(int(fd))

@@ -63,6 +63,14 @@ func writableMemory() ([][2]uintptr, error) {
 	return ranges, nil
 }
 
+// forget gives back the memory that the child has of its parent: the host's environment and all that the supervisor has read.
+func forget(p *program, at *Attach) {
+	p.Step("forget the supervisor's memory")
+	for _, m := range at.Memory {
+		p.Scrub(m[0], m[1]-m[0])
+	}
+}
+
 // GiveBack returns to the kernel what a start needed and waiting does not: the pages of the program itself. They come back from the page
 // cache when they are used again, and the few that the supervisor's loop needs do so at once. A garbage collection would need more memory
 // for itself than a start leaves behind.

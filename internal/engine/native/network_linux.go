@@ -21,7 +21,7 @@ func network(p *program, pl *plan.Plan) []inside.Slot {
 	p.Step("addresses and routes of the network")
 	p.ask(unix.NETLINK_ROUTE, routes(pl.Network.IPv6))
 	p.Step("redirect to the gate (nf_tables)")
-	p.ask(unix.NETLINK_NETFILTER, redirects(pl.Network.IPv6))
+	p.ask(unix.NETLINK_NETFILTER, Redirects(pl.Network.IPv6))
 	p.Step("listeners of the gate")
 	var fds []inside.Slot
 	for _, l := range wire.Listeners(pl.Network.IPv6, pl.Network.HostPorts) {

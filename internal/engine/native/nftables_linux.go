@@ -13,7 +13,7 @@ const (
 	chainReject = "reject"   // of all else that it sends
 )
 
-// redirects is what nft(8) would make of:
+// Redirects are the messages that lead every connection to the gate (netlink(7), NETLINK_NETFILTER): what nft(8) would make of:
 //
 //	table inet casemate {
 //	    chain redirect {
@@ -29,7 +29,7 @@ const (
 //	}
 //
 // The second chain comes after the first, so it sees redirected connections on their way to loopback, and lets them pass.
-func redirects(ipv6 bool) []byte {
+func Redirects(ipv6 bool) []byte {
 	b := netlinkMessages{}
 	b.batch(unix.NFNL_MSG_BATCH_BEGIN)
 	b.nft(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)

@@ -99,8 +99,8 @@ func (h Host) String() string {
 	return h.Name + ":" + strconv.Itoa(h.Port)
 }
 
-// authority reads host or host:port.
-func authority(text string) (Host, error) {
+// Authority reads host or host:port.
+func Authority(text string) (Host, error) {
 	host, port := text, ""
 	if i := strings.LastIndexByte(text, ':'); i >= 0 && !strings.HasSuffix(text, "]") {
 		host, port = text[:i], text[i+1:]

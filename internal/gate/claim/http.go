@@ -57,7 +57,7 @@ const (
 // requestLine looks for a line of a token, a blank and "HTTP/".
 func requestLine(b []byte) (line string, rest []byte, state lineState) {
 	i := 0
-	for i < len(b) && isToken(b[i]) {
+	for i < len(b) && IsToken(b[i]) {
 		i++
 	}
 	switch {
@@ -113,7 +113,7 @@ func target(line string) ([]Host, error) {
 	}
 	method, to := parts[0], parts[1]
 	if method == "CONNECT" {
-		h, err := authority(to)
+		h, err := Authority(to)
 		return []Host{h}, err
 	}
 	if strings.HasPrefix(to, "/") || to == "*" {
@@ -126,7 +126,7 @@ func target(line string) ([]Host, error) {
 	if i := strings.IndexAny(after, `/?#\`); i >= 0 {
 		after = after[:i]
 	}
-	h, err := authority(after)
+	h, err := Authority(after)
 	return []Host{h}, err
 }
 
@@ -137,20 +137,20 @@ func hostField(field []byte) ([]Host, error) {
 	}
 	name, value, ok := strings.Cut(string(field), ":")
 	switch {
-	case !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 127 || !isToken(byte(r)) }):
+	case !ok || name == "" || strings.ContainsFunc(name, func(r rune) bool { return r > 127 || !IsToken(byte(r)) }):
 		return nil, fmt.Errorf("the header line %.80q is ambiguous", field)
 	case strings.ContainsAny(value, "\r\x00"):
 		return nil, errors.New("a header line holds a carriage return or NUL")
 	case !strings.EqualFold(name, "Host"):
 		return nil, nil
 	}
-	h, err := authority(strings.Trim(value, " \t"))
+	h, err := Authority(strings.Trim(value, " \t"))
 	return []Host{h}, err
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// isToken is tchar of RFC 9110, 5.6.2.
-func isToken(c byte) bool {
+// IsToken is tchar of RFC 9110, 5.6.2.
+func IsToken(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c != 0 && strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }

@@ -131,7 +131,7 @@ func FuzzRequest(f *testing.F) {
 		if c.Protocol == Opaque {
 			t.Fatalf("Go's server reads a request to %q", r.Host)
 		}
-		want, err := authority(r.Host)
+		want, err := Authority(r.Host)
 		if err != nil || len(c.Hosts) == 0 {
 			return // Go takes hosts that are none, and we nothing that is one
 		}

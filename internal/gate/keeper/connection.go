@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/gate/address"
+	"casemate.dev/internal/gate/requests"
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
 )
@@ -27,10 +28,12 @@ type connection struct {
 	started time.Time
 
 	mu      sync.Mutex
-	target  string       // the host as the rules know it; empty where no rule decides
-	once    bool         // a person let this one pass: no rule allows it
-	proxied bool         // the server's address is that of the host's proxy
-	server  *net.TCPConn // nil until connected
+	target  string            // the host as the rules know it; empty where no rule decides
+	once    bool              // a person let this one pass: no rule allows it
+	proxied bool              // the server's address is that of the host's proxy
+	server  *net.TCPConn      // nil until connected
+	whole   bool              // its bytes are passed through, because the rules allowed the host wholly
+	session *requests.Session // nil where it is not opened
 	ended   bool
 	why     string
 }
@@ -73,6 +76,7 @@ func (c *connection) outward() {
 		return
 	}
 	c.record.Rule = d.Rule
+	c.passThrough(!d.Requests)
 	server, err := c.keeper.dial(c.ctx, c.record.Name, c.record.Port, d)
 	if err != nil {
 		c.fail(err)
@@ -81,7 +85,17 @@ func (c *connection) outward() {
 	if !c.opened(server) {
 		return
 	}
+	if d.Requests {
+		c.told(c.serveRequests())
+		return
+	}
 	c.relay(func() error { return c.greet(host != "") })
+}
+
+func (c *connection) passThrough(whole bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.whole = whole
 }
 
 // about says which host the rules must go on to allow.
@@ -123,6 +137,11 @@ func (c *connection) opened(server *net.TCPConn) bool {
 	c.mu.Unlock()
 	if ended {
 		reset(server)
+	} else {
+		c.reconsider() // the rules may have changed since the address was checked
+		_, ended = c.reason()
+	}
+	if ended {
 		c.fail(errors.New("it was ended"))
 		return false
 	}
@@ -138,13 +157,23 @@ func (c *connection) opened(server *net.TCPConn) bool {
 type disagreement struct{ error }
 
 // relay joins client and server, and tells what came of it.
-func (c *connection) relay(greet func() error) {
-	err := c.join(greet)
+func (c *connection) relay(greet func() error) { c.told(c.join(greet)) }
+
+// told tells what came of a connection to a server.
+func (c *connection) told(err error) {
 	r := c.record
 	r.Verdict = wire.Closed
-	r.Why, _ = c.reason()
-	if errors.As(err, new(disagreement)) {
+	if r.Why, _ = c.reason(); c.session != nil && r.Why == "" {
+		r.Why = c.session.Complaint()
+	}
+	switch {
+	case errors.As(err, new(disagreement)):
 		r.Verdict, r.Why = wire.Denied, err.Error()
+	case errors.As(err, new(*requests.Unopenable)):
+		r.Verdict, r.Why = wire.Failed, err.Error()
+	}
+	if c.session != nil {
+		r.Allowed = c.session.Allowed()
 	}
 	r.Sent, r.Got, r.Elapsed = c.sent.Load(), c.got.Load(), time.Since(c.started)
 	c.keeper.log.Tell(r)
@@ -210,7 +239,7 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server, proxied, once := c.target, c.server, c.proxied, c.once
+	target, server, whole, once, session := c.target, c.server, c.whole, c.once, c.session
 	c.mu.Unlock()
 	if target == "" {
 		return
@@ -225,13 +254,36 @@ func (c *connection) reconsider() {
 		c.end("its rule holds no more: " + d.Why)
 		return
 	}
-	if server == nil || proxied {
+	if whole && d.Requests {
+		c.end("its rule holds no more: only some requests are allowed now")
 		return
+	}
+	if server == nil {
+		return
+	}
+	if err := c.astray(d); err != nil {
+		c.end(fmt.Sprintf("its rule holds no more: %v", err))
+		return
+	}
+	if session != nil {
+		session.Reconsider()
+	}
+}
+
+// astray says why the server's address is not one that a decision opens. Through a proxy it is the proxy's.
+func (c *connection) astray(d rules.Decision) error {
+	c.mu.Lock()
+	server, proxied := c.server, c.proxied
+	c.mu.Unlock()
+	if proxied {
+		return nil
 	}
 	remote := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 	if err := address.Check(remote, d.Networks); err != nil {
-		c.end(fmt.Sprintf("its rule holds no more: %v", err))
-	} else if no, denied := c.keeper.book.Set().Denied(remote.Unmap().String()); denied {
-		c.end("its rule holds no more: " + no.Why)
+		return err
 	}
+	if no, denied := c.keeper.book.Set().Denied(remote.Unmap().String()); denied {
+		return errors.New(no.Why)
+	}
+	return nil
 }

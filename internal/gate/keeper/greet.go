@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"io"
+	"net/netip"
 	"time"
 
 	"casemate.dev/internal/gate/claim"
@@ -97,6 +98,11 @@ func (c *connection) pass(first []byte) error {
 	n, err := c.server.Write(first)
 	c.moved(&c.sent, n)
 	return err
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }
 
 func isTimeout(err error) bool {

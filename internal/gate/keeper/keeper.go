@@ -2,6 +2,7 @@
 package keeper
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"casemate.dev/internal/gate/authority"
 	"casemate.dev/internal/gate/claim"
 	"casemate.dev/internal/gate/dns"
 	"casemate.dev/internal/gate/names"
@@ -23,6 +25,7 @@ type Limits struct {
 	Connections int           // at once; more are reset
 	Dials       int           // at once; more wait
 	Long        int           // clients at once whose first bytes need more than a page; more wait
+	Opened      int           // connections at once whose requests are decided; more are reset
 	Pipes       int           // for connections that are moving bytes; more go through a small buffer
 	Resolve     time.Duration // for a name to be looked up on the host
 	Dial        time.Duration // for a connection to be made, all addresses together
@@ -35,7 +38,7 @@ type Limits struct {
 // DefaultLimits are those of every sandbox.
 func DefaultLimits() Limits {
 	return Limits{
-		Connections: 1024, Dials: 128, Long: 64, Pipes: 256,
+		Connections: 1024, Dials: 128, Long: 64, Opened: 256, Pipes: 256,
 		Resolve: 10 * time.Second, Dial: 30 * time.Second, Hello: 10 * time.Second, Idle: time.Hour, Answer: wire.Waits, Drain: 200 * time.Millisecond,
 	}
 }
@@ -46,6 +49,7 @@ const lastWords = 500 * time.Millisecond // for the supervisor to take the last 
 type Keeper struct {
 	limits     Limits
 	supervisor *net.UnixConn
+	sandbox    string // its name, for commands
 	log        *records.Log
 	book       rules.Book
 	names      names.Table
@@ -56,6 +60,9 @@ type Keeper struct {
 	slots      chan struct{} // one for each connection
 	dials      chan struct{}
 	long       chan struct{}
+	opened     chan struct{}
+	authority  *authority.Authority // nil where no host is opened
+	roots      *x509.CertPool       // of the host
 	listening  []io.Closer
 	offered    map[int][]io.Closer // the listeners for each port inside that is offered while it is open
 	only4      bool                // there is no listener for IPv6
@@ -81,12 +88,14 @@ func Run(fd int, limits Limits) error {
 	if !ok {
 		return fmt.Errorf("descriptor %d is not the supervisor's socket", fd)
 	}
-	if gone, err := greetSupervisor(supervisor); gone || err != nil {
+	open, gone, err := greetSupervisor(supervisor)
+	if gone || err != nil {
 		return err
 	}
 	k := &Keeper{
 		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
+		opened: make(chan struct{}, limits.Opened), authority: open.authority, roots: open.roots,
 		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	err = k.serve()
@@ -210,6 +219,7 @@ func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
 					k.remove(c)
 					<-k.slots
 				}()
+				defer c.survive()
 				serve(c)
 			}()
 		default:

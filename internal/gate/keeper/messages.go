@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,9 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
+	"casemate.dev/internal/gate/authority"
 	"casemate.dev/internal/gate/wire"
 	"golang.org/x/sys/unix"
 )
@@ -20,28 +23,55 @@ var errGone = errors.New("the supervisor has gone")
 
 const maxRules = 1 << 16 // openings, so that a supervisor gone mad is noticed
 
+// opening is what the gate needs to open connections.
+type opening struct {
+	authority *authority.Authority
+	roots     *x509.CertPool
+}
+
+// prepare makes it for the hosts that will be opened; the zero value where there are none.
+func prepare(hosts []string) (o opening, err error) {
+	if len(hosts) == 0 {
+		return o, nil
+	}
+	if o.authority, err = authority.New(hosts, time.Now()); err != nil {
+		return o, fmt.Errorf("an authority for the hosts that are opened: %w", err)
+	}
+	if o.roots, err = x509.SystemCertPool(); err != nil { // now, so that a change of the files does not matter later
+		o.roots = x509.NewCertPool() // each connection says that its host's certificate is not valid here
+	}
+	return o, nil
+}
+
 // greetSupervisor takes the first message and answers it. The supervisor may be gone already, whose start failed.
-func greetSupervisor(supervisor *net.UnixConn) (gone bool, err error) {
+func greetSupervisor(supervisor *net.UnixConn) (o opening, gone bool, err error) {
 	buf := make([]byte, wire.MaxMessage)
 	n, err := supervisor.Read(buf)
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
-		return true, nil
+		return o, true, nil
 	}
 	var start wire.Start
 	if err == nil {
 		err = json.Unmarshal(buf[:n], &start)
 	}
 	if err != nil {
-		return false, fmt.Errorf("the supervisor's first message: %w", err)
+		return o, false, fmt.Errorf("the supervisor's first message: %w", err)
 	}
-	text, err := json.Marshal(wire.Ready{Ready: true})
+	if o, err = prepare(start.Open); err != nil {
+		return o, false, err
+	}
+	answer := wire.Ready{Ready: true}
+	if o.authority != nil {
+		answer.Authority = o.authority.PEM()
+	}
+	text, err := json.Marshal(answer)
 	if err == nil {
 		_, err = supervisor.Write(text)
 	}
 	if err != nil {
-		return false, fmt.Errorf("answer the supervisor: %w", err)
+		return o, false, fmt.Errorf("answer the supervisor: %w", err)
 	}
-	return false, nil
+	return o, false, nil
 }
 
 // receive takes one message, or the several over which rules are spread. What cannot be read ends the gate, and the network with it: rules that are
@@ -87,6 +117,7 @@ func (k *Keeper) receive(begun bool) error {
 		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
+		k.sandbox += m.Sandbox // said once
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
 		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {

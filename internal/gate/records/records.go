@@ -35,9 +35,10 @@ type Log struct {
 
 // denial is what makes two denials the same.
 type denial struct {
-	verdict   wire.Verdict
-	name, why string
-	port      int
+	verdict      wire.Verdict
+	name, why    string
+	method, path string
+	port         int
 }
 
 type repeat struct {
@@ -64,7 +65,7 @@ func (l *Log) Tell(r wire.Record) {
 	if r.Time.IsZero() {
 		r.Time = time.Now().UTC()
 	}
-	r.Name, r.Why = printable(r.Name), printable(r.Why)
+	r.Name, r.Why, r.Method, r.Path = printable(r.Name), printable(r.Why), printable(r.Method), printable(r.Path)
 	select {
 	case l.queue <- r:
 	default:
@@ -74,7 +75,7 @@ func (l *Log) Tell(r wire.Record) {
 
 // TellOnce is Tell for what a program may do over and over: the first is told at once, and how many more came within a second when that is over.
 func (l *Log) TellOnce(r wire.Record) {
-	key := denial{r.Verdict, r.Name, r.Why, r.Port}
+	key := denial{r.Verdict, r.Name, r.Why, r.Method, r.Path, r.Port}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if again := l.repeats[key]; again != nil {

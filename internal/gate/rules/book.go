@@ -26,3 +26,8 @@ func (b *Book) Set() *Set {
 
 // Decide asks the rules in force, now.
 func (b *Book) Decide(host string, port int) Decision { return b.Set().Decide(host, port, time.Now()) }
+
+// DecideRequest asks the rules in force, now.
+func (b *Book) DecideRequest(host string, port int, r Request) Decision {
+	return b.Set().DecideRequest(host, port, r, time.Now())
+}

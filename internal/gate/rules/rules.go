@@ -19,6 +19,7 @@ const AnyPort = 0
 // Decision is what the rules say about a host and a port.
 type Decision struct {
 	Allowed  bool
+	Requests bool           // Allowed: some requests are, and DecideRequest says which; the connection has to be opened
 	Rule     string         // the origin of the rule that decided; empty where none did
 	Networks []netip.Prefix // Allowed: ranges beside the public ones that the name may resolve to
 	Why      string         // not Allowed: a sentence for the person who could allow it
@@ -92,7 +93,7 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 	if d, denied := s.denied(name); denied {
 		return d
 	}
-	var yes Decision
+	var whole, some Decision
 	var near string
 	for i := range s.allow {
 		a := &s.allow[i]
@@ -102,23 +103,34 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 			near = "; a rule for it ended at " + a.Until.UTC().Format(time.RFC3339)
 		case port != AnyPort && !slices.Contains(a.Ports, port):
 			near = "; a rule allows it on " + ports(a.Ports)
+		case len(a.Ports) > 0 && a.OfRequests():
+			some.add(a, name)
 		case len(a.Ports) > 0:
-			if !yes.Allowed {
-				yes = Decision{Allowed: true, Rule: a.Origin}
-			}
-			yes.Networks = append(yes.Networks, a.Networks...)
-			if addr, err := netip.ParseAddr(name); err == nil { // whoever writes an address down means it
-				yes.Networks = append(yes.Networks, netip.PrefixFrom(addr, addr.BitLen()))
-			}
+			whole.add(a, name)
 		}
 	}
-	if yes.Allowed {
-		return yes
+	if whole.Allowed {
+		return whole
+	}
+	if some.Allowed {
+		some.Requests = true
+		return some
 	}
 	if s.unasked != "" {
 		near += "; " + s.unasked
 	}
 	return Decision{Why: "no rule allows " + target(name, port) + near, Ask: s.ask}
+}
+
+// add has a rule allow, after others: the first one is named, and what any of them opens is open.
+func (d *Decision) add(a *opening, name string) {
+	if !d.Allowed {
+		d.Allowed, d.Rule = true, a.Origin
+	}
+	d.Networks = append(d.Networks, a.Networks...)
+	if addr, err := netip.ParseAddr(name); err == nil { // whoever writes an address down means it
+		d.Networks = append(d.Networks, netip.PrefixFrom(addr, addr.BitLen()))
+	}
 }
 
 // Denied says whether a rule denies the host, whatever allows it.

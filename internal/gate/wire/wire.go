@@ -174,10 +174,15 @@ type Rules struct {
 type Allow struct {
 	Host     string         `json:"host"` // a pattern as policy.MatchHost takes it, or an address
 	Ports    []int          `json:"ports"`
+	Methods  []string       `json:"methods,omitempty"`  // of HTTP requests; none: all
+	Paths    []string       `json:"paths,omitempty"`    // patterns as policy.MatchPath takes them; none: all
 	Networks []netip.Prefix `json:"networks,omitempty"` // ranges beside the public ones that the name may resolve to
 	Until    time.Time      `json:"until,omitzero"`     // the moment at which it ends; zero: never
 	Origin   string         `json:"origin"`             // the policy line or command that made it
 }
+
+// OfRequests says whether the rule is about single requests: a connection has to be opened to see them.
+func (a Allow) OfRequests() bool { return len(a.Methods)+len(a.Paths) > 0 }
 
 // Verdict is what became of an attempt.
 type Verdict string
@@ -201,6 +206,9 @@ type Record struct {
 	Address string        `json:"address,omitempty"` // the real one, once connected
 	Rule    string        `json:"rule,omitempty"`    // the origin of the rule that decided
 	Why     string        `json:"why,omitempty"`     // a sentence: why it was denied or failed
+	Method  string        `json:"method,omitempty"`  // of the request that was denied, where it was one on an opened connection
+	Path    string        `json:"path,omitempty"`    // the same: as it was sent, without its query, which may hold secrets
+	Allowed int           `json:"allowed,omitempty"` // Closed: how many requests of an opened connection were allowed
 	Sent    int64         `json:"sent,omitempty"`    // bytes from the sandbox
 	Got     int64         `json:"got,omitempty"`     // bytes to the sandbox
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`

@@ -236,8 +236,11 @@ func handOut(m *machine, control, family uintptr) {
 	m.rights.fd = int32(fd)
 	m.message[2], m.message[3] = uintptr(unsafe.Pointer(&m.iov)), 1
 	m.message[4], m.message[5] = uintptr(unsafe.Pointer(&m.rights)), unsafe.Sizeof(m.rights)
-	syscall.RawSyscall6(unix.SYS_SENDMSG, control, uintptr(unsafe.Pointer(&m.message)), 0, 0, 0, 0)
+	_, _, e = syscall.RawSyscall6(unix.SYS_SENDMSG, control, uintptr(unsafe.Pointer(&m.message)), 0, 0, 0, 0)
 	syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
+	if e != 0 { // ETOOMANYREFS: programs inside have as many descriptors under way as the user may have. The supervisor counts the answers
+		send(m, control)
+	}
 }
 
 // pass sends a signal to the command's process group, or to the command where it has not made its own yet: it holds all signals back until
