@@ -21,9 +21,9 @@ func cacheCommand() command {
 		name: "cache", args: "ls | rm [PROJECT] [NAME...]", summary: "list and remove what projects keep of package caches",
 		example: "casemate cache rm npm",
 		help: `
-With casemate run --cache npm, or cache: [npm] in a policy, a sandbox begins with
-your own cache of that package manager. It cannot change yours: what it adds is
-kept for its project, for the next run there, and reaches nothing else.
+With casemate run --cache npm, or cache: [npm] in a policy, a sandbox begins
+with your own cache of that package manager. It cannot change yours: what it
+adds is kept for its project, for the next run there, and reaches nothing else.
 
 ls  what is kept, of every project, and which directories of yours are under it
 rm  remove it: of this project, or of PROJECT, which is a path or an ID of ls;
