@@ -264,7 +264,7 @@ func TestCacheIsAnOpening(t *testing.T) {
 			want string
 			exit int
 		}{
-			{[]string{"run", "--cache", "nmp", "--", "true"}, "npm", 125},
+			{[]string{"run", "--cache", "nmp", "--", "true"}, "npm", 2},
 			{[]string{"cache", "rm", "elsewhere"}, "nothing is kept for", 125},
 			{[]string{"cache", "rm", "go"}, "nothing of that is kept", 0},
 			{[]string{"cache", "rm", s.Work, "npm"}, "removed npm of " + s.Work, 0},

@@ -175,6 +175,28 @@ func TestSets(t *testing.T) {
 	}
 }
 
+// TestDrop: what is being removed is in nobody's way, and goes with the next removal if that was cut short.
+func TestDrop(t *testing.T) {
+	s, err := Take(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"npm/content", "go/modules", "go/build"} {
+		if err := os.MkdirAll(filepath.Join(s.Dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Drop(func(string) error { return unix.EIO }, "npm"); err != unix.EIO {
+		t.Fatal(err)
+	}
+	if names := s.Names(); !slices.Equal(names, []string{"go"}) || len(children(s.Dir)) != 2 {
+		t.Errorf("cut short: %v of %v", names, children(s.Dir))
+	}
+	if err := s.Drop(os.RemoveAll, "go", "never"); err != nil || len(children(s.Dir)) != 0 {
+		t.Errorf("left: %v %v", children(s.Dir), err)
+	}
+}
+
 // TestMask: whiteouts are laid, kept for the same list and laid anew for another.
 func TestMask(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "mask")

@@ -95,7 +95,33 @@ func bootID() string {
 }
 
 // Names lists the caches of which the set holds something.
-func (s *Set) Names() []string { return children(s.Dir) }
+func (s *Set) Names() []string {
+	return slices.DeleteFunc(children(s.Dir), func(name string) bool { return strings.HasPrefix(name, going) })
+}
+
+// going is what the name of a cache that is being removed begins with.
+const going = "going-"
+
+// Drop removes what the set holds of the caches, and what an earlier removal has left. A cache is taken out of its place at once: half of one would be taken
+// for whole.
+func (s *Set) Drop(remove func(dir string) error, names ...string) error {
+	left := slices.DeleteFunc(children(s.Dir), func(name string) bool { return !strings.HasPrefix(name, going) })
+	for _, name := range left {
+		if err := remove(filepath.Join(s.Dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		out := filepath.Join(s.Dir, going+name)
+		if err := os.Rename(filepath.Join(s.Dir, name), out); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := remove(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // children are the names of the directories in a directory.
 func children(dir string) (names []string) {
@@ -200,7 +226,7 @@ func listIn(project, dir string) (kept []Kept) {
 			i := slices.IndexFunc(kept, func(k Kept) bool { return k.Cache == name })
 			if i < 0 {
 				i = len(kept)
-				kept = append(kept, Kept{ID: filepath.Base(project)[:8], Project: string(path), Cache: name, Base: []string{}})
+				kept = append(kept, Kept{ID: fmt.Sprintf("%.8s", filepath.Base(project)), Project: string(path), Cache: name, Base: []string{}})
 			}
 			kept[i].add(set)
 		}
@@ -251,7 +277,7 @@ func Remove(k Kept, remove func(dir string) error) error {
 		taken = append(taken, s)
 	}
 	for _, s := range taken {
-		if err := remove(filepath.Join(s.Dir, k.Cache)); err != nil {
+		if err := s.Drop(remove, k.Cache); err != nil {
 			return err
 		}
 	}

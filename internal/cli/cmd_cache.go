@@ -71,8 +71,11 @@ func printCaches(std *IO, kept []cache.Kept) {
 	fmt.Fprintf(std.Out, "%-9s %-11s %9s %5s  %-24s %s\n", "ID", "CACHE", "SIZE", "USED", "PROJECT", "OVER")
 	for _, k := range kept {
 		used := age(time.Since(k.Used))
-		if k.Running {
+		switch {
+		case k.Running:
 			used = "now"
+		case k.Used.IsZero():
+			used = "-"
 		}
 		fmt.Fprintf(std.Out, "%-9s %-11s %9s %5s  %-24s %s\n", k.ID, k.Cache, size(k.Size), used, tail(k.Project, 24), workspace.Visible(strings.Join(k.Base, ", ")))
 	}

@@ -65,7 +65,7 @@ func (r *Run) layCache(req *plan.Request, v policy.Value[string], found []cache.
 		if err := unix.Stat(f.Host, &st); err != nil {
 			return fmt.Errorf("cache %s: %s: %w", v.V, f.Host, err)
 		}
-		if int(st.Uid) != r.Person.UID {
+		if int(st.Uid) != r.Person.UID && r.Facts.EUID != 0 { // whose mounts give the owner's files to the sandbox's user
 			r.notice("cache %s: %s belongs to another user: what is there can be read inside, and nothing be added to its directories", v.V, f.Host)
 		}
 		req.Caches = append(req.Caches, plan.Cache{Name: f.Cache, Part: f.Part, What: f.What, Hide: f.Hide, Mount: plan.Mount{
@@ -146,18 +146,16 @@ func (r *Run) placeCaches(req *plan.Request) error {
 	return r.cached.Begin()
 }
 
-// untear throws away what was being written when the machine stopped: files may be there that have no content, and a cache can be filled again.
+// untear throws away what is half removed, and what was being written when the machine stopped: files may be there that have no content, and a cache can be filled again.
 func (r *Run) untear() error {
 	if !r.cached.Torn {
-		return nil
+		return r.cached.Drop(removeTree)
 	}
-	for _, name := range r.cached.Names() {
+	names := r.cached.Names()
+	for _, name := range names {
 		r.notice("what the project's sandboxes had added to the cache of %s is thrown away: the machine stopped before it was on the disk", name)
-		if err := removeTree(filepath.Join(r.cached.Dir, name)); err != nil {
-			return err
-		}
 	}
-	return nil
+	return r.cached.Drop(removeTree, names...)
 }
 
 func removeTree(dir string) error { return workspace.Discard(context.Background(), dir) }

@@ -410,7 +410,8 @@ func (r *Run) Abandon() {
 // release gives back what the run holds open.
 func (r *Run) release() {
 	if r.cached != nil {
-		r.cached.End() // what is not on the disk then is thrown away should the machine have stopped
+		r.cached.End() // once; what is not on the disk then is thrown away should the machine have stopped
+		r.cached = nil
 	}
 	r.trusted.remove()
 	if r.Box != nil {
