@@ -14,8 +14,12 @@ func AddAllow(doc []byte, r NetRule) ([]byte, error) {
 	if err := yaml.Unmarshal(doc, &root); err != nil {
 		return nil, err
 	}
-	if root.Kind == 0 {
+	var out bytes.Buffer
+	if root.Kind == 0 { // nothing, or comments alone, which the parser drops
 		root = yaml.Node{Kind: yaml.DocumentNode}
+		if out.Write(doc); len(doc) > 0 && doc[len(doc)-1] != '\n' {
+			out.WriteByte('\n')
+		}
 	}
 	if len(root.Content) == 0 {
 		root.Content = []*yaml.Node{{Kind: yaml.MappingNode, Content: []*yaml.Node{word("version"), number(1)}}}
@@ -35,7 +39,6 @@ func AddAllow(doc []byte, r NetRule) ([]byte, error) {
 	}
 	rule.Content = append(rule.Content, word("ports"), ports)
 	allow.Content = append(allow.Content, rule)
-	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := enc.Encode(&root); err != nil {

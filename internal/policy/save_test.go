@@ -9,6 +9,7 @@ func TestAddAllow(t *testing.T) {
 	rule := NetRule{Host: "api.example.com", Ports: []int{443, 8443}}
 	for _, c := range []struct{ name, doc, want string }{
 		{"nothing yet", "", "version: 1\nnetwork:\n  allow:\n    - {host: api.example.com, ports: [443, 8443]}\n"},
+		{"comments alone stay", "# network:\n#   allow: []", "# network:\n#   allow: []\nversion: 1\nnetwork:\n  allow:\n    - {host: api.example.com, ports: [443, 8443]}\n"},
 		{"comments stay", "# mine\nversion: 1\nlimits: # small\n  pids: 64\n", "# mine\nversion: 1\nlimits: # small\n  pids: 64\nnetwork:\n  allow:\n    - {host: api.example.com, ports: [443, 8443]}\n"},
 		{"a list", "network:\n  allow:\n    - host: a.example # why\n", "network:\n  allow:\n    - host: a.example # why\n    - {host: api.example.com, ports: [443, 8443]}\n"},
 		{"an empty key", "network:\n", "network:\n  allow:\n    - {host: api.example.com, ports: [443, 8443]}\n"},

@@ -181,6 +181,9 @@ func (p Person) SaveRule(text string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(p.Config, "policy.yaml")
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // a link to where the person keeps such files stays one
+	}
 	doc, err := readPolicy(path, false)
 	if err != nil {
 		return "", err

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +76,23 @@ func TestPortsForGateThatTakesNothing(t *testing.T) {
 	o.settle()
 	if took := time.Since(before); took > 500*time.Millisecond || len(o.open) > 0 {
 		t.Errorf("the supervisor was busy for %v, and %d ports are open", took, len(o.open))
+	}
+}
+
+// TestSaveRuleFollowsLinks: a policy that is a link to where its owner keeps it stays one.
+func TestSaveRuleFollowsLinks(t *testing.T) {
+	dir := t.TempDir()
+	p := Person{Config: filepath.Join(dir, "config")}
+	kept, link := filepath.Join(dir, "kept.yaml"), filepath.Join(p.Config, "policy.yaml")
+	if err := errors.Join(os.Mkdir(p.Config, 0o700), os.WriteFile(kept, []byte("# mine\nversion: 1\n"), 0o600), os.Symlink(kept, link)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.SaveRule("a.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(kept)
+	if to, _ := os.Readlink(link); to != kept || err != nil || !strings.Contains(string(text), "a.example.com") {
+		t.Errorf("the link leads to %q, where %q is", to, text)
 	}
 }
 

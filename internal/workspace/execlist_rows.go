@@ -23,6 +23,9 @@ var protectedRows = [...]execRow{
 	{"casemate.yaml", whySandbox},
 	{"casemate.yml", whySandbox},
 	{".casemate", whySandbox},
+	{"**/casemate/policy.yaml", whySandbox}, // the person's own, where ~/.config or what it links to is the project
+	{"**/casemate/trusted.json", whySandbox},
+	{"**/casemate/presets", whySandbox},
 	{"fence.json", whySandbox},
 	{"fence.jsonc", whySandbox},
 	{".srt-settings.json", whySandbox},

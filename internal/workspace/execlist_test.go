@@ -220,3 +220,17 @@ func FuzzProtectedPath(f *testing.F) {
 		MarkedPath(rel, []byte(rel))
 	})
 }
+
+// TestOwnPolicyIsProtected: who works on the files of their configuration works on what is believed about every project.
+func TestOwnPolicyIsProtected(t *testing.T) {
+	for _, path := range []string{"casemate/policy.yaml", ".config/casemate/policy.yaml", "dot_config/casemate/trusted.json", "casemate/.config/casemate/presets/npm.yaml"} {
+		if _, ok := ProtectedPath(path, nil); !ok {
+			t.Errorf("%s is not protected", path)
+		}
+	}
+	for _, path := range []string{"policy.yaml", "casemate/main.go", "presets/npm.yaml"} {
+		if why, ok := ProtectedPath(path, nil); ok {
+			t.Errorf("%s is protected: %s", path, why)
+		}
+	}
+}
