@@ -310,6 +310,16 @@ func TestCacheCannotBeMounted(t *testing.T) {
 	}
 }
 
+// TestCacheCountsForDisk: what is added to a cache counts for the limit of the disk.
+func TestCacheCountsForDisk(t *testing.T) {
+	s := newSite(t, best())
+	s.npmCache(t)
+	out := s.run("--cache", "npm", "--disk", "20MiB", "--", "sh", "-c", "i=0; while [ $i -lt 200 ]; do head -c 1000000 /dev/zero >~/.npm/_cacache/$i; i=$((i+1)); done; sleep 60")
+	if out.result.Reason != "disk" {
+		t.Errorf("200 MB in a cache: %v", out)
+	}
+}
+
 // TestCacheGo builds with a module that only the host's cache has, and with what the host has compiled. Nothing of it imports the standard library, which
 // would take a minute to compile.
 func TestCacheGo(t *testing.T) {
