@@ -98,34 +98,16 @@ func (r *Run) checkCache(dir string) error {
 	return nil
 }
 
-// placeCaches makes or finds the directories of the project's caches. Without a project there is nobody to keep them for, and they go with the sandbox.
+// placeCaches makes or finds the directories of the project's caches.
 func (r *Run) placeCaches(req *plan.Request) error {
 	if len(req.Caches) == 0 {
 		return nil
 	}
-	dir := filepath.Join(r.Store.Project(r.Project), "cache")
-	if r.Facts.EUID == 0 { // as with homes: what another user has filled is never given away
-		dir = fmt.Sprintf("%s-%d", dir, req.User.UID)
-	}
+	dir := r.cachesDir(req.User)
 	set := filepath.Join(dir, "1")
 	if !r.Options.DryRun {
-		switch err := error(nil); {
-		case r.Project == "":
-			dir = filepath.Join(r.Box.Dir, "cache")
-		default:
-			if err = store.MakeDir(r.Store.Project(r.Project)); err == nil {
-				err = store.Note(r.Store.Project(r.Project), r.Project)
-			}
-			if err != nil {
-				return fmt.Errorf("caches of the project: %w", err)
-			}
-		}
-		var err error
-		if r.cached, err = cache.Take(dir); err != nil {
+		if err := r.takeCaches(dir); err != nil {
 			return fmt.Errorf("caches of the project: %w", err)
-		}
-		if err := r.untear(); err != nil {
-			return err
 		}
 		set = r.cached.Dir
 	}
@@ -144,6 +126,31 @@ func (r *Run) placeCaches(req *plan.Request) error {
 		return nil
 	}
 	return r.cached.Begin()
+}
+
+// cachesDir is where the project's sets are. Without a project there is nobody to keep them for, and they go with the sandbox. As root each user that
+// sandboxes are has some, as with homes: what one has filled is never given to another.
+func (r *Run) cachesDir(user plan.User) string {
+	switch {
+	case r.Project == "" && r.Box != nil:
+		return filepath.Join(r.Box.Dir, "cache")
+	case r.Facts.EUID == 0:
+		return filepath.Join(r.Store.Project(r.Project), fmt.Sprintf("cache-%d", user.UID))
+	}
+	return filepath.Join(r.Store.Project(r.Project), "cache")
+}
+
+func (r *Run) takeCaches(dir string) (err error) {
+	if r.Project != "" { // for casemate cache ls: which project the directory is of
+		key := r.Store.Project(r.Project)
+		if err := errors.Join(store.MakeDir(key), store.Note(key, r.Project)); err != nil {
+			return err
+		}
+	}
+	if r.cached, err = cache.Take(dir); err != nil {
+		return err
+	}
+	return r.untear()
 }
 
 // untear throws away what is half removed, and what was being written when the machine stopped: files may be there that have no content, and a cache can be filled again.
