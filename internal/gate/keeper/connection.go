@@ -163,13 +163,14 @@ func (c *connection) relay(greet func() error) { c.told(c.join(greet)) }
 func (c *connection) told(err error) {
 	r := c.record
 	r.Verdict = wire.Closed
-	if r.Why, _ = c.reason(); c.session != nil && r.Why == "" {
-		r.Why = c.session.Complaint()
+	r.Why, _ = c.reason()
+	if err == nil && c.session != nil {
+		err = c.session.Failure()
 	}
 	switch {
 	case errors.As(err, new(disagreement)):
 		r.Verdict, r.Why = wire.Denied, err.Error()
-	case errors.As(err, new(*requests.Unopenable)):
+	case r.Why == "" && (errors.As(err, new(*requests.Unopenable)) || err != nil && c.session != nil):
 		r.Verdict, r.Why = wire.Failed, err.Error()
 	}
 	if c.session != nil {

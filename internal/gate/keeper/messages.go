@@ -117,7 +117,9 @@ func (k *Keeper) receive(begun bool) error {
 		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
-		k.sandbox += m.Sandbox // said once
+		if !begun && m.Sandbox != "" {
+			k.sandbox = m.Sandbox
+		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
 		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {

@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -214,6 +215,26 @@ type Record struct {
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
 	Times   int           `json:"times,omitempty"` // how often, where the same denial was repeated within a second; 0 is once
 }
+
+// AllowRule is the rule of a policy that would allow the request that was denied; empty where none can name it.
+func (r Record) AllowRule() string {
+	plain := func(text, marks string) bool {
+		return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
+			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(marks, c))
+		})
+	}
+	if !plain(r.Method, "-") || !plain(r.Path, "/-._~@+") || r.Path[0] != '/' || len(r.Path) > MaxPath || !plain(r.Name, "-_.:") {
+		return ""
+	}
+	ports := ""
+	if r.Port != 443 {
+		ports = fmt.Sprintf(", ports: [%d]", r.Port)
+	}
+	return fmt.Sprintf("{host: %q%s, methods: [%s], paths: [%q]}", r.Name, ports, r.Method, r.Path)
+}
+
+// MaxPath is how much of a path a record says.
+const MaxPath = 256
 
 // Addresses of the sandbox's network. lo has the two hosts' addresses so that getaddrinfo's AI_ADDRCONFIG finds both families.
 const (
