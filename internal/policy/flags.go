@@ -15,6 +15,7 @@ type Flags struct {
 	Presets                  []string
 	Cache                    []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
+	Internal                 []string // names of private networks
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
 	Pass, Set                []string // --env NAME and --env NAME=VALUE
@@ -69,6 +70,7 @@ func (f Flags) given() []given {
 		{"--cache", "cache", f.Cache},
 		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},
+		{"--internal", "network.internal", f.Internal},
 		{"--memory", "limits.memory", one(f.Memory)},
 		{"--pids", "limits.pids", one(f.Pids)},
 		{"--cpus", "limits.cpus", one(f.CPUs)},
