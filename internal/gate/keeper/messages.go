@@ -99,6 +99,10 @@ func (k *Keeper) receive(begun bool) error {
 			}
 			continue
 		}
+		if m.Met != nil {
+			k.calls.deliver(*m.Met, fds)
+			continue
+		}
 		if m.Withdraw != 0 {
 			k.withdraw(m.Withdraw)
 			continue
@@ -117,7 +121,9 @@ func (k *Keeper) receive(begun bool) error {
 		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
-		k.sandbox += m.Sandbox // said once
+		if !begun && m.Sandbox != "" {
+			k.sandbox = m.Sandbox
+		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
 		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {
@@ -133,6 +139,7 @@ func (k *Keeper) receive(begun bool) error {
 		}
 		k.replace(all) // before anything can ask
 		if !begun {
+			k.internal = m.Internal
 			k.only4 = !slices.ContainsFunc(listeners, func(l listener) bool { return l.kind == wire.TCP6 })
 		}
 		for _, l := range listeners {
