@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -92,6 +93,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return refused(std, err, asJSON)
 	}
 	sayNotices(std, r, quiet || asJSON) // of the run itself
+	var presets []string
 	if !asJSON {
 		if res.Live != nil && !quiet {
 			sayLive(std, r, res)
@@ -101,10 +103,19 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		}
 		if !quiet {
 			sayDenied(std, res)
-			sayPresets(std, r, res)
+			presets = sayPresets(std, r, res)
 		}
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
+		}
+	}
+	if len(presets) > 0 && res.Exit != 0 && o.Attended && t == thenAsk && mayAsk(std) {
+		again, saved, err := offerPresets(std, r, presets)
+		if err != nil {
+			report(std.Err, err) // and what is held is still to be decided about
+		}
+		if again {
+			return runOnce(std, goOn(o, r, res, presets, saved), t, asJSON, quiet)
 		}
 	}
 	if err := finished(std, res, t, asJSON, quiet); err != nil {
@@ -114,6 +125,18 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+// goOn are the options for the same command with presets, in the sandbox that it failed in.
+func goOn(o session.Options, r *session.Run, res session.Result, presets []string, saved bool) session.Options {
+	if !saved {
+		o.Flags.Presets = append(slices.Clone(o.Flags.Presets), presets...)
+	}
+	if res.Changes != nil {
+		o.Sandbox, o.Fresh = r.Box.Record.ID, false
+	}
+	o.AskAgain = false
+	return o
 }
 
 func sayNotices(std *IO, r *session.Run, quiet bool) {

@@ -264,11 +264,6 @@ func (p *Plan) openings(r Request) {
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s%s", a, a.requests())
 	}
-	if p.Network.TLS != nil {
-		for _, h := range p.Network.TLS.Hosts {
-			add(h.Origin, "open TLS to %s at the gate, which reads what is sent and answered", h.Value)
-		}
-	}
 	for _, v := range r.Policy.Network.Publish {
 		if v.V.Auto {
 			add(v.Origin.String(), "offer each port that opens inside on the host's loopback")

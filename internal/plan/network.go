@@ -133,7 +133,7 @@ func (n Network) String() string {
 		list = append(list, "each port that opens inside offered at the host's loopback")
 	}
 	if n.Ask {
-		list = append(list, "asks about everything else in casemate watch")
+		list = append(list, "what no rule allows is asked about in casemate watch")
 	}
 	return "gate: " + strings.Join(list, ", ")
 }
