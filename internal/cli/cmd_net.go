@@ -162,7 +162,7 @@ func (l *lister) row(c session.Connection, verdict, rule string) {
 	if c.Times > 1 {
 		rule = fmt.Sprintf("%d times", c.Times)
 	}
-	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(orNone(c.Target(), "-")), sent, got, workspace.Visible(rule))
+	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(orNone(c.Shown(), "-")), sent, got, workspace.Visible(rule))
 	fmt.Fprintln(l.std.Out, strings.TrimRight(line, " "))
 }
 

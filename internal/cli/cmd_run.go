@@ -42,6 +42,7 @@ else the command's own status`,
 			policyFlags(fs, &o.Flags)
 			fs.Lookup("workspace").Usage += "; ask: an agent's run asks you again"
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
+			fs.StringVar(&o.Name, "name", "", "`NAME` by which sandboxes on the same --internal network reach it; default: its id")
 			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
@@ -209,6 +210,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
 		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; auto offers each as it opens; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
+		{"internal", "join the private network `NAME`, with those sandboxes that do so too; may be repeated", &f.Internal},
 		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},

@@ -271,6 +271,9 @@ func (p *Plan) openings(r Request) {
 		}
 		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
 	}
+	for _, n := range p.Network.Internal {
+		add(n.Origin, "reach the sandboxes on the internal network %s, and be reached by them", n.Value)
+	}
 	for _, v := range r.Policy.Network.HostPorts {
 		add(v.Origin.String(), "reach port %d of the host's loopback", v.V)
 	}

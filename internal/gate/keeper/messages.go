@@ -99,6 +99,10 @@ func (k *Keeper) receive(begun bool) error {
 			}
 			continue
 		}
+		if m.Met != nil {
+			k.calls.deliver(*m.Met, fds)
+			continue
+		}
 		if m.Withdraw != 0 {
 			k.withdraw(m.Withdraw)
 			continue
@@ -135,6 +139,7 @@ func (k *Keeper) receive(begun bool) error {
 		}
 		k.replace(all) // before anything can ask
 		if !begun {
+			k.internal = m.Internal
 			k.only4 = !slices.ContainsFunc(listeners, func(l listener) bool { return l.kind == wire.TCP6 })
 		}
 		for _, l := range listeners {
