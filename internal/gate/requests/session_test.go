@@ -84,6 +84,9 @@ func TestAllowing(t *testing.T) {
 	for path, want := range map[string]string{
 		"/v1/a":                          `network.allow: {host: "a.example", ports: [8443], methods: [GET], paths: ["/v1/a"]}`,
 		"/*":                             "casemate allow k7f3q2ab net:a.example:8443",
+		"/a/../b":                        "casemate allow k7f3q2ab net:a.example:8443",
+		"/a/.":                           "casemate allow k7f3q2ab net:a.example:8443",
+		"/a//b":                          "casemate allow k7f3q2ab net:a.example:8443",
 		"/a'; rm -rf ~":                  "casemate allow k7f3q2ab net:a.example:8443",
 		"/" + strings.Repeat("a", 1000):  "casemate allow k7f3q2ab net:a.example:8443",
 		"":                               "casemate allow k7f3q2ab net:a.example:8443",
