@@ -224,6 +224,26 @@ func TestHowToolsAreAsked(t *testing.T) {
 	}
 }
 
+// TestKnown: a preset that nobody chose is looked at without executing anything, and says what it takes to know more.
+func TestKnown(t *testing.T) {
+	h := machine(t, map[string]string{"bin/npm": ": > $HOME/executed\n" + askedNpm})
+	executed := func() bool {
+		_, err := os.Stat(h.in("executed"))
+		return err == nil
+	}
+	if f, whole, err := h.Known("npm"); err != nil || whole || told(f) != "" || executed() {
+		t.Errorf("unasked: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
+	}
+	find(t, h, "npm")
+	if f, whole, err := h.Known("npm"); err != nil || !whole || !strings.HasPrefix(told(f), "built-in.example ") || !executed() {
+		t.Errorf("remembered: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
+	}
+	h = machine(t, map[string]string{".npmrc": "registry=https://mirror.example/", "bin/npm": ": > $HOME/executed\n"})
+	if f, whole, err := h.Known("npm"); err != nil || !whole || !strings.HasPrefix(told(f), "mirror.example ") || executed() {
+		t.Errorf("by a file: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
+	}
+}
+
 // TestProjectIsNotBelieved: whatever an agent writes into the project opens nothing, is not executed, and is told with the flag that would open it.
 func TestProjectIsNotBelieved(t *testing.T) {
 	evil := "touch $HOME/executed; echo registry=https://evil.example\n"
