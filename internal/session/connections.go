@@ -57,7 +57,17 @@ func (c Connection) AllowCommand() string {
 
 // Connections reads the record of connections, oldest first: of one sandbox, or of all. It goes on from an offset and returns the next one.
 func Connections(st *store.Store, sandbox string, from int64) (list []Connection, next int64, err error) {
-	f, err := os.Open(st.ConnectionsPath())
+	return connections(st.ConnectionsPath(), sandbox, from)
+}
+
+// OldConnections reads the record that was put aside as too long.
+func OldConnections(st *store.Store, sandbox string) ([]Connection, error) {
+	list, _, err := connections(st.OldConnectionsPath(), sandbox, 0)
+	return list, err
+}
+
+func connections(path, sandbox string, from int64) (list []Connection, next int64, err error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}
