@@ -190,6 +190,17 @@ func (p Person) SaveRule(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := os.MkdirAll(p.Config, 0o700); err != nil {
+		return "", err
+	}
+	lock, err := os.Open(p.Config)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // another casemate allow, or an answer in its watch, may be saving one
+		return "", fmt.Errorf("%s: %w", p.Config, err)
+	}
 	path := filepath.Join(p.Config, "policy.yaml")
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link to where the person keeps such files stays one
@@ -200,9 +211,6 @@ func (p Person) SaveRule(text string) (string, error) {
 	}
 	if doc, err = policy.AddAllow(doc, flags.Doc.Network.Allow[0].V); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	if err := os.MkdirAll(p.Config, 0o700); err != nil {
-		return "", err
 	}
 	return path, store.WriteFile(path, doc, 0o600)
 }

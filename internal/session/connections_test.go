@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,6 +149,25 @@ func TestSaveRuleFollowsLinks(t *testing.T) {
 	text, err := os.ReadFile(kept)
 	if to, _ := os.Readlink(link); to != kept || err != nil || !strings.Contains(string(text), "a.example.com") {
 		t.Errorf("the link leads to %q, where %q is", to, text)
+	}
+}
+
+// TestSaveRulesAtOnce: of rules that are saved at the same time none is lost.
+func TestSaveRulesAtOnce(t *testing.T) {
+	p := Person{Config: filepath.Join(t.TempDir(), "config")}
+	const many = 20
+	var saving sync.WaitGroup
+	for i := range many {
+		saving.Go(func() {
+			if _, err := p.SaveRule(fmt.Sprintf("h%d.example.com", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	saving.Wait()
+	text, err := os.ReadFile(filepath.Join(p.Config, "policy.yaml"))
+	if n := strings.Count(string(text), ".example.com"); err != nil || n != many {
+		t.Errorf("%d of %d rules are left, %v", n, many, err)
 	}
 }
 
