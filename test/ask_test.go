@@ -149,3 +149,52 @@ func TestAsk(t *testing.T) {
 		}
 	})
 }
+
+// TestAskHostileGate: whatever a gate that was taken over asks, a person sees one question at a time, about names that a rule can have.
+func TestAskHostileGate(t *testing.T) {
+	needs(t, "python3")
+	s := newSite(t, best())
+	p := sitDown(t)
+	watch := s.command("watch")
+	p.start(watch)
+	p.sees("watching")
+	cmd := s.withGate(`#!/usr/bin/python3
+import json, socket
+s = socket.socket(fileno=3)
+s.sendall(b'{"ready":true}')
+s.recv(1 << 17)
+socket.recv_fds(s, 1 << 17, 16)
+def ask(id, host, port, **more): s.sendall(json.dumps({"question": dict(more, id=id, host=host, port=port)}).encode())
+for host, port in (("evil\x1b[2J.example", 443), ("a b.example", 443), ("a.example", 0), ("a.example", 99999), ("a.example", -1), ("", 443), ("*.com", 443), ("*.evil.example", 443), ("x" * 5000, 443), ("evil\r\nMay yes.example", 443)):
+    ask(7, host, port)
+for i in range(1000, 3000): ask(i, "n%d.example" % i, 443)
+for i in range(1064, 3000): ask(i, "", 0, over=True)
+while s.recv(1 << 17): pass
+`, "--ask", "--", "sh", "-c", "until [ -e end ]; do sleep 0.1; done; echo went on")
+	ended := make(chan output, 1)
+	go func() { ended <- s.finish(cmd) }()
+	p.sees("reach n1000.example:443? ")
+	p.sees("no to [e]verything: ")
+	files, _ := filepath.Glob(filepath.Join(s.State, "casemate", "questions", "*.json"))
+	if len(files) != 1 {
+		t.Fatalf("questions: %v", files)
+	}
+	asked := func() (text string, n int) {
+		b, _ := os.ReadFile(files[0])
+		return string(b), strings.Count(string(b), `"target"`)
+	}
+	eventually(t, 20*time.Second, "as many questions wait as may", func() bool { _, n := asked(); return n >= 64 })
+	if text, n := asked(); n != 64 || strings.Contains(text, "evil") {
+		t.Errorf("%d questions: %s", n, text)
+	}
+	p.types("e\r", " asks no more")
+	s.put("end", "", 0o644)
+	if out := <-ended; out.exit != 0 || !strings.Contains(out.stdout, "went on") {
+		t.Errorf("the run: %v", out)
+	}
+	p.send("\x03")
+	p.ends(watch)
+	for _, no := range []string{"evil", "a b.example", "\x1b[2J", "n1001.example"} {
+		hasNot(t, "what a person saw", p.shown.String(), no)
+	}
+}

@@ -3,6 +3,8 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,25 +18,25 @@ const long = 20 * time.Second
 // closed is what curl says of a port on which nobody listens.
 const closed = "curl: (7)"
 
-// inward makes the worlds in which ports inside are reached from outside.
+// inward makes a world in which ports inside are reached from outside. As root it takes a project of an ordinary user: the modes differ in nothing here.
 func inward(t *testing.T, do func(t *testing.T, s *site)) {
 	t.Helper()
-	namespaced(t, func(t *testing.T, s *site) { inwardAt(t, s, do) })
+	s := inwardSite(t)
+	s.newWorld()
+	do(t, s)
 }
 
-// inwardBest does so for what does not depend on the mode.
-func inwardBest(t *testing.T, do func(t *testing.T, s *site)) {
-	t.Helper()
-	inwardAt(t, newSite(t, best()), do)
-}
-
-func inwardAt(t *testing.T, s *site, do func(t *testing.T, s *site)) {
+func inwardSite(t *testing.T) *site {
 	t.Helper()
 	needs(t, "python3")
 	needs(t, "curl")
-	s.newWorld()
+	m := best()
+	if os.Getuid() == 0 {
+		m = modes()[1]
+	}
+	s := newSite(t, m)
 	s.Accept()
-	do(t, s)
+	return s
 }
 
 // servingWord is a line of shell that serves a word over HTTP, and one that ends it.
@@ -45,7 +47,7 @@ func servingWord(word string, port int, bind string) (begin, end string) {
 }
 
 func get(host string, port int) string {
-	return fmt.Sprintf("curl -sS --noproxy '*' --max-time 5 http://%s:%d/word 2>&1", host, port)
+	return fmt.Sprintf("curl -sS --noproxy '*' --max-time 10 http://%s:%d/word 2>&1", host, port)
 }
 
 // answers asks until the word comes.
@@ -103,9 +105,8 @@ func TestPublishAuto(t *testing.T) {
 		answers(t, "where the host has the port itself", "second", outside(5001))
 		answers(t, "one of ::1", "second", outside(3002))
 		answers(t, "one of ::", "second", outside(3003))
-		if want, got := []string{"3000:3000", "3002:3002", "3003:3003", "5001:5000", "7001:7000", "9999:9999"}, s.offered(); !slices.Equal(got, want) {
-			t.Errorf("offered are %q, want %q", got, want)
-		}
+		want := []string{"3000:3000", "3002:3002", "3003:3003", "5001:5000", "7001:7000", "9999:9999"}
+		eventually(t, long, fmt.Sprintf("casemate ps lists %q", want), func() bool { return slices.Equal(s.offered(), want) })
 		has(t, "casemate ps", s.do("ps").stdout, "http://127.0.0.1:5001 is its port 5000")
 		hasNot(t, "by the host's other address", s.outside(get("192.0.2.1", 3000)).stdout, "first")
 		hasNot(t, "the sandbox without it", outside(4000)(), "hidden")
@@ -126,7 +127,7 @@ func TestPublishAuto(t *testing.T) {
 
 // TestPublishAutoFlood: a program that listens on very many ports gets 64 of them offered, and nobody is the worse for it.
 func TestPublishAutoFlood(t *testing.T) {
-	inwardBest(t, func(t *testing.T, s *site) {
+	inward(t, func(t *testing.T, s *site) {
 		s.put("flood.py", `
 import socket, time
 held = []
@@ -162,12 +163,12 @@ time.sleep(600)
 
 // TestPublishAutoIsSaid: on a terminal a person reads once where a port is, and never in the middle of a program that draws on the whole screen.
 func TestPublishAutoIsSaid(t *testing.T) {
-	inwardBest(t, func(t *testing.T, s *site) {
+	inward(t, func(t *testing.T, s *site) {
 		const said = "casemate: http://127.0.0.1:3000 is the sandbox's port 3000\r\n"
 		begin, _ := servingWord("said", 3000, "127.0.0.1")
 		p := sitDown(t)
 		cmd := s.command("run", "--publish", "auto", "--", "sh", "-c",
-			begin+`; printf "\033[?1049h"; read -r go; printf "\033[?1049l"; echo left; read -r end; echo ended`)
+			`printf "\033[?1049h"; `+begin+`; read -r go; printf "\033[?1049l"; echo left; read -r end; echo ended`)
 		p.start(cmd)
 		eventually(t, long, "it is offered", func() bool { return slices.Equal(s.offered(), []string{"3000:3000"}) })
 		p.send("go\r")
@@ -177,4 +178,274 @@ func TestPublishAutoIsSaid(t *testing.T) {
 		hasNot(t, "and not again", p.sees("ended"), "http://")
 		p.ends(cmd)
 	})
+}
+
+// ids are the sandboxes that run, by name.
+func (s *site) ids() map[string]string {
+	s.t.Helper()
+	out := s.do("ps", "--json")
+	var rows []struct{ ID, Name string }
+	if err := json.Unmarshal([]byte(out.stdout), &rows); err != nil {
+		s.t.Fatalf("ps --json: %v %v", err, out)
+	}
+	list := map[string]string{}
+	for _, r := range rows {
+		list[r.Name] = r.ID
+	}
+	return list
+}
+
+// refusedAtOnce asks for what must not be had, and for the refusal to be quick.
+func refusedAtOnce(t *testing.T, what string, k *talk, host string, port int) {
+	t.Helper()
+	start := time.Now()
+	got := k.ask(get(host, port))
+	if !strings.HasPrefix(got, "curl: (") || strings.Contains(got, "timed out") {
+		t.Errorf("%s: %q after %v", what, got, time.Since(start))
+	}
+}
+
+// TestInternal: sandboxes that say so reach each other by name, and nobody else does; through one of them nothing else is reached.
+func TestInternal(t *testing.T) {
+	inward(t, func(t *testing.T, s *site) {
+		begin, _ := servingWord("of-the-host", 5432, "127.0.0.1")
+		host := s.outsideCommand(begin + "; wait")
+		if err := host.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { s.outside("kill $(cat /tmp/of-the-host-5432/pid); rm -r /tmp/of-the-host-5432"); host.Wait() }()
+
+		api := s.talk("--name", "api", "--internal", "mocks", "--allow", "allowed.example:80", "--host-port", "5432", "--publish", "8082:8080")
+		web := s.talk("--name", "web", "--internal", "others", "--internal", "mocks")
+		for _, c := range []struct {
+			k    *talk
+			word string
+			port int
+			bind string
+		}{{api, "four", 8080, "127.0.0.1"}, {api, "six", 8081, "::1"}, {web, "back", 8080, "0.0.0.0"}} {
+			begin, _ := servingWord(c.word, c.port, c.bind)
+			c.k.ask(begin)
+		}
+		answers(t, "from one to the other", "four", func() string { return web.ask(get("api", 8080)) })
+		answers(t, "one of IPv6 only", "six", func() string { return web.ask(get("api", 8081)) })
+		answers(t, "and back", "back", func() string { return api.ask(get("web", 8080)) })
+		answers(t, "itself by its name", "four", func() string { return api.ask(get("api", 8080)) })
+		refusedAtOnce(t, "a port on which nobody listens", web, "api", 8089)
+		refusedAtOnce(t, "a name that nobody has", web, "nobody", 8080)
+
+		answers(t, "control: the member reaches the host's port", "of-the-host", func() string { return api.ask(get("127.0.0.1", 5432)) })
+		answers(t, "control: the member reaches out", "GET allowed.example /word 0", func() string { return api.ask(get("allowed.example", 80)) })
+		refusedAtOnce(t, "the host's port through it", web, "api", 5432)
+		refusedAtOnce(t, "its gate", web, "api", 61111)
+		refusedAtOnce(t, "what it may reach", web, "allowed.example", 80)
+
+		for what, flags := range map[string][]string{"one without the network": {"--allow", "allowed.example:80"}, "one on another network": {"--internal", "other"}} {
+			k := s.talk(flags...)
+			refusedAtOnce(t, what, k, "api", 8080)
+			refusedAtOnce(t, what, k, "web", 8080)
+			begin, _ := servingWord("apart", 8080, "127.0.0.1")
+			k.ask(begin)
+			answers(t, "it serves", "apart", func() string { return k.ask(get("127.0.0.1", 8080)) })
+			refusedAtOnce(t, "to "+what, web, s.running(t), 8080)
+			k.end()
+		}
+		if out := s.do("run", "--name", "api", "--", "true"); out.exit != 125 || !strings.Contains(out.stderr, "a sandbox named api runs already") {
+			t.Errorf("a second one of the name: %v", out)
+		}
+		if out := s.do("run", "--name", "Api.", "--", "true"); out.exit != 125 {
+			t.Errorf("a name that is none: %v", out)
+		}
+		s.put("casemate.yaml", "network: {internal: [mocks]}\n", 0o644)
+		out := s.run("--", "sh", "-c", get("api", 8080))
+		has(t, "the project's file before it is trusted", out.stdout, "curl: (6)")
+		s.put("casemate.yaml", "network: {deny: [api]}\n", 0o644)
+		k := s.talk("--internal", "mocks")
+		refusedAtOnce(t, "a name that a rule denies", k, "api", 8080)
+		answers(t, "control: another name", "back", func() string { return k.ask(get("web", 8080)) })
+		k.end()
+
+		ids := s.ids()
+		eventually(t, long, "the one that connected has it on record", func() bool {
+			out := s.do("net", "web").stdout
+			return strings.Contains(out, "closed api:8080") && strings.Contains(out, "network.internal mocks (command line --internal)")
+		})
+		has(t, "the other one has it too", s.do("net", ids["api"]).stdout, "closed from web to :8080")
+		has(t, "casemate ps", s.do("ps").stdout, "http://api:PORT on the internal network mocks")
+		has(t, "the plan", s.do("plan", "--internal", "mocks", "--", "true").stdout, "reach the sandboxes on the internal network mocks, and be reached by them")
+		api.end()
+		web.end()
+	})
+}
+
+// TestInternalEnds: when a member is gone, however it went, whoever was connected with it hears so, and its name is free.
+func TestInternalEnds(t *testing.T) {
+	inward(t, func(t *testing.T, s *site) {
+		s.put("wait.py", `import socket, time
+l = socket.create_server(("127.0.0.1", 7000))
+print("listening", flush=True)
+c = l.accept()[0]
+c.send(b"x")
+time.sleep(600)
+`, 0o644)
+		s.put("hold.py", `import socket
+s = socket.create_connection(("api", 7000))
+print("got", len(s.recv(1)), flush=True)
+try:
+    print("then", s.recv(1), flush=True)
+except OSError as e:
+    print("then", e, flush=True)
+`, 0o644)
+		web := s.talk("--name", "web", "--internal", "mocks")
+		for _, how := range []string{"killed", "ended"} {
+			api := s.talk("--name", "api", "--internal", "mocks")
+			api.ask("python3 wait.py >/tmp/wait 2>&1 &")
+			eventually(t, long, "it listens", func() bool { return strings.Contains(api.ask("cat /tmp/wait"), "listening") })
+			web.ask("python3 hold.py >/tmp/" + how + " 2>&1 &")
+			eventually(t, long, "they are connected", func() bool { return strings.Contains(web.ask("cat /tmp/"+how), "got 1") })
+			if how == "killed" {
+				if err := api.cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				<-api.ended
+			} else {
+				api.end()
+			}
+			eventually(t, long, how+": the other hears of it", func() bool { return strings.Contains(web.ask("cat /tmp/"+how), "then") })
+			refusedAtOnce(t, how+": its name", web, "api", 7000)
+		}
+		api := s.talk("--name", "api", "--internal", "mocks")
+		begin, _ := servingWord("again", 8080, "127.0.0.1")
+		api.ask(begin)
+		answers(t, "another one of the name", "again", func() string { return web.ask(get("api", 8080)) })
+		if left := glob(s.State + "/casemate/networks/*/*"); len(left) != 2 {
+			t.Errorf("sockets: %q", left)
+		}
+		nameless := s.talk("--internal", "mocks")
+		nameless.cmd.Process.Kill()
+		<-nameless.ended
+		s.talk("--internal", "mocks").end()
+		if left := glob(s.State + "/casemate/networks/*/*"); len(left) != 2 {
+			t.Errorf("sockets after a member was killed, and another one came: %q", left)
+		}
+		api.end()
+		web.end()
+		if left := append(glob(s.State+"/casemate/networks/*/*"), glob(s.State+"/casemate/names/*")...); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	})
+}
+
+// TestInternalUsers: where root runs sandboxes of several users, a network of the same name is another one for each.
+func TestInternalUsers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("it takes root to run sandboxes of two users")
+	}
+	needs(t, "python3")
+	needs(t, "curl")
+	s, other := newSite(t, modes()[0]), newSite(t, modes()[1])
+	other.State = s.State
+	api := s.talk("--name", "api", "--internal", "mocks")
+	begin, _ := servingWord("mine", 8080, "127.0.0.1")
+	api.ask(begin)
+	same, stranger := s.talk("--internal", "mocks"), other.talk("--internal", "mocks")
+	answers(t, "control: one of the same user", "mine", func() string { return same.ask(get("api", 8080)) })
+	refusedAtOnce(t, "one of another user", stranger, "api", 8080)
+	for _, k := range []*talk{api, same, stranger} {
+		k.end()
+	}
+}
+
+// TestInternalFlood: while a member connects as fast as it can, others reach the same one as ever, and so does it afterwards.
+func TestInternalFlood(t *testing.T) {
+	inward(t, func(t *testing.T, s *site) {
+		s.put("flood.py", `import socket, time
+end = time.time() + 2
+made = refused = 0
+while time.time() < end:
+    try:
+        s = socket.create_connection(("api", 8080), 5)
+        s.send(b"x")
+        refused += s.recv(1) == b""
+        made += 1
+    except OSError:
+        refused += 1
+print("made", made, "refused", refused)
+`, 0o644)
+		s.put("busy.py", `import socket
+l = socket.create_server(("127.0.0.1", 8080), backlog=100)
+while True:
+    c = l.accept()[0]; c.recv(1); c.send(b"y"); c.close()
+`, 0o644)
+		api, web := s.talk("--name", "api", "--internal", "mocks"), s.talk("--internal", "mocks")
+		begin, _ := servingWord("calm", 8081, "127.0.0.1")
+		api.ask(begin)
+		api.ask("python3 busy.py >/dev/null 2>&1 &")
+		third := s.talk("--internal", "mocks")
+		answers(t, "before", "calm", func() string { return third.ask(get("api", 8081)) })
+		for i := range 4 {
+			web.ask(fmt.Sprintf("python3 flood.py >/tmp/flood%d 2>&1 &", i))
+		}
+		for range 5 {
+			answers(t, "another one meanwhile", "calm", func() string { return third.ask(get("api", 8081)) })
+		}
+		eventually(t, long, "the flood ends", func() bool { return strings.Count(web.ask("cat /tmp/flood*"), "made") == 4 })
+		answers(t, "after", "calm", func() string { return web.ask(get("api", 8081)) })
+		t.Log(web.ask("cat /tmp/flood*"))
+		for _, k := range []*talk{api, web, third} {
+			k.end()
+		}
+	})
+}
+
+// TestInternalHostileGate: a gate that was taken over gets connections to members' own ports and nothing else, and puts no words into others' records.
+func TestInternalHostileGate(t *testing.T) {
+	s := inwardSite(t)
+	api := s.talk("--name", "api", "--internal", "mocks", "--host-port", "5432")
+	begin, _ := servingWord("word", 8080, "127.0.0.1")
+	api.ask(begin)
+	answers(t, "it serves", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+	cmd := s.withGate(`#!/usr/bin/python3
+import json, os, socket
+s = socket.socket(fileno=3)
+s.sendall(b'{"ready":true}')
+socket.recv_fds(s, 1 << 17, 16)
+odd = good = 0
+n = 0
+for member in ("api", "../mocks/api", "api.sock", "./api", "", "API", "..", "a" * 500):
+    for port in (8080, 61111, 5432, 0, -1, 70000):
+        n += 1
+        s.sendall(json.dumps({"call": {"id": n, "member": member, "port": port}}).encode())
+        while True:
+            data, fds, _, _ = socket.recv_fds(s, 1 << 17, 16)
+            if not data: os._exit(0)
+            met = json.loads(data).get("met")
+            if met: break
+        for fd in fds:
+            c = socket.socket(fileno=fd)
+            if (member, port) == ("api", 8080) and c.getpeername() == ("127.0.0.1", 8080): good += 1
+            else: odd += 1
+        if bool(fds) == bool(met.get("why")): odd += 1
+say = lambda **r: s.sendall(json.dumps(dict(r, id=1, time="2026-01-01T00:00:00Z", verdict="denied")).encode())
+say(name="false.example", peer="aaaaaaaa")
+say(name="odd%d-%d.example" % (odd, good), why="the end")
+while s.recv(1 << 17): pass
+`, "--internal", "mocks", "--", "sh", "-c", "cat; echo the command went on")
+	end, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func() string {
+		b, _ := os.ReadFile(filepath.Join(s.State, "casemate/connections.jsonl"))
+		return string(b)
+	}
+	go func() {
+		defer end.Close()
+		eventually(t, time.Minute, "its last word", func() bool { return strings.Contains(record(), "the end") })
+	}()
+	out := s.finish(cmd)
+	has(t, "the run", out.String(), "the command went on")
+	has(t, "what it got", record(), `"odd0-1.example"`)
+	hasNot(t, "the record of another sandbox", record(), `"sandbox":"aaaaaaaa"`)
+	answers(t, "the member goes on", "word", func() string { return api.ask(get("127.0.0.1", 8080)) })
+	api.end()
 }

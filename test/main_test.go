@@ -27,6 +27,9 @@ func testMain(m *testing.M) int {
 	if os.Getenv(worldVariable) != "" {
 		return beWorld()
 	}
+	if address := os.Getenv(fetchVariable); address != "" {
+		return fetch(address)
+	}
 	casemate, probe = os.Getenv("CASEMATE_BIN"), os.Getenv("CASEMATE_PROBE")
 	defer endServers()
 	if casemate != "" && probe != "" {

@@ -25,6 +25,25 @@ func endServers() {
 // served makes the worlds in which a gate can be had, with real servers in reach of it.
 func served(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
 	t.Helper()
+	w := realServers(t, servers...)
+	namespaced(t, func(t *testing.T, s *site) {
+		s.world = w
+		do(t, s)
+	})
+}
+
+// servedOnce makes only the one that a person gets who says nothing: for clients that take seconds, and to whom the mode makes no difference.
+func servedOnce(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
+	t.Helper()
+	w := realServers(t, servers...)
+	s := newSite(t, best())
+	s.world = w
+	do(t, s)
+}
+
+// realServers is the world with the real servers, when those that are named serve.
+func realServers(t *testing.T, servers ...string) *world {
+	t.Helper()
 	for name, there := range map[string]bool{"verdaccio": verdaccioMain() != "", "postgres": postgresBin() != "", "sshd": sshd() != ""} {
 		if slices.Contains(servers, name) && !there {
 			t.Skipf("%s is not installed: test/setup.sh does it", name)
@@ -42,10 +61,7 @@ func served(t *testing.T, do func(t *testing.T, s *site), servers ...string) {
 			return realWorld.world.saw("serving " + name)
 		})
 	}
-	namespaced(t, func(t *testing.T, s *site) {
-		s.world = realWorld.world
-		do(t, s)
-	})
+	return realWorld.world
 }
 
 // mark is how much was told so far; since returns what was told after it and begins so, without the beginning, each once.

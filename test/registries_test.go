@@ -25,7 +25,7 @@ func (s *site) atHome(name, content string) {
 // TestRealNpm installs from verdaccio, which only the person's own configuration names.
 func TestRealNpm(t *testing.T) {
 	needs(t, "npm")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.atHome(".npmrc", "registry=https://npm.example/\n//npm.example/:_authToken=TOKEN\n")
 		s.put("package.json", `{"private":true,"dependencies":{"greet":"^1.0.0"}}`, 0o644)
 		s.Accept()
@@ -66,7 +66,7 @@ func goProgram(t *testing.T) string {
 
 // TestRealPip downloads a wheel from a static index, from which Python imports it.
 func TestRealPip(t *testing.T) {
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		if out := s.outside("python3 -m pip --version"); out.exit != 0 {
 			t.Skip("python3 has no pip")
 		}

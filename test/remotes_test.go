@@ -7,9 +7,12 @@ import (
 	"testing"
 )
 
-// commits makes a commit in a clone and pushes it to a branch of the mode's name.
+// unique is a name that no other site has: the servers are there for all of them.
+func (s *site) unique() string { return filepath.Base(s.Dir) }
+
+// commits makes a commit in a clone and pushes it to a branch of its own.
 func (s *site) commits() string {
-	return `cd clone && git checkout -q -b ` + s.mode.name + ` && git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m "from inside" && git push -q origin HEAD && git ls-remote origin`
+	return `cd clone && git checkout -q -b ` + s.unique() + ` && git -c user.name=a -c user.email=a@example.com commit -q --allow-empty -m "from inside" && git push -q origin HEAD && git ls-remote origin`
 }
 
 // TestRealGitHTTPS clones and pushes to git's own server.
@@ -19,9 +22,9 @@ func TestRealGitHTTPS(t *testing.T) {
 		s.does(job{
 			rule: []string{"--allow", "git.example"},
 			line: `rm -rf clone && git clone -q https://git.example/https.git clone && ` + s.commits(),
-			want: "refs/heads/" + s.mode.name, name: "git.example", ports: "443",
+			want: "refs/heads/" + s.unique(), name: "git.example", ports: "443",
 		})
-		has(t, "the repository outside", s.outside("git -C "+realWorld.world.dir+"/git/https.git -c safe.directory='*' log --format=%s "+s.mode.name).stdout, "from inside")
+		has(t, "the repository outside", s.outside("git -C "+realWorld.world.dir+"/git/https.git -c safe.directory='*' log --format=%s "+s.unique()).stdout, "from inside")
 	})
 }
 
@@ -57,7 +60,7 @@ func TestRealGitSSH(t *testing.T) {
 			tell: []string{"--env", "GIT_SSH_COMMAND=ssh -o BatchMode=yes -o StrictHostKeyChecking=yes"},
 			rule: []string{"--allow", "git.example:2222"},
 			line: `rm -rf clone && git clone -q ssh://` + who.Username + `@git.example:2222` + servers + `/ssh.git clone && ` + s.commits(),
-			want: "refs/heads/" + s.mode.name, name: "git.example", ports: "2222",
+			want: "refs/heads/" + s.unique(), name: "git.example", ports: "2222",
 		})
 	}, "sshd")
 }
@@ -72,7 +75,7 @@ func TestRealDatabases(t *testing.T) {
 		s.Accept()
 		const query = ` -U app -d postgres -w -Atc "select 'hello from ' || current_database()" 2>&1`
 		psql := func(host string) string { return `PGCONNECT_TIMEOUT=10 psql -h ` + host + query }
-		redis := func(host string) string { return `redis-cli -h ` + host + ` incr ` + s.mode.name + ` 2>&1` }
+		redis := func(host string) string { return `redis-cli -h ` + host + ` incr ` + s.unique() + ` 2>&1` }
 		const greets = "hello from postgres"
 
 		mark := s.world.mark()
@@ -127,7 +130,7 @@ func TestRealDatabases(t *testing.T) {
 // TestRealStreams holds a WebSocket open, and a call of HTTP/2 in both directions that ends with trailers, as those of gRPC do.
 func TestRealStreams(t *testing.T) {
 	needs(t, "node")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.put("socket.js", `
 const s = new WebSocket("wss://live.example/socket");
 let n = 0;
@@ -160,12 +163,9 @@ func TestRealJava(t *testing.T) {
 	for _, program := range []string{"java", "javac", "keytool"} {
 		needs(t, program)
 	}
-	var made []string // once: compiling takes seconds
-	served(t, func(t *testing.T, s *site) {
-		names := []string{"Get.class", "trusted"}
-		if made == nil {
-			s.put("ca.txt", string(s.world.certificate(t)), 0o644)
-			s.put("Get.java", `
+	servedOnce(t, func(t *testing.T, s *site) {
+		s.put("ca.txt", string(s.world.certificate(t)), 0o644)
+		s.put("Get.java", `
 import java.net.URI;
 import java.net.http.*;
 public class Get {
@@ -174,19 +174,8 @@ public class Get {
   }
 }
 `, 0o644)
-			if out := s.outside("javac Get.java && keytool -importcert -noprompt -trustcacerts -alias test -file ca.txt -keystore trusted -storepass changeit 2>&1"); out.exit != 0 {
-				t.Fatal(out)
-			}
-			for _, name := range names {
-				b, err := os.ReadFile(filepath.Join(s.Work, name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				made = append(made, string(b))
-			}
-		}
-		for i, name := range names {
-			s.put(name, made[i], 0o644)
+		if out := s.outside("javac Get.java && keytool -importcert -noprompt -trustcacerts -alias test -file ca.txt -keystore trusted -storepass changeit 2>&1"); out.exit != 0 {
+			t.Fatal(out)
 		}
 		s.Accept()
 		s.does(job{

@@ -30,7 +30,7 @@ const behind = "203.0.113.90"
 // realHosts are the hosts that real servers stand behind. db.example is a machine of a private network.
 var realHosts = map[string]string{
 	"npm.example": "203.0.113.20", "go.example": "203.0.113.21", "pypi.example": "203.0.113.22", "deb.example": "203.0.113.23", "git.example": "203.0.113.24",
-	"live.example": "203.0.113.26", "db.example": "10.1.2.25",
+	"live.example": "203.0.113.26", "mirror.example": "203.0.113.27", "db.example": "10.1.2.25",
 }
 
 // overTLS answers for real hosts by name; set before the world serves.
@@ -62,10 +62,15 @@ func serveReal(dir string) error {
 		overTLS[host] = http.FileServer(http.Dir(filepath.Join(dir, root)))
 	}
 	verdaccio := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind + ":4873"})
+	verdaccio.Transport = &http.Transport{} // no proxy of the environment's
 	verdaccio.ErrorLog = log.New(io.Discard, "", 0)
 	overTLS["npm.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("X-Forwarded-Proto", "https") // its packages' addresses begin with it
 		verdaccio.ServeHTTP(w, r)
+	})
+	overTLS["mirror.example"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // a registry below a path, as mirrors are
+		r.URL.Path = "/" + strings.TrimLeft(strings.TrimPrefix(r.URL.Path, "/npm/"), "/")
+		overTLS["npm.example"].ServeHTTP(w, r)
 	})
 	overTLS["git.example"] = gitBackend(dir)
 	overTLS["live.example"] = live()

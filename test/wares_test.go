@@ -90,23 +90,28 @@ func layDebian(dir string) error {
 	return errors.Join(lay(dir+"/Packages", packages), lay(dir+"/Release", release))
 }
 
-// layRepository makes one that may be pushed to.
+// layRepository makes two that may be pushed to.
 func layRepository(dir string) error {
-	line := `git init -q --bare -b main "$0/https.git" && git -C "$0/https.git" config http.receivepack true`
+	line := `for name in https other; do git init -q --bare -b main "$0/$name.git" && git -C "$0/$name.git" config http.receivepack true || exit; done`
 	if out, err := exec.Command("sh", "-c", line, dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("git init: %w: %s", err, out)
 	}
 	return nil
 }
 
-// publishNpm publishes a package with what npm sends.
+// publishNpm publishes the packages.
 func publishNpm() error {
+	return errors.Join(publishOne("greet"), publishOne("is-number"))
+}
+
+// publishOne publishes a package with what npm sends.
+func publishOne(name string) error {
 	dir, err := os.MkdirTemp("", "casemate-npm")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	const manifest = `{"name":"greet","version":"1.0.0","main":"index.js"}`
+	manifest := `{"name":"` + name + `","version":"1.0.0","main":"index.js"}`
 	if err := errors.Join(lay(dir+"/package/package.json", manifest), lay(dir+"/package/index.js", "module.exports = '"+greeting+"'\n")); err != nil {
 		return err
 	}
@@ -115,23 +120,23 @@ func publishNpm() error {
 		return err
 	}
 	document := map[string]any{
-		"_id": "greet", "name": "greet", "dist-tags": map[string]string{"latest": "1.0.0"},
+		"_id": name, "name": name, "dist-tags": map[string]string{"latest": "1.0.0"},
 		"versions": map[string]any{"1.0.0": map[string]any{
-			"name": "greet", "version": "1.0.0", "main": "index.js", "_id": "greet@1.0.0",
-			"dist": map[string]string{"tarball": "http://" + behind + ":4873/greet/-/greet-1.0.0.tgz"},
+			"name": name, "version": "1.0.0", "main": "index.js", "_id": name + "@1.0.0",
+			"dist": map[string]string{"tarball": "http://" + behind + ":4873/" + name + "/-/" + name + "-1.0.0.tgz"},
 		}},
-		"_attachments": map[string]any{"greet-1.0.0.tgz": map[string]any{"content_type": "application/octet-stream", "data": base64.StdEncoding.EncodeToString(tar), "length": len(tar)}},
+		"_attachments": map[string]any{name + "-1.0.0.tgz": map[string]any{"content_type": "application/octet-stream", "data": base64.StdEncoding.EncodeToString(tar), "length": len(tar)}},
 	}
 	body, err := json.Marshal(document)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequest(http.MethodPut, "http://"+behind+":4873/greet", bytes.NewReader(body))
+	request, err := http.NewRequest(http.MethodPut, "http://"+behind+":4873/"+name, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Transport: &http.Transport{}}).Do(request) // no proxy of the environment's
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 	w.cmd = exec.Command(self)
 	w.cmd.Env = append(append(os.Environ(), worldVariable+"="+dir), env...)
 	w.cmd.Stderr = os.Stderr
-	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	w.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWIPC, Pdeathsig: syscall.SIGKILL}
 	if w.user {
 		uid, gid := os.Getuid(), os.Getgid()
 		w.cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
@@ -107,8 +107,18 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	end = func() { in.Close(); <-over; w.cmd.Wait(); os.RemoveAll(dir) }
-	eventually(t, 10*time.Second, "the world is there", func() bool {
+	end = func() {
+		in.Close()
+		<-over
+		w.cmd.Wait()
+		for range 100 { // its servers are ending, and may still write
+			if os.RemoveAll(dir) == nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	eventually(t, 30*time.Second, "the world is there", func() bool {
 		select {
 		case <-over:
 			t.Fatal("the world ended")

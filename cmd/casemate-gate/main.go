@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"runtime/debug"
 
 	"casemate.dev/internal/gate/confine"
 	"casemate.dev/internal/gate/keeper"
@@ -22,7 +23,8 @@ func main() {
 
 // run confines the process before it reads anything, even from its supervisor.
 func run() error {
-	log.SetOutput(io.Discard) // net/http writes there what clients and servers do wrong
+	log.SetOutput(io.Discard)      // net/http writes there what clients and servers do wrong
+	debug.SetMemoryLimit(64 << 20) // rather collect garbage than grow, where many peers are slow; more is had where it is needed
 	if err := confine.Confine(); err != nil {
 		return err
 	}

@@ -126,6 +126,7 @@ func (b *box) client(h2 bool) *http.Client {
 	protocols.SetUnencryptedHTTP2(h2)
 	t := &http.Transport{
 		TLSClientConfig: b.trusting(), Protocols: protocols, DisableCompression: true, ExpectContinueTimeout: 20 * time.Second,
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 128 << 10, MaxReceiveBufferPerStream: 128 << 10}, // what waits is the gate's
 		DialContext: func(_ context.Context, _, at string) (net.Conn, error) {
 			host, port, err := net.SplitHostPort(at)
 			if err != nil {

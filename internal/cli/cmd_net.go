@@ -124,15 +124,27 @@ func (l *lister) print(list []session.Connection) error {
 			l.open[key(c)] = c
 		case wire.Closed:
 			delete(l.open, key(c))
-			l.row(c, "closed", c.Rule)
+			rule := c.Rule
+			if c.Allowed > 0 { // the requests of a connection that was opened
+				rule = fmt.Sprintf("%d allowed, %s", c.Allowed, rule)
+			}
+			l.row(c, "closed", rule)
 		case wire.Asked:
 			l.row(c, "asked", "")
 		case wire.Failed:
+			delete(l.open, key(c))
 			l.row(c, "failed", "")
 			l.below(c.Why)
 		case wire.Denied:
+			delete(l.open, key(c))
 			l.row(c, "denied", "")
 			l.below(c.Why)
+			if c.Method != "" && !strings.Contains(c.Why, c.Method+" "+c.Path) {
+				l.below(c.Method + " " + c.Path)
+			}
+			if rule := c.AllowRule(); rule != "" {
+				l.below(rule)
+			}
 			if command := c.AllowCommand(); command != "" {
 				l.below(command)
 			}
@@ -155,7 +167,7 @@ func (l *lister) row(c session.Connection, verdict, rule string) {
 	if c.Times > 1 {
 		rule = fmt.Sprintf("%d times", c.Times)
 	}
-	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(orNone(c.Target(), "-")), sent, got, workspace.Visible(rule))
+	line := fmt.Sprintf("%-8s %-6s %-26s %7s %7s  %s", c.Time.Local().Format(time.TimeOnly), verdict, workspace.Visible(orNone(c.Shown(), "-")), sent, got, workspace.Visible(rule))
 	fmt.Fprintln(l.std.Out, strings.TrimRight(line, " "))
 }
 

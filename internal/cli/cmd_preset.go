@@ -9,6 +9,7 @@ import (
 
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
+	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
 )
@@ -146,16 +147,54 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 // publishing is the honest limit of every preset.
 const publishing = "a host that serves both installs and publishing can be published to by whoever has a credential inside; there is none unless you let one in"
 
-// sayPresets names the presets that would have allowed what was denied, or may.
-func sayPresets(std *IO, r *session.Run, res session.Result) {
+// sayPresets names the presets that would have allowed what was denied, or may; it returns the former.
+func sayPresets(std *IO, r *session.Run, res session.Result) (names []string) {
 	if name := r.OfflineInstall(res); name != "" {
 		fmt.Fprintf(std.Err, "casemate: there was no network: --preset %s allows installing\n", name)
+		names = append(names, name)
 	}
 	would, might := r.MissingPresets(res.Denied)
 	for _, name := range would {
 		fmt.Fprintf(std.Err, "casemate: %s was denied its registry: --preset %s allows installing\n", name, name)
+		names = append(names, name)
 	}
 	if len(would) == 0 && len(might) > 0 {
 		fmt.Fprintf(std.Err, "casemate: if that was to install: --preset %s may allow it\n", strings.Join(might, " or --preset "))
+	}
+	return names
+}
+
+const presetHelp = `y - run the same command again with %s
+N - leave it (also Enter)
+always - run it again, and write "presets: [%s]" into your own policy: for
+    every sandbox of yours
+`
+
+// offerPresets asks whether a command that failed without presets is to be run again with them.
+func offerPresets(std *IO, r *session.Run, names []string) (again, saved bool, err error) {
+	if drawable() {
+		io.WriteString(std.Err, "\x1b[0m\x1b(B\x0f")
+	}
+	a := &review.Asker{In: std.In, Out: std.Err}
+	a.Fresh() // what was typed for the command is no answer
+	flags := "--preset " + strings.Join(names, " --preset ")
+	for {
+		answer, ok := a.Ask(fmt.Sprintf("Allow installs from %s, and run it again? [y/N/always] ", strings.Join(names, " and ")))
+		switch answer = strings.ToLower(answer); {
+		case !ok || answer == "" || answer == "n" || answer == "no":
+			return false, false, nil
+		case answer == "y" || answer == "yes":
+			return true, false, nil
+		case answer == "always":
+			for _, name := range names {
+				path, err := r.Person.SavePreset(name)
+				if err != nil {
+					return false, false, err
+				}
+				fmt.Fprintf(std.Err, "casemate: wrote preset %s to %s\n", name, workspace.Visible(path))
+			}
+			return true, true, nil
+		}
+		fmt.Fprintf(std.Err, presetHelp, flags, strings.Join(names, ", "))
 	}
 }

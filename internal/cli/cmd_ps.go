@@ -70,6 +70,12 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 			command = "of " + r.Origin + ": " + command
 		}
 		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(command, 20))
+		if r.Name != "" && len(r.Internal) == 0 {
+			fmt.Fprintf(std.Out, "%9s its name is %s\n", "", r.Name)
+		}
+		for _, n := range r.Internal {
+			fmt.Fprintf(std.Out, "%9s http://%s:PORT on the internal network %s\n", "", r.Name, n)
+		}
 		for _, p := range r.Ports {
 			host, inside, _ := strings.Cut(p, ":")
 			fmt.Fprintf(std.Out, "%9s http://127.0.0.1:%s is its port %s\n", "", host, inside)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"casemate.dev/internal/engine/native/inside"
@@ -41,6 +42,7 @@ else the command's own status`,
 			policyFlags(fs, &o.Flags)
 			fs.Lookup("workspace").Usage += "; ask: an agent's run asks you again"
 			fs.BoolVar(&o.Fresh, "fresh", false, "start with a new layer instead of the project's kept one")
+			fs.StringVar(&o.Name, "name", "", "`NAME` by which sandboxes on the same --internal network reach it; default: its id")
 			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
@@ -92,6 +94,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return refused(std, err, asJSON)
 	}
 	sayNotices(std, r, quiet || asJSON) // of the run itself
+	var presets []string
 	if !asJSON {
 		if res.Live != nil && !quiet {
 			sayLive(std, r, res)
@@ -101,10 +104,19 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		}
 		if !quiet {
 			sayDenied(std, res)
-			sayPresets(std, r, res)
+			presets = sayPresets(std, r, res)
 		}
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
+		}
+	}
+	if len(presets) > 0 && res.Exit != 0 && o.Attended && t == thenAsk && mayAsk(std) {
+		again, saved, err := offerPresets(std, r, presets)
+		if err != nil {
+			report(std.Err, err) // and what is held is still to be decided about
+		}
+		if again {
+			return runOnce(std, goOn(o, r, res, presets, saved), t, asJSON, quiet)
 		}
 	}
 	if err := finished(std, res, t, asJSON, quiet); err != nil {
@@ -114,6 +126,18 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+// goOn are the options for the same command with presets, in the sandbox that it failed in.
+func goOn(o session.Options, r *session.Run, res session.Result, presets []string, saved bool) session.Options {
+	if !saved {
+		o.Flags.Presets = append(slices.Clone(o.Flags.Presets), presets...)
+	}
+	if res.Changes != nil {
+		o.Sandbox, o.Fresh = r.Box.Record.ID, false
+	}
+	o.AskAgain = false
+	return o
 }
 
 func sayNotices(std *IO, r *session.Run, quiet bool) {
@@ -186,6 +210,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"allow", "let it reach a `HOST`, or HOST:PORT (443 without); *.example.com is all below; may be repeated", &f.Allow},
 		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; auto offers each as it opens; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
+		{"internal", "join the private network `NAME`, with those sandboxes that do so too; may be repeated", &f.Internal},
 		{"preset", "let it install what a tool chain needs, `NAME` such as npm (see casemate preset); may be repeated", &f.Presets},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},
 		{"require", "refuse to run without a `GUARANTEE`", &f.Require},

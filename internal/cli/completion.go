@@ -121,6 +121,8 @@ func flagValues(flag string) (values func() []string, ok bool) {
 		return words(policy.Words(flag[2:])...)
 	case "--allow-fallback":
 		return words(policy.Words("allow_fallback")...)
+	case "--internal":
+		return internalNetworks, true
 	case "--publish":
 		return words("auto")
 	case "--require":
@@ -144,6 +146,25 @@ func historyNumbers() (names []string) {
 		names = append(names, strconv.Itoa(n))
 	}
 	return names
+}
+
+// internalNetworks are those on which a sandbox is now.
+func internalNetworks() (names []string) {
+	st, err := openStore()
+	if err != nil {
+		return nil
+	}
+	boxes, err := st.List()
+	if err != nil {
+		return nil
+	}
+	for _, b := range boxes {
+		if b.Running {
+			names = append(names, b.Record.Internal...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func presetNames() []string {

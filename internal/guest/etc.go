@@ -49,7 +49,7 @@ func etcFrom(host, dir string, o EtcOptions) (*Tree, error) {
 }
 
 // etcVersion changes when the table or the way of building does, so that a new casemate does not use an old one's trees.
-const etcVersion = 3
+const etcVersion = 4
 
 // digest is over all options. Package fmt prints a structure in twenty times as long, at every start.
 func (o EtcOptions) digest(host string) string {

@@ -68,6 +68,9 @@ func (b *etcBuild) make() error {
 			return err
 		}
 		to := filepath.Join(b.to, row.path)
+		if row.in {
+			os.Remove(to) // the host has one of the name, in what was copied
+		}
 		if link, ok := strings.CutPrefix(text, "->"); ok {
 			if err := b.link(link, to); err != nil {
 				return err

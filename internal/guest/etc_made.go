@@ -33,7 +33,7 @@ const overflowID = 65534 // what the kernel shows for ids that are not mapped, a
 
 // made returns the contents of the files that we make; a text that begins with "->" is a link.
 func made(o EtcOptions) map[string]string {
-	return map[string]string{
+	files := map[string]string{
 		"passwd":                            passwd(o),
 		"group":                             group(o),
 		"hosts":                             "127.0.0.1 localhost " + o.Hostname + "\n::1 localhost ip6-localhost ip6-loopback\n",
@@ -47,9 +47,12 @@ func made(o EtcOptions) map[string]string {
 		"mtab":                              "->/proc/self/mounts",
 		"gitconfig":                         string(o.GitConfig),
 		pushHelper + "/git-remote-casemate": pushDenied,
-		"ssl/certs/" + trustLink:            "->" + authority,
 		"ssh/ssh_config":                    "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n",
 	}
+	for _, dir := range trustDirs() {
+		files[dir+"/"+trustLink] = "->" + authority
+	}
+	return files
 }
 
 func passwd(o EtcOptions) string {

@@ -37,6 +37,8 @@ func etcRows() []etcRow {
 		{path: pushHelper + "/git-remote-casemate", how: ourOwn, exec: true, reason: "git asks it to push, and it says how that is done"},
 		{path: "ssh/ssh_config", how: ourOwn, reason: "ssh dies on files that another user owns; the host's may name proxies and keys"},
 		{path: "ssl/certs/" + trustLink, how: ourOwn, in: true, reason: "OpenSSL finds the gate's authority here, where TLS is opened; else the link leads nowhere"},
+		{path: "pki/tls/certs/" + trustLink, how: ourOwn, in: true, reason: "the same (Fedora)"},
+		{path: "pki/ca-trust/extracted/pem/directory-hash/" + trustLink, how: ourOwn, in: true, reason: "the same (Fedora from 43 on, which has no cert.pem)"},
 		{path: "ssh/ssh_known_hosts", how: fromHost, reason: "public keys of known servers"},
 
 		{path: "localtime", how: fromHost, reason: "local time"},

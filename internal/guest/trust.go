@@ -79,6 +79,11 @@ func TrustRows() []TrustRow {
 // openssl, Python, Ruby, PHP and Perl read /usr/lib/ssl/cert.pem, which does not exist, and /etc/ssl/certs. It leads nowhere where no TLS is opened.
 const trustLink = wire.AuthorityHash + ".0"
 
+// trustDirs are those directories, below /etc. etcRows has a row for the link in each.
+func trustDirs() []string {
+	return []string{"ssl/certs", "pki/tls/certs", "pki/ca-trust/extracted/pem/directory-hash"}
+}
+
 // Trusted finds the files that the sandbox will see and that programs ask which authorities to trust. etc is what it sees as /etc.
 func (v View) Trusted(etc string) []Trusted {
 	s := sight{etc, v.Places()}

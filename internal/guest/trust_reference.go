@@ -31,7 +31,7 @@ Each of these that the host has is seen as it is on the host, with the certifica
 		fmt.Fprintf(&b, "| `%s` | %s |\n", f.path, of)
 	}
 	fmt.Fprintf(&b, `| `+"`lib/security/cacerts`, `jre/lib/security/cacerts`"+` | each Java that PATH, JAVA_HOME, /usr/lib/jvm or a tool chain in your home leads to |
-| `+"`/etc/ssl/certs/%s`"+` | the name under which OpenSSL finds the certificate in a directory (openssl-rehash(1)) |
+| `+"`%s`"+` in `+"`/etc/%s`"+` | the name under which OpenSSL finds the certificate in a directory (openssl-rehash(1)) |
 
 A key store of Java's in the format of PKCS #12, as new JDKs bring one, is replaced by one made of the system's authorities.
 
@@ -41,7 +41,7 @@ A variable that your policy sets or passes by its name is left as it is, and the
 
 | variable | value | needed by | source |
 |---|---|---|---|
-`, trustLink)
+`, trustLink, strings.Join(trustDirs(), "`, `/etc/"))
 	for _, r := range TrustRows() {
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", r.Name, r.Value, r.Why, r.Source)
 	}

@@ -264,17 +264,15 @@ func (p *Plan) openings(r Request) {
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s%s", a, a.requests())
 	}
-	if p.Network.TLS != nil {
-		for _, h := range p.Network.TLS.Hosts {
-			add(h.Origin, "open TLS to %s at the gate, which reads what is sent and answered", h.Value)
-		}
-	}
 	for _, v := range r.Policy.Network.Publish {
 		if v.V.Auto {
 			add(v.Origin.String(), "offer each port that opens inside on the host's loopback")
 			continue
 		}
 		add(v.Origin.String(), "offer port %d on the host's loopback as %d", v.V.Inside, v.V.Host)
+	}
+	for _, n := range p.Network.Internal {
+		add(n.Origin, "reach the sandboxes on the internal network %s, and be reached by them", n.Value)
 	}
 	for _, v := range r.Policy.Network.HostPorts {
 		add(v.Origin.String(), "reach port %d of the host's loopback", v.V)

@@ -49,6 +49,8 @@ func request(p *policy.Policy, mode Mode) Request {
 		Set:    limits.Set{Memory: 8 << 30, Pids: 4096},
 		Limits: []limits.Enforced{{Name: "memory", Value: "8 GiB", By: "cgroup v1 memory", Strength: limits.Held}, {Name: "disk", Value: "20 GiB", By: "watched", Strength: limits.Watched}, {Name: "time", Value: "none", Strength: limits.Unheld}},
 	}
+	r.Trust = Trust{Dir: "/state/trust", Target: "/run/casemate", Over: []Mount{{Source: "/state/trust/bundle.pem", Target: "/etc/ssl/certs/ca-certificates.crt"}},
+		Variables: []Variable{{Name: "NODE_EXTRA_CA_CERTS", Value: "/run/casemate/authority.pem"}, {Name: "SSL_CERT_FILE", Value: "/run/casemate/bundle.pem"}}}
 	if mode == Landlock {
 		r.Mask, r.Layer, r.Copy, r.Tmp, r.Dir, r.Told = "", "", "/state/copy", "/state/tmp", "/state/copy/sub", true
 	}
@@ -68,6 +70,7 @@ func TestGoldenPlans(t *testing.T) {
 		{"none", Rootless, "", policy.Flags{Level: "minimal"}},
 		{"live", Rootless, "", policy.Flags{Workspace: "live"}},
 		{"openings", Rootless, "version: 1\nfiles:\n  read: [~/datasets, /srv/data]\n  readonly: [specs/]\n  write: [./generated]\n  hide: [\"*.pem\"]\nenv: {pass: [EDITOR]}\n", policy.Flags{}},
+		{"requests", Rootless, "version: 1\nnetwork:\n  allow:\n    - {host: api.example.com, methods: [GET], paths: [\"/v1/*\"]}\n    - {host: passed.example.com}\nenv: {set: {SSL_CERT_FILE: /etc/mine.pem}}\n", policy.Flags{}},
 		{"landlock", Landlock, "", policy.Flags{AllowFallback: []string{"landlock"}}},
 	}
 	for _, tt := range tests {
@@ -199,5 +202,26 @@ func TestNetwork(t *testing.T) {
 	}
 	if _, err = plan("", policy.Flags{Allow: []string{"a.example"}, AllowFallback: []string{"landlock"}}, Landlock); err == nil || !strings.Contains(err.Error(), "network namespace") {
 		t.Errorf("in the fallback: %v", err)
+	}
+}
+
+// TestTrustOnlyWhereTLSIsOpened: without a rule about requests, or with one that has ended, nothing is trusted inside but what the system trusts.
+func TestTrustOnlyWhereTLSIsOpened(t *testing.T) {
+	for document, want := range map[string]bool{
+		"network: {allow: [{host: a.example}]}\n":                                          false,
+		"network: {allow: [{host: a.example, methods: [GET], until: 2026-11-21}]}\n":       false,
+		"network: {allow: [{host: a.example, methods: [GET], until: 2026-11-22}]}\n":       true,
+		"network: {allow: [{host: b.example}, {host: \"*.a.example\", paths: [/page]}]}\n": true,
+	} {
+		r := request(merged(t, document, policy.Flags{}), Rootless)
+		r.Now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+		p, err := Make(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mounted := slices.ContainsFunc(p.Mounts, func(m Mount) bool { return m.Target == "/run/casemate" })
+		if got := p.Network.TLS != nil; got != want || mounted != want || OpensTLS(r.Policy, r.Now) != want {
+			t.Errorf("%s: opened %v, mounted %v", document, got, mounted)
+		}
 	}
 }

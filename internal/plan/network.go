@@ -24,6 +24,9 @@ func (n *NoNamespace) Hint() string {
 // maxPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).
 const maxPorts = 64
 
+// maxInternal is how many private networks a sandbox can be on.
+const maxInternal = 16
+
 // network resolves what may be reached. Without a rule that still holds there is no network at all.
 func (p *Plan) network(r Request) error {
 	p.Network.Deny = sources(r.Policy.Network.Deny)
@@ -51,6 +54,11 @@ func (p *Plan) network(r Request) error {
 			p.Network.Publish = append(p.Network.Publish, Published{v.V.Host, v.V.Inside})
 		}
 		opened = "publish (" + v.Origin.String() + ")"
+	}
+	if p.Network.Internal = sources(r.Policy.Network.Internal); len(p.Network.Internal) > maxInternal {
+		return fmt.Errorf("network.internal: %d networks, and a sandbox can be on %d", len(p.Network.Internal), maxInternal)
+	} else if n := len(p.Network.Internal); n > 0 {
+		opened = "internal (" + p.Network.Internal[n-1].Origin + ")"
 	}
 	if n := len(p.Network.HostPorts) + len(p.Network.Publish); n > maxPorts {
 		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
@@ -129,11 +137,14 @@ func (n Network) String() string {
 	for _, port := range n.Publish {
 		list = append(list, fmt.Sprintf("port %d inside offered at the host's loopback port %d", port.Inside, port.Host))
 	}
+	for _, name := range n.Internal {
+		list = append(list, "the sandboxes on the internal network "+name.Value)
+	}
 	if n.Auto {
 		list = append(list, "each port that opens inside offered at the host's loopback")
 	}
 	if n.Ask {
-		list = append(list, "asks about everything else in casemate watch")
+		list = append(list, "what no rule allows is asked about in casemate watch")
 	}
 	return "gate: " + strings.Join(list, ", ")
 }

@@ -47,6 +47,7 @@ type Network struct {
 
 	HostPorts []int       `json:"host_ports,omitempty"` // of the host's loopback, reached at the same port of the one inside
 	Publish   []Published `json:"publish,omitempty"`
+	Internal  []Source    `json:"internal,omitempty"`     // private networks, shared with other sandboxes
 	Auto      bool        `json:"publish_auto,omitempty"` // each port on which a program inside begins to listen is offered on the host's loopback
 
 	TLS *TLS `json:"tls,omitempty"` // nil: connections are passed through as they are

@@ -14,6 +14,7 @@ type Flags struct {
 	Ask                      string   // true or false
 	Presets                  []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
+	Internal                 []string // names of private networks
 	Memory, Pids, CPUs, Disk string
 	Time, Idle               string
 	Pass, Set                []string // --env NAME and --env NAME=VALUE
@@ -67,6 +68,7 @@ func (f Flags) given() []given {
 		{"--preset", "presets", f.Presets},
 		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},
+		{"--internal", "network.internal", f.Internal},
 		{"--memory", "limits.memory", one(f.Memory)},
 		{"--pids", "limits.pids", one(f.Pids)},
 		{"--cpus", "limits.cpus", one(f.CPUs)},

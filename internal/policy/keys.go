@@ -214,8 +214,7 @@ func networkKeys() []key {
 		},
 		{
 			path: "network.internal", kind: textList, example: "[mocks]", wrong: "names with anything but a-z, 0-9, - . _",
-			later: "remove it: hosts outside are reached by network.allow, and nothing else is",
-			doc:   "Private networks shared with named sandboxes and mock services, with no way out.",
+			doc:   "Private networks, with no way out, shared with those sandboxes of yours that are on them too: each reaches every port of the others by name (`casemate run --name`).",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Network.Internal }, name, always),
 		},

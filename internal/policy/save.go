@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -10,6 +11,46 @@ import (
 
 // AddAllow adds an opening of the network to a document, whose comments and order stay. An empty document becomes one.
 func AddAllow(doc []byte, r NetRule) ([]byte, error) {
+	return edit(doc, func(top *yaml.Node) error {
+		network, err := child(top, "network", yaml.MappingNode)
+		if err != nil {
+			return err
+		}
+		allow, err := child(network, "allow", yaml.SequenceNode)
+		if err != nil {
+			return err
+		}
+		rule := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{word("host"), word(r.Host)}}
+		ports := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, p := range r.Ports {
+			ports.Content = append(ports.Content, number(p))
+		}
+		rule.Content = append(rule.Content, word("ports"), ports)
+		allow.Content = append(allow.Content, rule)
+		return nil
+	})
+}
+
+// AddPreset adds a preset to a document in the same way, unless it is there.
+func AddPreset(doc []byte, preset string) ([]byte, error) {
+	return edit(doc, func(top *yaml.Node) error {
+		presets, err := child(top, "presets", yaml.SequenceNode)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(presets.Content, func(n *yaml.Node) bool { return n.Value == preset }) {
+			return nil
+		}
+		if len(presets.Content) == 0 {
+			presets.Style = yaml.FlowStyle
+		}
+		presets.Content = append(presets.Content, word(preset))
+		return nil
+	})
+}
+
+// edit changes a document, which must be a policy still.
+func edit(doc []byte, change func(top *yaml.Node) error) ([]byte, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(doc, &root); err != nil {
 		return nil, err
@@ -24,21 +65,9 @@ func AddAllow(doc []byte, r NetRule) ([]byte, error) {
 	if len(root.Content) == 0 {
 		root.Content = []*yaml.Node{{Kind: yaml.MappingNode, Content: []*yaml.Node{word("version"), number(1)}}}
 	}
-	network, err := child(root.Content[0], "network", yaml.MappingNode)
-	if err != nil {
+	if err := change(root.Content[0]); err != nil {
 		return nil, err
 	}
-	allow, err := child(network, "allow", yaml.SequenceNode)
-	if err != nil {
-		return nil, err
-	}
-	rule := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{word("host"), word(r.Host)}}
-	ports := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	for _, p := range r.Ports {
-		ports.Content = append(ports.Content, number(p))
-	}
-	rule.Content = append(rule.Content, word("ports"), ports)
-	allow.Content = append(allow.Content, rule)
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := enc.Encode(&root); err != nil {

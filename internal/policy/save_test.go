@@ -26,6 +26,26 @@ func TestAddAllow(t *testing.T) {
 	}
 }
 
+func TestAddPreset(t *testing.T) {
+	for _, c := range []struct{ name, doc, want string }{
+		{"nothing yet", "", "version: 1\npresets: [npm]\n"},
+		{"comments stay", "# mine\nversion: 1 # one\n", "# mine\nversion: 1 # one\npresets: [npm]\n"},
+		{"a list", "presets: [go] # why\n", "presets: [go, npm] # why\n"},
+		{"a list in lines", "presets:\n  - go\n", "presets:\n  - go\n  - npm\n"},
+		{"it is there", "presets: [npm]\n", "presets: [npm]\n"},
+	} {
+		got, err := AddPreset([]byte(c.doc), "npm")
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s: %v\n%s", c.name, err, got)
+		}
+	}
+	for _, doc := range []string{"presets: npm\n", "- a\n", "a: b: c\n"} {
+		if got, err := AddPreset([]byte(doc), "npm"); err == nil {
+			t.Errorf("%q became %q", doc, got)
+		}
+	}
+}
+
 func TestAllowFlag(t *testing.T) {
 	for text, want := range map[string]string{
 		"api.example.com": "api.example.com:443", "API.example.com:22": "api.example.com:22", "*.example.com:80,443": "*.example.com:80,443",

@@ -190,6 +190,15 @@ func (p Person) SaveRule(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return p.savePolicy(func(doc []byte) ([]byte, error) { return policy.AddAllow(doc, flags.Doc.Network.Allow[0].V) })
+}
+
+// SavePreset writes a preset into the person's own policy, and returns the file's path.
+func (p Person) SavePreset(name string) (string, error) {
+	return p.savePolicy(func(doc []byte) ([]byte, error) { return policy.AddPreset(doc, name) })
+}
+
+func (p Person) savePolicy(add func(doc []byte) ([]byte, error)) (string, error) {
 	if err := os.MkdirAll(p.Config, 0o700); err != nil {
 		return "", err
 	}
@@ -209,7 +218,7 @@ func (p Person) SaveRule(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if doc, err = policy.AddAllow(doc, flags.Doc.Network.Allow[0].V); err != nil {
+	if doc, err = add(doc); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return path, store.WriteFile(path, doc, 0o600)

@@ -25,12 +25,13 @@ type gateway struct {
 	process *os.Process
 	fd      int
 	watch   *relay.Watch
-	log     *os.File         // the record of connections, open only while there is something to be written
-	words   *os.File         // what it writes to its standard error
-	grants  int              // inotify, for what casemate allow writes
-	want    func(family int) // asks pid 1 for a socket
-	asked   int              // sockets, and not here yet
+	log     *os.File           // the record of connections, open only while there is something to be written
+	words   *os.File           // what it writes to its standard error
+	grants  int                // inotify, for what casemate allow writes
+	want    func(wire.Request) // does what the gate asks for
+	asked   int                // sockets, and not here yet
 	told    map[string]bool
+	met     map[string]bool // ids of the sandboxes that it was connected with
 	kept    kept
 	ended   bool
 	asking  asking
@@ -62,8 +63,8 @@ func (s *supervision) startGate() error {
 	theirs := os.NewFile(uintptr(pair[1]), "gate")
 	defer theirs.Close()
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
-	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}}
-	g.want = func(family int) { s.askSocket(family) }
+	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}, met: map[string]bool{}}
+	g.want = s.serveGate
 	if g.words, err = lastPage(); err != nil {
 		unix.Close(pair[0])
 		return err
@@ -222,6 +223,9 @@ func (s *supervision) openNetwork(fds []int) error {
 	}
 	s.published = nil
 	first.Proxy = s.run.Person.proxy()
+	for _, n := range n.Internal {
+		first.Internal = append(first.Internal, n.Value)
+	}
 	return s.gate.send(first, fds)
 }
 
@@ -261,37 +265,51 @@ func (p Person) proxy() wire.Proxy {
 	return wire.Proxy{URL: either("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), Except: either("no_proxy", "NO_PROXY")}
 }
 
-// maxAsked is how many sockets pid 1 is asked for at a time. The gate asks for no more by itself; one that was taken over could otherwise have the
-// supervisor and pid 1 wait for each other.
+// maxAsked is how many sockets pid 1 is asked for at a time for the gate. The gate asks for no more by itself; one that was taken over could otherwise have
+// the supervisor and pid 1 wait for each other.
 const maxAsked = 64
 
-// askSocket has pid 1 make a socket. What a gate has no reason to ask for is answered with none.
+// askSocket has pid 1 make a socket for the gate. What a gate has no reason to ask for is answered with none.
 func (s *supervision) askSocket(family int) {
 	if family != unix.AF_INET && family != unix.AF_INET6 || s.gate.asked == maxAsked {
-		s.passSocket(family, nil)
+		s.gate.pass(wire.Message{Socket: family}, nil)
 		return
 	}
 	s.gate.asked++
+	s.fromInside(family, func(fds []int) {
+		if s.gate != nil {
+			s.gate.asked--
+			s.gate.pass(wire.Message{Socket: family}, fds)
+		}
+	})
+}
+
+// fromInside has pid 1 make a TCP socket of a family, and then calls what is given with it, or with none if it could not be made. Pid 1 answers in order.
+// The socket is closed afterwards.
+func (s *supervision) fromInside(family int, then func(fds []int)) {
+	s.awaited = append(s.awaited, then)
 	s.box.Send(inside.Socket, unix.Signal(family))
 }
 
-// newSocket is pid 1's answer; none came if the socket could not be made.
-func (s *supervision) newSocket(family int, fds []int) {
-	if s.gate != nil {
-		s.gate.asked--
-	}
-	s.passSocket(family, fds)
-}
-
-// passSocket passes a socket on to the gate.
-func (s *supervision) passSocket(family int, fds []int) {
-	text, err := json.Marshal(wire.Message{Socket: family})
-	if err == nil && s.gate != nil {
-		_ = unix.Sendmsg(s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) // a gate that takes nothing waits in vain
+// newSocket is pid 1's answer.
+func (s *supervision) newSocket(fds []int) {
+	if len(s.awaited) > 0 {
+		then := s.awaited[0]
+		s.awaited = s.awaited[1:]
+		then(fds)
 	}
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
+}
+
+// pass sends the gate something that it may be waiting for. One that takes nothing waits in vain.
+func (g *gateway) pass(m wire.Message, fds []int) bool {
+	text, err := json.Marshal(m)
+	if err == nil {
+		err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	}
+	return err == nil
 }
 
 // rules are the plan's, and what was allowed since.
@@ -359,8 +377,8 @@ func (g *gateway) note(text []byte) {
 	if len(text) > longest || json.Unmarshal(text, &said) != nil {
 		return
 	}
-	if said.Socket != 0 {
-		g.want(said.Socket)
+	if said.Socket != 0 || said.Call != nil {
+		g.want(said.Request)
 		return
 	}
 	if said.Question != nil {
@@ -369,6 +387,9 @@ func (g *gateway) note(text []byte) {
 	}
 	r := said.Record
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
+	if other, ok := g.otherSide(r); ok {
+		g.write(other)
+	}
 	g.write(entry)
 	if r.Verdict != wire.Denied {
 		return
@@ -443,7 +464,7 @@ func (s *supervision) endGate() {
 	if g == nil {
 		return
 	}
-	s.gate, g.want = nil, func(int) {}
+	s.gate, g.want = nil, func(wire.Request) {}
 	g.stopAsking()
 	g.asking.on = false
 	if g.grants >= 0 {

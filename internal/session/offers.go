@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -293,11 +292,7 @@ func listenBoth(port int) []int {
 
 // tell sends a message to the gate without waiting for it. What it does not take is tried again at the next look.
 func (o *offers) tell(m wire.Message, fds []int) bool {
-	text, err := json.Marshal(m)
-	if err == nil {
-		err = unix.Sendmsg(o.s.gate.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	}
-	o.deaf = err != nil
+	o.deaf = !o.s.gate.pass(m, fds)
 	return !o.deaf
 }
 

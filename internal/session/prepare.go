@@ -27,6 +27,7 @@ type Options struct {
 	Flags    policy.Flags
 	Command  []string
 	Fresh    bool   // do not go on with the project's kept layer
+	Name     string // by which others reach it while it runs; empty: its id
 	Sandbox  string // the kept sandbox to go on with; empty: the project's newest
 	Terminal bool   // the command gets a terminal
 	Copy     bool   // hold changes in a copy of the project, not in an overlay
@@ -88,6 +89,9 @@ func (r *Refusal) Hint() string { return r.Remedy }
 // Prepare decides everything about a run.
 func Prepare(p Person, o Options) (*Run, error) {
 	r := &Run{Person: p, Options: o, Facts: host.Quick(), Offers: limits.Detect(p.UID)}
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
 	r.Project = p.FindProject()
 	tiers, err := p.Load(r.Project, o.Flags)
 	if err != nil {

@@ -80,8 +80,8 @@ func opensNothing(f preset.Found) error {
 }
 
 // MissingPresets names the presets that would have allowed what was denied, for the tools whose lockfiles lie in the project, and those of which only their
-// tools could say whether they would. Those are not asked: a lockfile is the project's word, and it must not make casemate execute a program out here. Names
-// of presets that hold already are left out: what they did not open, they would not.
+// tools could say whether they would. Those are not asked: a lockfile is the project's word, and it must not make casemate execute a program out here. Where
+// the command was one that installs, the person has said it. Names of presets that hold already are left out: what they did not open, they would not.
 func (r *Run) MissingPresets(denied []Denial) (would, might []string) {
 	if len(denied) == 0 || r.Project == "" {
 		return nil, nil
@@ -100,7 +100,7 @@ func (r *Run) MissingPresets(denied []Denial) (would, might []string) {
 		}
 		switch found, whole, err := here.Known(name); {
 		case err != nil:
-		case slices.ContainsFunc(denied, func(d Denial) bool { return wouldOpen(found, d) }):
+		case !whole && r.installs(p), slices.ContainsFunc(denied, func(d Denial) bool { return wouldOpen(found, d) }):
 			would = append(would, name)
 		case !whole:
 			might = append(might, name)
@@ -112,8 +112,7 @@ func (r *Run) MissingPresets(denied []Denial) (would, might []string) {
 // OfflineInstall is the preset of the command, where it was one that installs, had no network at all and failed: nothing was denied then that could be
 // listed, since there was no gate.
 func (r *Run) OfflineInstall(res Result) string {
-	argv := r.Plan.Command.Argv
-	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork || len(argv) < 2 {
+	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork {
 		return ""
 	}
 	here, err := r.Person.Presets(r.Project)
@@ -122,11 +121,17 @@ func (r *Run) OfflineInstall(res Result) string {
 	}
 	for _, name := range here.Names() {
 		p, err := here.Load(name)
-		if err == nil && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1]) {
+		if err == nil && r.installs(p) {
 			return name
 		}
 	}
 	return ""
+}
+
+// installs says whether the run's own command is one that installs by the preset.
+func (r *Run) installs(p preset.Preset) bool {
+	argv := r.Plan.Command.Argv
+	return len(argv) > 1 && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1])
 }
 
 func wouldOpen(f preset.Found, d Denial) bool {

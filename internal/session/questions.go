@@ -102,6 +102,8 @@ func (p Person) Answer(q Question, say Answer, by string) error {
 	return store.Replace(filepath.Join(box.Dir, answerPrefix+strconv.FormatUint(q.ID, 10)), text)
 }
 
+const goneSoon = 200 * time.Millisecond
+
 // asking is what a supervisor knows of the questions of its sandbox.
 type asking struct {
 	on     bool   // the plan says so
@@ -111,6 +113,7 @@ type asking struct {
 	told   bool // the file says what the list does
 	heard  int  // the inotify watch of those who watch
 	again  *relay.Timer
+	until  time.Time // for so long it is looked again who watches
 }
 
 // watchWatchers hears of those who come to watch, and go.
@@ -128,7 +131,12 @@ func (g *gateway) watchWatchers(loop *relay.Loop) error {
 		return fmt.Errorf("watch for casemate watch: %w", err)
 	}
 	a.on, a.told, a.there = true, true, g.run.Store.Watched()
-	a.again = loop.At(time.Time{}, func(time.Time) time.Time { g.look(); return time.Time{} })
+	a.again = loop.At(time.Time{}, func(now time.Time) time.Time {
+		if g.look(); !a.there || now.After(a.until) {
+			return time.Time{}
+		}
+		return now.Add(goneSoon)
+	})
 	g.stopAsking() // what a run before left
 	return nil
 }
@@ -177,7 +185,8 @@ func (g *gateway) heard() {
 	}
 	if look {
 		g.look()
-		g.asking.again.Reset(time.Now().Add(100 * time.Millisecond)) // a file's lock goes a moment after its closing is told (__fput in the kernel)
+		g.asking.until = time.Now().Add(10 * goneSoon) // a file's lock goes a moment after its closing is told (__fput in the kernel)
+		g.asking.again.Reset(time.Now().Add(goneSoon))
 	}
 	g.tellQuestions()
 }
@@ -213,8 +222,13 @@ func (g *gateway) question(q wire.Question) {
 	if ask, _ := a.asks(); q.Over || at >= 0 || q.ID == 0 || !ask || len(a.list) >= wire.MaxQuestions {
 		return
 	}
-	target := Connection{Record: wire.Record{Name: q.Host, Port: q.Port}}.Target()
-	if _, err := (policy.Flags{Allow: []string{target}}).Source(); err != nil {
+	about := Connection{Record: wire.Record{Name: q.Host, Port: q.Port}}
+	target := about.Target()
+	_, err := policy.Flags{Allow: []string{target}}.Source()
+	if err == nil && (q.Port < 1 || !about.Allowable()) {
+		err = fmt.Errorf("%q is no host and port", target)
+	}
+	if err != nil {
 		g.answer(wire.Answer{ID: q.ID, By: "no rule can allow it: " + err.Error()})
 		return
 	}

@@ -88,7 +88,9 @@ type supervision struct {
 	gate    *gateway // nil without a network
 
 	published []published
-	offers    *offers // nil unless ports are offered as they open
+	awaited   []func(fds []int) // sockets that pid 1 was asked for
+	members   *members          // nil unless the sandbox is on a private network
+	offers    *offers           // nil unless ports are offered as they open
 	hiding    *rehiding
 	taking    *rehiding
 	over      bool // the sandbox has ended
@@ -113,6 +115,10 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer s.unpublish()
+	if err := s.join(); err != nil {
+		return err
+	}
+	defer s.leave()
 	if err := s.startGate(); err != nil {
 		return err
 	}
@@ -137,6 +143,7 @@ func (s *supervision) supervise() (err error) {
 	defer s.close()
 	s.streams.Start(&s.loop)
 	s.loop.Watch(s.box.Control, unix.POLLIN, s.report)
+	s.members.open()
 	s.watchLive()
 	if len(r.Box.Record.Cgroups) > 0 {
 		r.sweep()
@@ -302,7 +309,7 @@ func (s *supervision) report(int16) {
 	case inside.Handles:
 		s.take(report.Value, handles)
 	case inside.NewSocket:
-		s.newSocket(int(report.Value), handles)
+		s.newSocket(handles)
 	case inside.Listeners:
 		if err := s.openNetwork(handles); err != nil {
 			s.ended(0, err)

@@ -29,6 +29,8 @@ func (r *Record) encode() []byte {
 	o.key("started").time(r.Started)
 	o.since("ended", r.Ended)
 	o.text("network", r.Network)
+	o.text("name", r.Name)
+	o.texts("internal", r.Internal)
 	o.texts("ports", r.Ports)
 	o.key("uid").number(int64(r.UID))
 	o.key("pid").number(int64(r.PID))

@@ -35,6 +35,8 @@ type Record struct {
 	Started   time.Time         `json:"started"`            // of the last run
 	Ended     time.Time         `json:"ended,omitzero"`     // zero while it runs, or after a crash
 	Network   string            `json:"network,omitempty"`  // gate: what is allowed can be reached, and more be allowed while it runs
+	Name      string            `json:"name,omitempty"`     // while it runs: by which others reach it
+	Internal  []string          `json:"internal,omitempty"` // while it runs: the private networks that it is on
 	Ports     []string          `json:"ports,omitempty"`    // while it runs: HOST:INSIDE, a port of the host's loopback and the one inside that is behind it
 	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`                // of the supervisor
@@ -362,7 +364,7 @@ func (s *Store) read(id string) *Sandbox {
 	return b
 }
 
-// Find returns the sandbox whose id is, or starts with, the given text.
+// Find returns the sandbox whose id is, or starts with, the given text, or which runs under it as its name.
 func (s *Store) Find(id string) (*Sandbox, error) {
 	list, err := s.List()
 	if err != nil {
@@ -370,7 +372,7 @@ func (s *Store) Find(id string) (*Sandbox, error) {
 	}
 	var found []*Sandbox
 	for _, b := range list {
-		if b.Record.ID == id {
+		if b.Record.ID == id || b.Running && b.Record.Name == id && id != "" {
 			return b, nil
 		}
 		if id != "" && strings.HasPrefix(b.Record.ID, id) {

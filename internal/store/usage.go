@@ -11,18 +11,20 @@ import (
 
 // Row is one thing that takes room: a sandbox that runs or whose changes are kept, or a home.
 type Row struct {
-	ID      string    `json:"id"`
-	State   string    `json:"state"` // running, kept, snapshot or home
-	Size    int64     `json:"size"`  // bytes on disk
-	Since   time.Time `json:"since"` // of the start, or of the last use
-	Project string    `json:"project,omitempty"`
-	Command []string  `json:"command,omitempty"`
-	Mode    string    `json:"mode,omitempty"`
-	Exit    int       `json:"exit"`
-	Reason  string    `json:"reason,omitempty"`
-	Origin  string    `json:"origin,omitempty"` // the sandbox that it was forked from
-	PID     int       `json:"pid,omitempty"`    // of the supervisor, while it runs
-	Ports   []string  `json:"ports,omitempty"`  // HOST:INSIDE, while it runs: ports of the host's loopback, and those inside that are behind them
+	ID       string    `json:"id"`
+	State    string    `json:"state"` // running, kept, snapshot or home
+	Size     int64     `json:"size"`  // bytes on disk
+	Since    time.Time `json:"since"` // of the start, or of the last use
+	Project  string    `json:"project,omitempty"`
+	Command  []string  `json:"command,omitempty"`
+	Mode     string    `json:"mode,omitempty"`
+	Exit     int       `json:"exit"`
+	Reason   string    `json:"reason,omitempty"`
+	Origin   string    `json:"origin,omitempty"`   // the sandbox that it was forked from
+	PID      int       `json:"pid,omitempty"`      // of the supervisor, while it runs
+	Name     string    `json:"name,omitempty"`     // while it runs: by which others reach it
+	Internal []string  `json:"internal,omitempty"` // while it runs: the private networks that it is on
+	Ports    []string  `json:"ports,omitempty"`    // HOST:INSIDE, while it runs: ports of the host's loopback, and those inside that are behind them
 }
 
 // Usage lists what runs, and with all what is kept.
@@ -45,6 +47,7 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 		}
 		if b.Running {
 			r.State, r.PID, r.Ports = "running", b.Record.PID, b.Record.Ports
+			r.Name, r.Internal = b.Record.Name, b.Record.Internal
 		}
 		rows = append(rows, r)
 	}

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -19,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/policy"
 )
 
@@ -55,7 +55,7 @@ func New(patterns []string, now time.Time) (*Authority, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Casemate, for one sandbox " + hex.EncodeToString(serial.Bytes()[:4])},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: wire.AuthorityName},
 		NotBefore: now.Add(-early), NotAfter: now.Add(lifetime),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
@@ -8,8 +9,12 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
+
+	"casemate.dev/internal/gate/wire"
 )
 
 func made(t *testing.T, patterns ...string) (*Authority, *x509.CertPool, *x509.Certificate) {
@@ -109,5 +114,22 @@ func TestCacheIsBounded(t *testing.T) {
 func TestBadPattern(t *testing.T) {
 	if _, err := New([]string{"a b"}, time.Now()); err == nil {
 		t.Error("no error")
+	}
+}
+
+// TestSubject: OpenSSL finds it by the hash of its subject, under the name that the sandbox's /etc has.
+func TestSubject(t *testing.T) {
+	_, _, ca := made(t, "api.example.com")
+	if len(ca.Subject.Names) != 1 || ca.Subject.CommonName != wire.AuthorityName {
+		t.Errorf("%v", ca.Subject)
+	}
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is missing")
+	}
+	cmd := exec.Command(openssl, "x509", "-noout", "-hash")
+	cmd.Stdin = bytes.NewReader(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}))
+	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != wire.AuthorityHash {
+		t.Errorf("%q %v", out, err)
 	}
 }

@@ -30,6 +30,8 @@ type Resolver struct {
 	Names *names.Table
 	Log   *records.Log
 	Only4 bool // nothing inside takes connections over IPv6
+
+	Internal bool // other sandboxes are reached by their names
 }
 
 // reply is what is said to a query.
@@ -112,6 +114,9 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 		return r.pointer(q, name)
 	}
 	d := r.Rules.Decide(name, rules.AnyPort)
+	if r.Internal && wire.IsMember(name) && r.Rules.Set().Unspoken(name, time.Now()) {
+		d.Allowed = true // whether there is one of that name is asked when somebody connects
+	}
 	if !d.Allowed {
 		if host := serviceOf(name); host != "" { // whoever may not reach the host is told so by its own name, and who may only learns of no service
 			if name, d = host, r.Rules.Decide(host, rules.AnyPort); d.Allowed || d.Ask {

@@ -289,3 +289,22 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestMembers: on a private network names of one label stand for its members, unless a rule says something about them; elsewhere they do not exist.
+func TestMembers(t *testing.T) {
+	r, _ := resolver()
+	r.Rules.Replace(wire.Rules{Allow: []wire.Allow{{Host: "outside", Ports: []int{443}}}, Deny: []string{"never"}})
+	for _, internal := range []bool{false, true} {
+		r.Internal = internal
+		for name, want := range map[string]bool{"api.": internal, "API.": internal, "never.": false, "outside.": true, "api.internal.": false, "a_b.": false, "-a.": false} {
+			m := ask(t, r, query(t, name, dnsmessage.TypeA))
+			if got := m.RCode == dnsmessage.RCodeSuccess && len(m.Answers) == 1; got != want {
+				t.Errorf("%q, internal %v: %v", name, internal, m)
+			}
+		}
+	}
+	r.Rules.Replace(wire.Rules{Deny: []string{"*"}}) // cannot be read
+	if m := ask(t, r, query(t, "api.", dnsmessage.TypeA)); m.RCode != dnsmessage.RCodeNameError {
+		t.Errorf("with rules that cannot be read: %v", m)
+	}
+}

@@ -31,6 +31,7 @@ type connection struct {
 	target  string            // the host as the rules know it; empty where no rule decides
 	once    bool              // a person let this one pass: no rule allows it
 	proxied bool              // the server's address is that of the host's proxy
+	member  bool              // the server is another sandbox's, which no rule need allow
 	server  *net.TCPConn      // nil until connected
 	whole   bool              // its bytes are passed through, because the rules allowed the host wholly
 	session *requests.Session // nil where it is not opened
@@ -63,6 +64,11 @@ func (c *connection) outward() {
 		return
 	case to.Addr().IsLoopback():
 		c.deny(rules.Decision{Why: "loopback inside is the sandbox's own, and the gate does not lead back to it"})
+		return
+	}
+	member := len(c.keeper.internal) > 0 && wire.IsMember(host) && c.keeper.book.Set().Unspoken(host, time.Now())
+	if member {
+		c.toMember()
 		return
 	}
 	answer := c.ask()
@@ -163,13 +169,14 @@ func (c *connection) relay(greet func() error) { c.told(c.join(greet)) }
 func (c *connection) told(err error) {
 	r := c.record
 	r.Verdict = wire.Closed
-	if r.Why, _ = c.reason(); c.session != nil && r.Why == "" {
-		r.Why = c.session.Complaint()
+	r.Why, _ = c.reason()
+	if err == nil && c.session != nil {
+		err = c.session.Failure()
 	}
 	switch {
 	case errors.As(err, new(disagreement)):
 		r.Verdict, r.Why = wire.Denied, err.Error()
-	case errors.As(err, new(*requests.Unopenable)):
+	case r.Why == "" && (errors.As(err, new(*requests.Unopenable)) || err != nil && c.session != nil):
 		r.Verdict, r.Why = wire.Failed, err.Error()
 	}
 	if c.session != nil {
@@ -239,9 +246,15 @@ func (c *connection) reason() (why string, ended bool) {
 // reconsider asks the rules again, which may have changed since.
 func (c *connection) reconsider() {
 	c.mu.Lock()
-	target, server, whole, once, session := c.target, c.server, c.whole, c.once, c.session
+	target, server, whole, once, member, session := c.target, c.server, c.whole, c.once, c.member, c.session
 	c.mu.Unlock()
 	if target == "" {
+		return
+	}
+	if member {
+		if no, denied := c.keeper.book.Set().Denied(target); denied {
+			c.end("its rule holds no more: " + no.Why)
+		}
 		return
 	}
 	d := c.keeper.book.Decide(target, c.record.Port)

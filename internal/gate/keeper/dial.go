@@ -157,6 +157,11 @@ func race(ctx context.Context, addrs []netip.Addr, port int) (*net.TCPConn, erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan attempt, len(addrs))
+	if len(addrs) == 1 { // most names: nothing to wait for beside it, so no other thread has to wake
+		dialOne(ctx, addrs[0], port, results)
+		r := <-results
+		return r.conn, r.err
+	}
 	running := 0
 	var failed error
 	next := time.NewTimer(0)

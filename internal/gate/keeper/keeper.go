@@ -68,6 +68,9 @@ type Keeper struct {
 	only4      bool                // there is no listener for IPv6
 	changed    chan struct{}       // gets a value when other rules are in force
 
+	internal []string // private networks that the sandbox is on
+	calls    calls    // for connections on them
+
 	mu     sync.Mutex
 	open   map[*connection]struct{}
 	closed chan struct{} // gets a value when a connection has ended, if somebody waits
@@ -197,7 +200,7 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 }
 
 func (k *Keeper) answering() *dns.Server {
-	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4})
+	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4, Internal: len(k.internal) > 0})
 }
 
 // accept gives each connection a goroutine, within the limit.

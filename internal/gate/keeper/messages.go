@@ -97,6 +97,10 @@ func (k *Keeper) receive(begun bool) error {
 			k.offer(m.Offer, fds)
 			continue
 		}
+		if m.Met != nil {
+			k.calls.deliver(*m.Met, fds)
+			continue
+		}
 		if m.Withdraw != 0 {
 			k.withdraw(m.Withdraw)
 			continue
@@ -115,7 +119,9 @@ func (k *Keeper) receive(begun bool) error {
 		if len(m.Listeners) != len(fds) || begun && len(fds) > 0 {
 			return fmt.Errorf("%d listeners came for the %d that were named", len(fds), len(m.Listeners))
 		}
-		k.sandbox += m.Sandbox // said once
+		if !begun && m.Sandbox != "" {
+			k.sandbox = m.Sandbox
+		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
 		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
 		if len(all.Allow)+len(all.Deny) > maxRules {
@@ -131,6 +137,7 @@ func (k *Keeper) receive(begun bool) error {
 		}
 		k.replace(all) // before anything can ask
 		if !begun {
+			k.internal = m.Internal
 			k.only4 = !slices.ContainsFunc(listeners, func(l listener) bool { return l.kind == wire.TCP6 })
 		}
 		for _, l := range listeners {
@@ -175,7 +182,10 @@ func (k *Keeper) message() (m wire.Message, fds []int, err error) {
 	for _, fd := range fds {
 		unix.Close(fd)
 	}
-	if m.Socket == 0 && m.Offer == 0 {
+	switch {
+	case m.Met != nil:
+		m.Met.Why = "too many files are open"
+	case m.Socket == 0 && m.Offer == 0:
 		return m, nil, errors.New("the supervisor's listeners did not come: too many files are open")
 	}
 	return m, nil, nil

@@ -52,8 +52,8 @@ func TestTooManyFiles(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free + room), Max: before.Max}); err != nil {
 			t.Fatal(err)
 		}
-		for _, text := range []string{`{"socket":2}`, `{"offer":8080}`} {
-			if m, fds, err := hand(text); err != nil || len(fds) > 0 || m.Socket+m.Offer == 0 {
+		for _, text := range []string{`{"socket":2}`, `{"offer":8080}`, `{"met":{"call":1}}`} {
+			if m, fds, err := hand(text); err != nil || len(fds) > 0 || m.Socket+m.Offer == 0 && (m.Met == nil || m.Met.Why == "") {
 				t.Errorf("with room for %d, %s: %+v %v %v", room, text, m, fds, err)
 			}
 		}

@@ -16,6 +16,8 @@ import (
 )
 
 const (
+	maxMethod = 32 // bytes of one in a record
+
 	preface = "PRI * HTTP/2.0\r\n" // of HTTP/2 without TLS (RFC 9113, 3.4)
 
 	lastBytes = 500 * time.Millisecond // for the client to take an answer and close
@@ -41,7 +43,7 @@ func (c *connection) serveRequests() error {
 		return err
 	}
 	s := &requests.Session{
-		Name: c.record.Name, Port: c.record.Port, Sandbox: c.keeper.sandbox, Idle: c.keeper.limits.Idle,
+		Name: c.record.Name, Port: c.record.Port, Sandbox: c.keeper.sandbox, Idle: c.keeper.limits.Idle, Head: c.keeper.limits.Hello,
 		Client: &counted{c.client, c, first}, Server: c.server, HTTP2: speaks == preferHTTP2,
 		Decide: c.decider(), Denied: c.denied,
 	}
@@ -157,7 +159,7 @@ func (c *connection) decider() func(rules.Request) rules.Decision {
 
 // denied tells of a request that was turned away. Its connection goes on.
 func (c *connection) denied(method, path string, d rules.Decision) {
-	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method, Path: path}
+	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
 	c.keeper.log.TellOnce(r)
 }
 

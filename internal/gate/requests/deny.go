@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"casemate.dev/internal/gate/rules"
+	"casemate.dev/internal/gate/wire"
 )
 
-const (
-	maxShown = 512 // bytes of a path that are said back
-	denied   = "denied by casemate"
-)
+const denied = "denied by casemate"
 
 // deny turns a request away, and tells of it.
 func (s *Session) deny(w http.ResponseWriter, r *http.Request, path string, status int, d rules.Decision) {
@@ -26,16 +23,11 @@ func (s *Session) deny(w http.ResponseWriter, r *http.Request, path string, stat
 
 // allowing is the rule that would allow a request, or the command that opens the host wholly, where no rule can name the path.
 func (s *Session) allowing(method, path string) string {
-	if path == "" || path[0] != '/' || len(path) > maxShown || strings.ContainsFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/-._~@+", r))
-	}) {
-		return fmt.Sprintf("casemate allow %s net:%s", s.Sandbox, s.address())
+	r := wire.Record{Name: s.Name, Port: s.Port, Method: method, Path: path}
+	if rule := r.AllowRule(); rule != "" {
+		return "network.allow: " + rule
 	}
-	ports := ""
-	if s.Port != 443 {
-		ports = fmt.Sprintf(", ports: [%d]", s.Port)
-	}
-	return fmt.Sprintf("network.allow: {host: %q%s, methods: [%s], paths: [%q]}", s.Name, ports, method, path)
+	return fmt.Sprintf("casemate allow %s net:%s", s.Sandbox, s.address())
 }
 
 // answer is the gate's own.
@@ -47,7 +39,7 @@ func (s *Session) answer(w http.ResponseWriter, r *http.Request, path string, st
 		Path   string `json:"path"`
 		Why    string `json:"why"`
 		Allow  string `json:"allow,omitempty"`
-	}{what, s.address(), r.Method, path[:min(len(path), maxShown)], why, allow})
+	}{what, s.address(), r.Method, path[:min(len(path), wire.MaxPath)], why, allow})
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

@@ -40,10 +40,17 @@ func (s *Session) connect(ctx context.Context, gone func()) {
 		return
 	}
 	s.upstream.SetStateHook(func(c *http.ClientConn) {
-		if spent(c) {
+		if spent(c) && !s.awaitsRefusal() {
 			gone()
 		}
 	})
+}
+
+// awaitsRefusal says that a server has ended because the client has no certificate for it, most likely: the first request is answered with that.
+func (s *Session) awaitsRefusal() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked && !s.answered && s.complained == nil
 }
 
 // spent says that a connection takes no more requests, and has none under way.
@@ -121,10 +128,12 @@ func (s *Session) fail(w http.ResponseWriter, r *http.Request, f *flight, err er
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
-	err = s.explain(err)
 	s.mu.Lock()
-	s.complained = err
 	answered := s.answered
+	if !answered {
+		err = s.explain(err)
+	}
+	s.complained = err
 	s.mu.Unlock()
 	if answered {
 		panic(http.ErrAbortHandler)

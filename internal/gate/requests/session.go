@@ -23,7 +23,7 @@ import (
 // What one connection may hold. The windows are what HTTP/2 may have under way to a peer that is slow; HTTP/1 has nothing but the kernel's buffers.
 const (
 	streams    = 100
-	patience   = 10 * time.Second // for a request's head
+	patience   = 10 * time.Second // for a server's TLS handshake
 	fromClient = 128 << 10
 	fromServer = 512 << 10
 )
@@ -35,8 +35,9 @@ type Session struct {
 	Sandbox string
 	Client  net.Conn
 	Server  net.Conn
-	HTTP2   bool // without TLS; Secure sets it too
-	Idle    time.Duration
+	HTTP2   bool          // without TLS; Secure sets it too
+	Idle    time.Duration // without a request
+	Head    time.Duration // for a client that has begun one
 
 	// Decide is asked about each request, and again about those under way when the rules have changed.
 	Decide func(rules.Request) rules.Decision
@@ -72,7 +73,7 @@ func (e *ended) Error() string { return e.d.Why }
 func (s *Session) Serve(ctx context.Context) {
 	client := s.Client
 	if !s.HTTP2 {
-		s.plain = http1.New(client, nil, s.agree, patience, !s.secure)
+		s.plain = http1.New(client, nil, s.agree, s.Head, !s.secure)
 		client = s.plain
 	}
 	server := s.server(ctx)
@@ -95,15 +96,16 @@ func (s *Session) Serve(ctx context.Context) {
 
 // server reads the client.
 func (s *Session) server(ctx context.Context) *http.Server {
-	protocols := new(http.Protocols)
+	protocols, head := new(http.Protocols), s.Head
 	if s.HTTP2 {
 		protocols.SetUnencryptedHTTP2(true) // TLS, if any, is done
 	} else {
 		protocols.SetHTTP1(true)
+		head = s.Idle // http1 sees to it
 	}
 	return &http.Server{
 		Handler: s, Protocols: protocols, BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: silent(),
-		MaxHeaderBytes: http1.Max, ReadHeaderTimeout: patience, IdleTimeout: s.Idle, DisableGeneralOptionsHandler: true,
+		MaxHeaderBytes: http1.Max, ReadHeaderTimeout: head, IdleTimeout: s.Idle, DisableGeneralOptionsHandler: true,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streams, MaxReceiveBufferPerConnection: fromClient, MaxReceiveBufferPerStream: fromClient},
 	}
 }
@@ -238,18 +240,17 @@ func (s *Session) Allowed() int {
 	return s.allowed
 }
 
-// Complaint is what went wrong with the server last; empty if nothing did.
-func (s *Session) Complaint() string {
+// Failure is why no request was ever answered by the host; nil where one was, or none was sent.
+func (s *Session) Failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.complained
-	if err == nil {
-		err = s.broken
+	switch {
+	case s.answered:
+		return nil
+	case s.complained != nil:
+		return s.complained
 	}
-	if err == nil {
-		return ""
-	}
-	return err.Error()
+	return s.broken
 }
 
 func (s *Session) address() string { return net.JoinHostPort(s.Name, strconv.Itoa(s.Port)) }

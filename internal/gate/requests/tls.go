@@ -89,9 +89,9 @@ func (s *Session) secureServer(ctx context.Context, offers []string, roots *x509
 	return nil
 }
 
-// explain says what the server's refusal of a client without a certificate means.
+// explain says what an error before the first answer means.
 func (s *Session) explain(err error) error {
-	if s.asked && alert(err) != "" {
+	if s.asked { // HTTP/2 does not pass on the alert that the server sends then
 		return fmt.Errorf("the host wants a certificate of the program's (%v); %s", err, wayOut)
 	}
 	var bad *tls.CertificateVerificationError
@@ -109,7 +109,7 @@ func (s *Session) distrust(err error) error {
 	case text != "":
 		return unopenable("the program ended its TLS handshake with the gate: %v", err)
 	}
-	return fmt.Errorf("the TLS handshake with the program: %w", err)
+	return unopenable("the TLS handshake with the program: %w", err)
 }
 
 // alert is the text of one that the other side sent (RFC 8446, 6.2); empty where it is something else. crypto/tls has no other way to tell.

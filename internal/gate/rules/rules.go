@@ -122,6 +122,12 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 	return Decision{Why: "no rule allows " + target(name, port) + near, Ask: s.ask}
 }
 
+// Unspoken says whether no rule has to do with the host, neither to allow nor to deny it.
+func (s *Set) Unspoken(host string, now time.Time) bool {
+	_, denied := s.Denied(host)
+	return !denied && !s.Decide(host, AnyPort, now).Allowed
+}
+
 // add has a rule allow, after others: the first one is named, and what any of them opens is open.
 func (d *Decision) add(a *opening, name string) {
 	if !d.Allowed {

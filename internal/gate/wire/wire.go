@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -35,6 +36,17 @@ type Message struct {
 
 	// Answer is a person's to a Question, and nil in every other message. Such a message says nothing of rules either.
 	Answer *Answer `json:"answer,omitempty"`
+
+	Internal []string `json:"internal,omitempty"` // in the first message: the private networks that the sandbox is on
+	Met      *Met     `json:"met,omitempty"`      // the answer to a Call. Such a message says nothing of rules
+}
+
+// Met is the answer to a Call. The connection comes with it: a TCP socket of the other sandbox's network, connected there.
+type Met struct {
+	Call    uint64 `json:"call"`
+	Sandbox string `json:"sandbox,omitempty"` // whom it leads to
+	Rule    string `json:"rule,omitempty"`    // the origin of the network that both are on
+	Why     string `json:"why,omitempty"`     // a sentence, where there is none
 }
 
 // Proxy is how the host itself gets out, as its environment says.
@@ -66,6 +78,14 @@ const (
 type Request struct {
 	Socket   int       `json:"socket,omitempty"`
 	Question *Question `json:"question,omitempty"` // a connection waits for an answer, or waits no more
+	Call     *Call     `json:"call,omitempty"`
+}
+
+// Call asks for a connection to a port of another sandbox on one of the private networks.
+type Call struct {
+	ID     uint64 `json:"id"`
+	Member string `json:"member"`
+	Port   int    `json:"port"`
 }
 
 // Question is about a host and port that no rule allows or denies, while Rules.Ask holds.
@@ -102,6 +122,19 @@ const (
 	host4     = "host4:"     // and a port: listens on it inside, for what listens on it on the host's loopback
 	host6     = "host6:"
 )
+
+// IsMember reports whether a name is one that a sandbox on a private network can have: one label of a host name.
+func IsMember(name string) bool {
+	if name == "" || len(name) > 32 || name[0] == '-' || name[len(name)-1] == '-' || name == "localhost" {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // GatePort is where connections are redirected to. It lies above the range that the kernel gives out by itself; a program inside that asks for this very
 // port on loopback finds it taken.
@@ -212,8 +245,30 @@ type Record struct {
 	Sent    int64         `json:"sent,omitempty"`    // bytes from the sandbox
 	Got     int64         `json:"got,omitempty"`     // bytes to the sandbox
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
-	Times   int           `json:"times,omitempty"` // how often, where the same denial was repeated within a second; 0 is once
+	Peer    string        `json:"peer,omitempty"`   // on a private network: the sandbox at the other end
+	Inward  bool          `json:"inward,omitempty"` // it is the other end that connected, and Port is one inside
+	Times   int           `json:"times,omitempty"`  // how often, where the same denial was repeated within a second; 0 is once
 }
+
+// AllowRule is the rule of a policy that would allow the request that was denied; empty where none can name it.
+func (r Record) AllowRule() string {
+	plain := func(text, marks string) bool {
+		return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
+			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(marks, c))
+		})
+	}
+	if !plain(r.Method, "-") || !plain(r.Path, "/-._~@+") || r.Path[0] != '/' || len(r.Path) > MaxPath || !plain(r.Name, "-_.:") {
+		return ""
+	}
+	ports := ""
+	if r.Port != 443 {
+		ports = fmt.Sprintf(", ports: [%d]", r.Port)
+	}
+	return fmt.Sprintf("{host: %q%s, methods: [%s], paths: [%q]}", r.Name, ports, r.Method, r.Path)
+}
+
+// MaxPath is how much of a path a record says.
+const MaxPath = 256
 
 // Addresses of the sandbox's network. lo has the two hosts' addresses so that getaddrinfo's AI_ADDRCONFIG finds both families.
 const (

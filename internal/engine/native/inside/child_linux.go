@@ -215,7 +215,13 @@ func loop(m *machine, control uintptr) {
 			if signal := uintptr(m.siginfo[0]); e == 0 && signal != uintptr(unix.SIGCHLD) {
 				pass(m, signal) // of the terminal, from before the command was its foreground
 			}
-			reap(m, control)
+			if reap(m, control) { // and not in there: the stack of all these calls is small
+				if m.hunt {
+					hunt(m)
+				}
+				send(m, control)
+				exit(0)
+			}
 		}
 	}
 }
@@ -255,13 +261,15 @@ func pass(m *machine, signal uintptr) {
 	}
 }
 
+// reap takes the ended children. It is true where the command was one of them, and m.report says how it ended.
+//
 //go:norace
 //go:nosplit
-func reap(m *machine, control uintptr) {
+func reap(m *machine, control uintptr) (over bool) {
 	for {
 		pid, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, ^uintptr(0), uintptr(unsafe.Pointer(&m.wait)), unix.WNOHANG|unix.WUNTRACED, 0, 0, 0)
 		if e != 0 || pid == 0 {
-			return
+			return false
 		}
 		if pid != m.child {
 			continue
@@ -272,11 +280,7 @@ func reap(m *machine, control uintptr) {
 			continue
 		}
 		m.report = Report{Kind: Exited, Value: m.wait}
-		if m.hunt {
-			hunt(m)
-		}
-		send(m, control)
-		exit(0)
+		return true
 	}
 }
 
