@@ -32,6 +32,7 @@ type gateway struct {
 	asked   int                // sockets, and not here yet
 	told    map[string]bool
 	met     map[string]bool // ids of the sandboxes that it was connected with
+	kept    kept
 	ended   bool
 	asking  asking
 }
@@ -405,10 +406,31 @@ func (g *gateway) note(text []byte) {
 	}
 }
 
-// write adds a line to the record of connections. On a full disk the run goes on, and the events say what was denied.
+// write adds a line to the record of connections, unless this run has had its share. On a full disk the run goes on, and the events say what was denied.
 func (g *gateway) write(c Connection) {
 	line, err := json.Marshal(c)
-	if err == nil && g.log == nil {
+	if err != nil {
+		return
+	}
+	if g.kept.takes(c.Record, len(line)+1) {
+		g.append(line)
+	} else if !g.kept.told {
+		g.writeLost()
+	}
+}
+
+// writeLost says that records were left out: when that begins, and at the end how many.
+func (g *gateway) writeLost() {
+	if r, some := g.kept.lost(); some {
+		if line, err := json.Marshal(Connection{Sandbox: g.run.Box.Record.ID, Record: r}); err == nil {
+			g.append(line)
+		}
+	}
+}
+
+func (g *gateway) append(line []byte) {
+	var err error
+	if g.log == nil {
 		g.log, err = g.run.Store.Connections()
 	}
 	if err == nil {
@@ -471,5 +493,6 @@ func (s *supervision) endGate() {
 	g.process.Wait()
 	unix.Close(g.fd)
 	g.words.Close()
+	g.writeLost()
 	g.written()
 }
