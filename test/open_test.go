@@ -44,6 +44,8 @@ func TestOnlySomeRequests(t *testing.T) {
 		has(t, "who speaks for the host", k.ask("curl -sSv https://allowed.example/v1/a 2>&1"), "issuer: CN="+wire.AuthorityName)
 		words := k.end()
 		has(t, "what is said at the end", words, "no rule allows DELETE /v1/a at allowed.example:443")
+		has(t, "events", s.events(t), `"allow":"network.allow: {host: \"allowed.example\", methods: [DELETE], paths: [\"/v1/a\"]}","detail":"no rule allows DELETE /v1/a at allowed.example:443"`)
+		has(t, "events", s.events(t), `"detail":"no rule allows GET /v2/a at allowed.example:443"`)
 		out := s.do("net")
 		for _, want := range []string{"no rule allows DELETE /v1/a at allowed.example:443", `{host: "allowed.example", methods: [DELETE], paths: ["/v1/a"]}`, "2 allowed, "} {
 			has(t, "casemate net", out.stdout, want)

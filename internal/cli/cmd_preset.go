@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"casemate.dev/internal/cache"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
 	"casemate.dev/internal/review"
@@ -140,6 +141,9 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 	}
 	for _, n := range append(f.Warnings, f.Notes...) {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
+	}
+	if names := cache.ForPreset(p.Name); len(names) > 0 {
+		fmt.Fprintf(w, "\nNote: %s\n", wrap("what you have downloaded already need not be again: --cache "+strings.Join(names, " or --cache "), 72, "      "))
 	}
 	fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
 }

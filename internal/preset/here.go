@@ -190,6 +190,9 @@ func (h *Here) ofProject(path string) bool {
 	return true
 }
 
+// Believes is false for a path whose content an agent could have chosen.
+func (h *Here) Believes(path string) bool { return !h.ofProject(path) }
+
 // followOne puts what the first link of a path leads to in its place.
 func followOne(path string) (next string, link bool) {
 	for i := 1; i <= len(path); i++ {

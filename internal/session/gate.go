@@ -396,9 +396,13 @@ func (g *gateway) note(text []byte) {
 	}
 	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why}
 	g.run.denied(d)
-	if key := entry.Target(); !g.told[key] && len(g.told) < maxDenials {
+	allow := entry.AllowCommand()
+	if rule := r.AllowRule(); rule != "" { // narrower than the command, which allows every request
+		allow = "network.allow: " + rule
+	}
+	if key := entry.Target() + " " + r.Method + " " + r.Path; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
-		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + key, Rule: r.Rule, Detail: r.Why, Allow: entry.AllowCommand()})
+		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + entry.Target(), Rule: r.Rule, Detail: r.Why, Allow: allow})
 	}
 }
 

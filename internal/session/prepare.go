@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"casemate.dev/internal/cache"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/history"
@@ -66,6 +67,8 @@ type Run struct {
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
+
+	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
 	undoable *undoable // of a live workspace
 	unkept   []history.Unkept
@@ -137,6 +140,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := r.caches(&req); err != nil {
 		r.Abandon()
 		return nil, err
 	}
@@ -416,6 +423,10 @@ func (r *Run) Abandon() {
 
 // release gives back what the run holds open.
 func (r *Run) release() {
+	if r.cached != nil {
+		r.cached.End() // once; what is not on the disk then is thrown away should the machine have stopped
+		r.cached = nil
+	}
 	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()
