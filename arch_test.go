@@ -21,7 +21,7 @@ var layers = []string{
 	"internal/gate/dns internal/gate/requests",
 	"internal/gate/keeper",
 	"internal/history internal/preset",
-	"internal/guest internal/plan internal/workspace",
+	"internal/guest internal/plan internal/workspace internal/cache",
 	"internal/engine/native internal/engine/enginetest internal/review internal/commits",
 	"internal/session internal/screen",
 	"internal/cli",

@@ -144,6 +144,24 @@ func TestR08OtherProcessesDoNotCount(t *testing.T) {
 	})
 }
 
+// TestInotifyShare: the user's inotify instances, which count on the host, are not all to be had inside. That the kernel holds the number is its own to test: to
+// take them all would fail what runs beside this.
+func TestInotifyShare(t *testing.T) {
+	const setting = "/proc/sys/user/max_inotify_instances"
+	eachMode(t, func(t *testing.T, s *site) {
+		want := "100\n"
+		if s.mode.name == "landlock" { // which has no user namespace of its own
+			return
+		}
+		if outside, err := os.ReadFile(setting); err != nil || string(outside) == want {
+			t.Fatalf("control: outside it is %q, %v", outside, err)
+		}
+		if out := s.run("--", "cat", setting); out.stdout != want {
+			t.Errorf("inside it is %q", out.stdout)
+		}
+	})
+}
+
 // TestR09Time: wall clock and idle limits end the run, also one that ignores SIGTERM, say so, and leave nothing behind.
 func TestR09Time(t *testing.T) {
 	for _, c := range []struct {

@@ -1,6 +1,8 @@
 package test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,10 +46,35 @@ func TestOnlySomeRequests(t *testing.T) {
 		has(t, "who speaks for the host", k.ask("curl -sSv https://allowed.example/v1/a 2>&1"), "issuer: CN="+wire.AuthorityName)
 		words := k.end()
 		has(t, "what is said at the end", words, "no rule allows DELETE /v1/a at allowed.example:443")
+		has(t, "events", s.events(t), `"allow":"network.allow: {host: \"allowed.example\", methods: [DELETE], paths: [\"/v1/a\"]}","detail":"no rule allows DELETE /v1/a at allowed.example:443"`)
+		has(t, "events", s.events(t), `"detail":"no rule allows GET /v2/a at allowed.example:443"`)
 		out := s.do("net")
 		for _, want := range []string{"no rule allows DELETE /v1/a at allowed.example:443", `{host: "allowed.example", methods: [DELETE], paths: ["/v1/a"]}`, "2 allowed, "} {
 			has(t, "casemate net", out.stdout, want)
 		}
 		has(t, "the plan", s.do("plan", "--", "true").stdout, "only requests of method GET, POST on path /v1/*")
+	})
+}
+
+// TestOwnAuthorities: where a person names authorities of their own, hosts whose TLS is opened are verified by those and no others.
+func TestOwnAuthorities(t *testing.T) {
+	gated(t, func(t *testing.T, s *site) {
+		needs(t, "curl")
+		s.put("casemate.yaml", onlySome, 0o644)
+		if out := s.do("trust", "--yes"); out.exit != 0 {
+			t.Fatal(out)
+		}
+		if out := s.outside("cp /etc/ssl/certs/ca-certificates.crt $HOME/company.pem && chmod 644 $HOME/company.pem"); out.exit != 0 {
+			t.Fatal(out)
+		}
+		none := filepath.Join(s.Home, "other.pem")
+		if err := os.WriteFile(none, []byte("# no authority that anybody here has\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range map[string]string{filepath.Join(s.Home, "company.pem"): "GET allowed.example /v1/a 0", none: "certificate is not valid here"} {
+			cmd := s.command("run", "--", "curl", "-sS", "https://allowed.example/v1/a")
+			cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+file, "SSL_CERT_DIR=/nowhere")
+			has(t, file, s.finish(cmd).stdout, want)
+		}
 	})
 }

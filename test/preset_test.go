@@ -62,7 +62,7 @@ func TestPresetDocs(t *testing.T) {
 	w := realServers(t, "verdaccio")
 	runExamples(t, examples(string(text)), `mkdir project && cd project && git init -q
 echo registry=https://mirror.example/npm/ >~/.npmrc
-mkdir -p ~/.config/casemate
+mkdir -p ~/.npm/_cacache/content-v2 ~/.config/casemate
 echo 'env: {set: {npm_config_fund: "false"}}' >~/.config/casemate/policy.yaml
 `, w)
 }

@@ -174,6 +174,9 @@ exec postgres -D pg -h ` + behind + ` -k "$2" -F -c ssl=on -c shared_buffers=8MB
 	return list, nil
 }
 
+// ends are what end the servers that were begun, and wait until they have.
+var ends []func()
+
 // start begins it, and tells when it listens or when it ended.
 func (s server) start(dir string) error {
 	who, err := serverUser()
@@ -198,7 +201,15 @@ func (s server) start(dir string) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
-	go func() { fmt.Println("ended", s.name, cmd.Wait()) }()
+	over := make(chan struct{})
+	go func() { fmt.Println("ended", s.name, cmd.Wait()); close(over) }()
+	ends = append(ends, func() {
+		_ = cmd.Process.Signal(s.ends)
+		select {
+		case <-over:
+		case <-time.After(5 * time.Second): // it ends with this process
+		}
+	})
 	go func() {
 		for {
 			c, err := net.Dial("tcp", net.JoinHostPort(behind, strconv.Itoa(s.port)))

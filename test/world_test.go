@@ -193,6 +193,9 @@ func beWorld() int {
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
+	for _, end := range ends {
+		end()
+	}
 	return 0
 }
 

@@ -225,7 +225,7 @@ func TestNeitherTLSNorHTTP(t *testing.T) {
 		echo(c)
 	})
 	limits := keeper.DefaultLimits()
-	limits.Hello = 200 * time.Millisecond
+	limits.Hello = time.Second
 	b := openWith(t, limits, rulesOf(some([]string{"GET"})))
 	for _, say := range []string{"", "SSH-2.0-x\r\n", "\x00\x01\x02\x03", "EHLO x\r\n"} {
 		refused(t, b.dial("api.example.com", 443, v4), say)

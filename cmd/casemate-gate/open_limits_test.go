@@ -122,7 +122,7 @@ func TestHeadsAreBounded(t *testing.T) {
 		t.Error(status)
 	}
 	limits := keeper.DefaultLimits()
-	limits.Hello = 300 * time.Millisecond
+	limits.Hello = 2 * time.Second
 	slow := openWith(t, limits, rulesOf(some([]string{"GET"}))).secure("http/1.1")
 	io.WriteString(slow, "GET / HTTP/1.1\r\nHost: api.exam")
 	if answer, err := http.ReadResponse(bufio.NewReader(slow), nil); err != nil || answer.StatusCode != 408 {

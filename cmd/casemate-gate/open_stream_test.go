@@ -313,7 +313,7 @@ func TestHalfOfAConnection(t *testing.T) {
 
 // TestServerEnds: a client hears when its server's connection ends, and its next request finds another one.
 func TestServerEnds(t *testing.T) {
-	outside.site(t, say, func(s *http.Server) { s.IdleTimeout = 50 * time.Millisecond })
+	outside.site(t, say, func(s *http.Server) { s.IdleTimeout = time.Second })
 	both(t, func(t *testing.T, h2 bool) {
 		b := open(t, rulesOf(some([]string{"GET", "POST"})))
 		c := b.client(h2)

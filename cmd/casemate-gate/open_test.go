@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -168,4 +172,61 @@ func TestPlainRequests(t *testing.T) {
 			t.Errorf("%d %q", status, text)
 		}
 	})
+}
+
+// private serves HTTP/1.1 over TLS for api.example.com in a private network, after what begin does with a connection.
+func private(t *testing.T, at string, begin func(*net.TCPConn)) {
+	t.Helper()
+	config := &tls.Config{Certificates: []tls.Certificate{signed(t, "api.example.com")}}
+	outside.serve(t, at, func(c *net.TCPConn) {
+		begin(c)
+		s := tls.Server(c, config)
+		for requests := bufio.NewReader(s); ; {
+			r, err := http.ReadRequest(requests)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, r.Body)
+			fmt.Fprintf(s, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(r.Method), r.Method)
+		}
+	})
+}
+
+// TestOpenedThroughProxy: the machine's own proxy is gone through, and the host's certificate is asked for beyond it.
+func TestOpenedThroughProxy(t *testing.T) {
+	asked := make(chan string, 10)
+	private(t, "10.0.0.5:3128", func(c *net.TCPConn) {
+		r, err := http.ReadRequest(bufio.NewReaderSize(one{c}, 16))
+		if err != nil {
+			return
+		}
+		asked <- r.Method + " " + r.Host
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+	})
+	b, first, files := sandbox(t, rulesOf(some([]string{"GET"})), nil)
+	first.Proxy = wire.Proxy{URL: "http://10.0.0.5:3128"}
+	b.start(first, files)
+	c := b.client(false)
+	if status, text := get(t, c, "GET", "https://api.example.com/", ""); status != 200 || text != "GET" || <-asked != "CONNECT api.example.com:443" {
+		t.Errorf("%d %q", status, text)
+	}
+	if status, _ := get(t, c, "POST", "https://api.example.com/", "x"); status != 403 {
+		t.Error(status)
+	}
+}
+
+// TestAddressOfARequestsRule: a rule's networks are for its own requests, not for those of another rule of the same host.
+func TestAddressOfARequestsRule(t *testing.T) {
+	private(t, "10.0.0.5:443", func(*net.TCPConn) {})
+	outside.name("api.example.com", "10.0.0.5")
+	near := some([]string{"GET"})
+	near.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	b := open(t, rulesOf(near, some([]string{"POST"})))
+	c := b.client(false)
+	if status, text := get(t, c, "GET", "https://api.example.com/", ""); status != 200 {
+		t.Errorf("%d %q", status, text)
+	}
+	if status, text := get(t, c, "POST", "https://api.example.com/", "x"); status != 403 || !strings.Contains(text, "does not open the host's address") {
+		t.Errorf("%d %q", status, text)
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,6 +16,7 @@ import (
 	"casemate.dev/internal/engine/enginetest"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
 )
 
 // validate is `casemate validate`: it makes what attacks are after on the host, runs the table inside the sandbox that casemate's flags make,
@@ -165,7 +167,7 @@ func (v *trial) clean(stderr string) {
 	}
 	if person, err := session.Self(); err == nil {
 		if st, err := store.Open(person.StateHome, person.Home); err == nil {
-			_ = os.RemoveAll(st.Project(v.project)) // the stand-in's home and mask
+			_ = workspace.Discard(context.Background(), st.Project(v.project)) // the stand-in's home, mask and caches, in which overlays leave directories without rights
 		}
 	}
 }

@@ -67,6 +67,11 @@ func (l *lister) list(st *store.Store, follow bool) error {
 	if err != nil {
 		return err
 	}
+	old, err := session.OldConnections(st, l.sandbox)
+	if err != nil {
+		return err
+	}
+	list = append(old, list...)
 	if l.sandbox == "" && len(list) > 0 && !follow {
 		l.sandbox = list[len(list)-1].Sandbox
 	}

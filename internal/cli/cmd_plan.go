@@ -164,6 +164,8 @@ func access(m plan.Mount) string {
 	switch {
 	case m.Kind == plan.Overlay && m.ReadOnly:
 		return "read"
+	case m.Cache != "":
+		return "cache"
 	case m.Kind == plan.Overlay:
 		return "held"
 	case m.Kind == plan.Symlink:

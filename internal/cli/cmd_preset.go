@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/cache"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
 	"casemate.dev/internal/review"
@@ -153,6 +154,9 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 	for _, n := range append(f.Warnings, f.Notes...) {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
 	}
+	if names := cache.ForPreset(p.Name); len(names) > 0 {
+		fmt.Fprintf(w, "\nNote: %s\n", wrap("what you have downloaded already need not be again: --cache "+strings.Join(names, " or --cache "), 72, "      "))
+	}
 	if !p.ReadOnly() {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
 	}
@@ -161,15 +165,19 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 // publishing is the honest limit of a preset that opens hosts wholly.
 const publishing = "a host that serves both installs and publishing can be published to by whoever has a credential inside; there is none unless you let one in"
 
-// sayPresets names the presets that would have allowed what was denied.
+// sayPresets names the presets that would have allowed what was denied, or may; it returns the former.
 func sayPresets(std *IO, r *session.Run, res session.Result) (names []string) {
 	if name := r.OfflineInstall(res); name != "" {
 		fmt.Fprintf(std.Err, "casemate: there was no network: --preset %s allows installing\n", name)
 		names = append(names, name)
 	}
-	for _, name := range r.MissingPresets(res.Denied) {
+	would, might := r.MissingPresets(res.Denied)
+	for _, name := range would {
 		fmt.Fprintf(std.Err, "casemate: %s was denied its registry: --preset %s allows installing\n", name, name)
 		names = append(names, name)
+	}
+	if len(would) == 0 && len(might) > 0 {
+		fmt.Fprintf(std.Err, "casemate: if that was to install: --preset %s may allow it\n", strings.Join(might, " or --preset "))
 	}
 	return names
 }

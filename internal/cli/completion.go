@@ -98,6 +98,10 @@ func candidates(words []string, last string) (list []string) {
 			list = presetNames()
 		case c.name == "policy" || c.name == "completion":
 			list = strings.Split(c.args, "|")
+		case c.name == "cache" && len(words) == 2:
+			list = []string{"ls", "rm"}
+		case c.name == "cache" && words[1] == "rm":
+			list = policy.Words("cache")
 		case c.name == "undo" && len(words) == 2:
 			list = historyNumbers()
 		}
@@ -121,6 +125,8 @@ func flagValues(flag string) (values func() []string, ok bool) {
 		return words(policy.Words(flag[2:])...)
 	case "--allow-fallback":
 		return words(policy.Words("allow_fallback")...)
+	case "--cache":
+		return words(policy.Words("cache")...)
 	case "--internal":
 		return internalNetworks, true
 	case "--publish":

@@ -51,6 +51,7 @@ type Request struct {
 	Git     []Mount   // overlays of git directories outside of the project that a working tree in it belongs to
 	Now     time.Time // rules of the network that ended before have no effect
 	IPv6    bool      // the kernel has IPv6
+	Caches  []Cache   // of package managers
 	Trust   Trust     // where TLS is opened
 	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
@@ -129,6 +130,9 @@ func (p *Plan) withNamespaces(r Request) error {
 		return err
 	}
 	if err := p.extra(r); err != nil {
+		return err
+	}
+	if err := p.caches(r); err != nil {
 		return err
 	}
 	slices.SortStableFunc(p.Mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
@@ -260,6 +264,9 @@ func (p *Plan) openings(r Request) {
 			}
 			add(m.Origin, "%s %s", verb, m.Target)
 		}
+	}
+	for _, c := range r.Caches {
+		add(c.Mount.Origin, "begin with your cache of %s (%s): %s is read; what is written stays in this project's sandboxes", c.Name, c.What, c.Mount.Source)
 	}
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s%s", a, a.requests())

@@ -137,6 +137,44 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestCaches: a cache is mounted where the tool inside looks for it, named among the openings, and refused where its place cannot be made.
+func TestCaches(t *testing.T) {
+	for _, c := range []struct{ name, source, target, want string }{
+		{"in the home", "/home/ann/.npm/_cacache", "/home/ann/.npm/_cacache", ""},
+		{"from elsewhere", "/data/npm", "/home/ann/.npm/_cacache", ""},
+		{"in /tmp", "/data/npm", "/tmp/npm", ""},
+		{"in the empty root", "/data/npm", "/data/npm", ""},
+		{"in what is shown of the host, at the same place", "/home/ann/.cargo/registry", "/home/ann/.cargo/registry", ""},
+		{"in what is shown of the host, at another", "/data/registry", "/home/ann/.cargo/registry", "cannot be made in /home/ann/.cargo"},
+		{"in the system", "/data/npm", "/usr/share/npm", "cannot be made in /usr"},
+		{"in the project", "/data/npm", "/home/ann/proj/.npm", "which is the project's place"},
+		{"around the project", "/data/npm", "/home/ann", "which is the project's place"},
+		{"in the place of a tool chain", "/data/npm", "/home/ann/.cargo", "where something else is"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := request(merged(t, "", policy.Flags{}), Rootless)
+			r.Caches = []Cache{{Name: "npm", What: "packages", Mount: Mount{Kind: Overlay, Source: c.source, Target: c.target, Writable: true, Cache: "npm", Origin: "casemate.yaml:7"}}}
+			p, err := Make(r)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "casemate.yaml:7") {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(p.Mounts, func(m Mount) bool { return m.Target == c.target })
+			if i < 0 || !slices.ContainsFunc(p.Landlock.Allow, func(r Rule) bool { return r.Path == c.target && r.Write }) {
+				t.Errorf("mounts %+v, rules %+v", p.Mounts, p.Landlock)
+			}
+			if !slices.ContainsFunc(p.Openings, func(o Opening) bool { return o.Origin == "casemate.yaml:7" && strings.Contains(o.What, c.source) }) {
+				t.Errorf("openings %+v", p.Openings)
+			}
+		})
+	}
+}
+
 // TestEnforcedCanBeRequired is the control of the refusals.
 func TestEnforcedCanBeRequired(t *testing.T) {
 	if _, err := Make(request(merged(t, "", policy.Flags{Require: []string{"limits.memory", "net.default-deny"}}), Rootless)); err != nil {

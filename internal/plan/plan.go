@@ -152,6 +152,9 @@ type Mount struct {
 	Perm     uint32    `json:"perm,omitempty"`     // Tmpfs: permission bits
 	Mask     string    `json:"mask,omitempty"`     // Overlay: read-only layer of whiteouts over the project
 	Layer    string    `json:"layer,omitempty"`
+	Cache    string    `json:"cache,omitempty"` // Overlay: of this package manager, not the project
+	UID      int       `json:"-"`               // Cache: the owner of the host's
+	GID      int       `json:"-"`
 	Dev, Ino uint64    `json:"-"`                // Bind, Overlay: what the source was when it was planned; checked before use
 	Origin   string    `json:"origin,omitempty"` // the policy line that opened it; empty for what every sandbox has
 }

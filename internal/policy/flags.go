@@ -13,6 +13,7 @@ type Flags struct {
 	Allow                    []string // HOST or HOST:PORT
 	Ask                      string   // true or false
 	Presets                  []string
+	Cache                    []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
 	Internal                 []string // names of private networks
 	Memory, Pids, CPUs, Disk string
@@ -66,6 +67,7 @@ func (f Flags) given() []given {
 		{"--allow", "network.allow", f.Allow},
 		{"--ask", "network.ask", one(f.Ask)},
 		{"--preset", "presets", f.Presets},
+		{"--cache", "cache", f.Cache},
 		{"--publish", "network.publish", f.Publish},
 		{"--host-port", "network.host_ports", f.HostPorts},
 		{"--internal", "network.internal", f.Internal},

@@ -262,11 +262,11 @@ func accessKeys() []key {
 			field: scalar(func(s *Settings) *Value[Home] { return &s.Home }, oneOf(HomeNone, HomeProject, HomeAgent), inOrder(HomeNone, HomeProject, HomeAgent)),
 		},
 		{
-			path: "cache", kind: textList, example: "[npm, go]", wrong: "names with anything but a-z, 0-9, - . _",
-			later: "remove it: the sandbox has caches of its own, in its home",
-			doc:   "Caches of the host as a read-only base; what is written to them is kept for the project and never applied.",
+			path: "cache", kind: wordList, words: Caches(), example: "[npm, go]",
+			doc: "Package managers whose cache on the host is what the sandbox's begins with. The host's is read and never changed; what is written inside is kept for this project's sandboxes alone, " +
+				"and never applied. A cache tells what your other projects use, private packages among it.",
 			opens: "every entry", byLevel: true,
-			field: list(func(s *Settings) *[]Value[string] { return &s.Cache }, name, always),
+			field: list(func(s *Settings) *[]Value[string] { return &s.Cache }, oneOf(Caches()...), always),
 		},
 		{
 			path: "devices", kind: textList, example: "[gpu]", wrong: "names with anything but a-z, 0-9, - . _",
@@ -375,6 +375,11 @@ func Guarantees() []string {
 
 // fallbacks are the weaker modes by name.
 func fallbacks() []string { return []string{"landlock"} }
+
+// Caches are the package managers whose caches are known. Package cache says where they are.
+func Caches() []string {
+	return []string{"bun", "bundler", "cargo", "composer", "deno", "go", "gradle", "huggingface", "maven", "npm", "nuget", "pip", "playwright", "pnpm", "uv", "yarn"}
+}
 
 func checkVersion(text string) error {
 	if text != "1" {

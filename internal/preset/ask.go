@@ -59,6 +59,10 @@ func (s *search) ask(keep func(string) []string, tools []string, args ...string)
 	stamps := stampAll(files)
 	a, ok := s.recall(question)
 	if !ok || !sameStamps(a.Stamps, stamps) {
+		if s.idle {
+			s.unasked = true
+			return nil, from
+		}
 		a = answer{Asked: time.Now().UTC(), Stamps: stamps}
 		out, err := s.execute(tool, args)
 		if a.Lines = keep(out); err != nil {

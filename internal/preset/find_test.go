@@ -127,8 +127,8 @@ func TestFind(t *testing.T) {
 			"asked.example yarn config get npmRegistryServer\nnpm_config_registry=https://asked.example\nYARN_NPM_REGISTRY_SERVER=https://asked.example"},
 		{"pip, by files", "pypi", map[string]string{".config/pip/pip.conf": "[global]\nindex-url = https://u:" + secret + "@mirror.example/simple\n", "etc/pip.conf": "[global]\nindex-url = https://no.example\nextra-index-url = https://two.example/simple\n"}, nil,
 			"two.example /etc/pip.conf:3 private\nmirror.example ~/.config/pip/pip.conf:2 private\nPIP_INDEX_URL=https://mirror.example/simple\nUV_DEFAULT_INDEX=https://mirror.example/simple\nPIP_EXTRA_INDEX_URL=https://two.example/simple"},
-		{"pip, by asking", "pypi", map[string]string{"bin/python3": "echo https://index.example/simple; echo https://files.example"}, nil, "index.example python3, which knows pip's own index\nfiles.example python3, which knows pip's own index"},
-		{"pip, by a file that names pip's own index", "pypi", map[string]string{"bin/python3": "echo https://index.example/simple; echo https://files.example", ".pip/pip.conf": "[global]\nindex-url = https://index.example/simple\n"}, nil,
+		{"pip, by asking", "pypi", map[string]string{"bin/python3": "[ $1 = -I ] && echo https://index.example/simple && echo https://files.example"}, nil, "index.example python3, which knows pip's own index\nfiles.example python3, which knows pip's own index"},
+		{"pip, by a file that names pip's own index", "pypi", map[string]string{"bin/python3": "[ $1 = -I ] && echo https://index.example/simple && echo https://files.example", ".pip/pip.conf": "[global]\nindex-url = https://index.example/simple\n"}, nil,
 			"index.example ~/.pip/pip.conf:2 private\nfiles.example python3, which knows pip's own index\nPIP_INDEX_URL=https://index.example/simple\nUV_DEFAULT_INDEX=https://index.example/simple"},
 		{"go, by the person's file", "go", map[string]string{".config/go/env": "GOPROXY=https://u:" + secret + "@mirror.example/go|direct\nGONOSUMDB=acme.example/*\nGOSUMDB=sum.example+abc+def https://sums.example/x\n", "bin/go": "exit 1"}, nil,
 			"mirror.example ~/.config/go/env:1 private\nsums.example ~/.config/go/env:3 private\nGOPROXY=https://mirror.example/go|direct\nGOSUMDB=sum.example+abc+def https://sums.example/x\nGONOSUMDB=acme.example/*"},
@@ -228,6 +228,26 @@ func TestHowToolsAreAsked(t *testing.T) {
 	}
 	if _, err := os.Stat(h.in("input")); err != nil {
 		t.Error("the tool has no end of input")
+	}
+}
+
+// TestKnown: a preset that nobody chose is looked at without executing anything, and says what it takes to know more.
+func TestKnown(t *testing.T) {
+	h := machine(t, map[string]string{"bin/npm": ": > $HOME/executed\n" + askedNpm})
+	executed := func() bool {
+		_, err := os.Stat(h.in("executed"))
+		return err == nil
+	}
+	if f, whole, err := h.Known("npm"); err != nil || whole || told(f) != "" || executed() {
+		t.Errorf("unasked: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
+	}
+	find(t, h, "npm")
+	if f, whole, err := h.Known("npm"); err != nil || !whole || !strings.HasPrefix(told(f), "built-in.example ") || !executed() {
+		t.Errorf("remembered: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
+	}
+	h = machine(t, map[string]string{".npmrc": "registry=https://mirror.example/", "bin/npm": ": > $HOME/executed\n"})
+	if f, whole, err := h.Known("npm"); err != nil || !whole || !strings.HasPrefix(told(f), "mirror.example ") || executed() {
+		t.Errorf("by a file: %q, whole %v, %v; executed: %v", told(f), whole, err, executed())
 	}
 }
 

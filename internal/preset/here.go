@@ -63,11 +63,20 @@ func (o Opening) Takes(method string) bool {
 
 // Find says what a preset opens here. It executes the tool only where no file says it and nobody remembers what it answered.
 func (h *Here) Find(name string) (Found, error) {
+	found, _, err := h.find(name, false)
+	return found, err
+}
+
+// Known is Find for a preset that nobody has chosen, such as one that a file of the project speaks for: it executes nothing. The answer is whole where no
+// tool would have to be asked.
+func (h *Here) Known(name string) (found Found, whole bool, err error) { return h.find(name, true) }
+
+func (h *Here) find(name string, idle bool) (found Found, whole bool, err error) {
 	p, err := h.Load(name)
 	if err != nil {
-		return Found{}, err
+		return found, false, err
 	}
-	s := &search{Here: h, found: Found{Preset: p, Notes: p.Notes}}
+	s := &search{Here: h, found: Found{Preset: p, Notes: p.Notes}, idle: idle}
 	s.found.Tool = h.lookFor(p.Tools...)
 	for i, host := range slices.Concat(p.Hosts, p.Whole) {
 		requests := p.Requests
@@ -80,7 +89,7 @@ func (h *Here) Find(name string) (Found, error) {
 		}
 		rule, err := policy.ParseAllow(host.Text)
 		if err != nil {
-			return Found{}, err
+			return found, false, err
 		}
 		for _, port := range rule.Ports {
 			s.found.Openings = append(s.found.Openings, Opening{Host: rule.Host, Port: port, From: from, Requests: requests})
@@ -90,7 +99,7 @@ func (h *Here) Find(name string) (Found, error) {
 		s.files = nil
 		s.askAbout(from)
 	}
-	return s.found, nil
+	return s.found, !s.unasked, nil
 }
 
 // Source is what a preset says, for the policy: chosen is the tier that asked for the preset.
@@ -124,8 +133,10 @@ func private() []netip.Prefix {
 // search is one question to one tool.
 type search struct {
 	*Here
-	found Found
-	files []string // what the answer depends on
+	found   Found
+	files   []string // what the answer depends on
+	idle    bool     // no tool is executed
+	unasked bool     // one would have been
 }
 
 func (s *search) warn(text string) { s.found.Warnings = append(s.found.Warnings, text) }
@@ -203,6 +214,9 @@ func (h *Here) ofProject(path string) bool {
 	}
 	return true
 }
+
+// Believes is false for a path whose content an agent could have chosen.
+func (h *Here) Believes(path string) bool { return !h.ofProject(path) }
 
 // followOne puts what the first link of a path leads to in its place.
 func followOne(path string) (next string, link bool) {

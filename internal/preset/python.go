@@ -71,7 +71,8 @@ func requirements(text string) (list []setting) {
 	return list
 }
 
-// pythonsIndex asks pip itself, which has the place of the index and the host of its files built in.
+// pythonsIndex asks pip itself, which has the place of the index and the host of its files built in. Python is isolated (-I): it takes no module from the
+// directory where it is started nor from the environment.
 const pythonsIndex = "from pip._internal.models.index import PyPI; print(PyPI.simple_url); print('https://' + PyPI.file_storage_domain)"
 
 func (s *search) pypi() {
@@ -103,8 +104,8 @@ func (s *search) pypi() {
 			index, from = l.value, s.at(file, l.line)
 		}
 	}
-	built, asked := s.ask(keepURLs, []string{"python3", "python"}, "-c", pythonsIndex)
-	asked = strings.TrimSuffix(asked, " -c "+pythonsIndex) + ", which knows pip's own index"
+	built, asked := s.ask(keepURLs, []string{"python3", "python"}, "-I", "-c", pythonsIndex)
+	asked = strings.TrimSuffix(asked, " -I -c "+pythonsIndex) + ", which knows pip's own index"
 	if index == "" && len(built) == 2 {
 		s.openURL(built[0], asked, false)
 		s.openURL(built[1], asked, false)

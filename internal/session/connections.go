@@ -57,7 +57,17 @@ func (c Connection) AllowCommand() string {
 
 // Connections reads the record of connections, oldest first: of one sandbox, or of all. It goes on from an offset and returns the next one.
 func Connections(st *store.Store, sandbox string, from int64) (list []Connection, next int64, err error) {
-	f, err := os.Open(st.ConnectionsPath())
+	return connections(st.ConnectionsPath(), sandbox, from)
+}
+
+// OldConnections reads the record that was put aside as too long.
+func OldConnections(st *store.Store, sandbox string) ([]Connection, error) {
+	list, _, err := connections(st.OldConnectionsPath(), sandbox, 0)
+	return list, err
+}
+
+func connections(path, sandbox string, from int64) (list []Connection, next int64, err error) {
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}
@@ -189,6 +199,17 @@ func (p Person) SavePreset(name string) (string, error) {
 }
 
 func (p Person) savePolicy(add func(doc []byte) ([]byte, error)) (string, error) {
+	if err := os.MkdirAll(p.Config, 0o700); err != nil {
+		return "", err
+	}
+	lock, err := os.Open(p.Config)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // another casemate allow, or an answer in its watch, may be saving one
+		return "", fmt.Errorf("%s: %w", p.Config, err)
+	}
 	path := filepath.Join(p.Config, "policy.yaml")
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link to where the person keeps such files stays one
@@ -199,9 +220,6 @@ func (p Person) savePolicy(add func(doc []byte) ([]byte, error)) (string, error)
 	}
 	if doc, err = add(doc); err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	if err := os.MkdirAll(p.Config, 0o700); err != nil {
-		return "", err
 	}
 	return path, store.WriteFile(path, doc, 0o600)
 }

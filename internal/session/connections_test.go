@@ -2,9 +2,11 @@ package session
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +32,60 @@ func TestRecordPutAside(t *testing.T) {
 	list, _, err := Connections(st, "k7", 0)
 	if err != nil || len(list) != 1 || list[0].Name != "second.example.com" {
 		t.Errorf("%+v %v", list, err)
+	}
+}
+
+// TestRecordOfMany: a run that connects without end has its share of the record and no more, every beginning there has its end, and the count of the rest is told.
+func TestRecordOfMany(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet(t, st, "other")(`{"id":1,"verdict":"opened","name":"other.example.com"}`)
+	g, _ := asked(t, st, "k7")
+	const many = 20000
+	begun := uint64(0)
+	for begun < many {
+		for range 10 {
+			begun++
+			g.note([]byte(fmt.Sprintf(`{"id":%d,"verdict":"opened","name":"api.example.com","port":443,"rule":"a"}`, begun)))
+		}
+		for id := begun - 9; id <= begun; id++ {
+			g.note([]byte(fmt.Sprintf(`{"id":%d,"verdict":"closed","name":"api.example.com","port":443,"rule":"a","sent":1,"got":2}`, id)))
+		}
+	}
+	g.note([]byte(`{"id":99999,"verdict":"denied","name":"evil.example.com","port":443}`))
+	g.writeLost()
+	g.written()
+	list, size, err := Connections(st, "", 0)
+	if err != nil || list[0].Sandbox != "other" || size > 3*maxKept/2 {
+		t.Fatalf("%d bytes, %v", size, err)
+	}
+	count := map[wire.Verdict]int{}
+	for _, c := range list[1:] {
+		if count[c.Verdict]++; c.Verdict == wire.Lost {
+			count["left"] += c.Times
+		}
+	}
+	if count[wire.Opened] < 10000 || count[wire.Opened] != count[wire.Closed] || count[wire.Denied] != 1 || count[wire.Lost] != 2 || count["left"]+2*count[wire.Opened] != 2*many {
+		t.Errorf("%v", count)
+	}
+}
+
+// TestRecordOfDenials: what is tried and denied without end does not fill it either.
+func TestRecordOfDenials(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := asked(t, st, "k7")
+	for range 40000 {
+		g.write(Connection{Sandbox: "k7", Record: wire.Record{ID: 1, Verdict: wire.Denied, Name: "evil.example.com", Port: 443, Why: "no rule allows evil.example.com:443"}})
+	}
+	g.write(Connection{Sandbox: "k7", Record: wire.Record{ID: 2, Verdict: wire.Opened, Name: "api.example.com"}})
+	list, size, err := Connections(st, "k7", 0)
+	if err != nil || size > 3*maxKept/2 || list[len(list)-1].Verdict != wire.Opened {
+		t.Errorf("%d bytes, %v", size, err)
 	}
 }
 
@@ -93,6 +149,25 @@ func TestSaveRuleFollowsLinks(t *testing.T) {
 	text, err := os.ReadFile(kept)
 	if to, _ := os.Readlink(link); to != kept || err != nil || !strings.Contains(string(text), "a.example.com") {
 		t.Errorf("the link leads to %q, where %q is", to, text)
+	}
+}
+
+// TestSaveRulesAtOnce: of rules that are saved at the same time none is lost.
+func TestSaveRulesAtOnce(t *testing.T) {
+	p := Person{Config: filepath.Join(t.TempDir(), "config")}
+	const many = 20
+	var saving sync.WaitGroup
+	for i := range many {
+		saving.Go(func() {
+			if _, err := p.SaveRule(fmt.Sprintf("h%d.example.com", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	saving.Wait()
+	text, err := os.ReadFile(filepath.Join(p.Config, "policy.yaml"))
+	if n := strings.Count(string(text), ".example.com"); err != nil || n != many {
+		t.Errorf("%d of %d rules are left, %v", n, many, err)
 	}
 }
 

@@ -32,6 +32,7 @@ type gateway struct {
 	asked   int                // sockets, and not here yet
 	told    map[string]bool
 	met     map[string]bool // ids of the sandboxes that it was connected with
+	kept    kept
 	ended   bool
 	asking  asking
 }
@@ -183,7 +184,7 @@ func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
 	if r.Facts.EUID == 0 {
 		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
 	}
-	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, null, words, theirs}, Sys: as})
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.Person.authorities(), Files: []*os.File{null, null, words, theirs}, Sys: as})
 	if err != nil {
 		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
 	}
@@ -251,6 +252,16 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 		}
 		m, fds = wire.Message{}, nil
 	}
+}
+
+// authorities are those of the person's own by which hosts are verified where their TLS is opened, as variables: the gate takes them from nowhere else.
+func (p Person) authorities() (env []string) {
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value := p.getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
@@ -397,16 +408,41 @@ func (g *gateway) note(text []byte) {
 	}
 	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method}
 	g.run.denied(d)
-	if key := entry.Target(); !g.told[key] && len(g.told) < maxDenials {
+	allow := entry.AllowCommand()
+	if rule := r.AllowRule(); rule != "" { // narrower than the command, which allows every request
+		allow = "network.allow: " + rule
+	}
+	if key := entry.Target() + " " + r.Method + " " + r.Path; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
-		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + key, Rule: r.Rule, Detail: r.Why, Allow: entry.AllowCommand()})
+		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + entry.Target(), Rule: r.Rule, Detail: r.Why, Allow: allow})
 	}
 }
 
-// write adds a line to the record of connections. On a full disk the run goes on, and the events say what was denied.
+// write adds a line to the record of connections, unless this run has had its share. On a full disk the run goes on, and the events say what was denied.
 func (g *gateway) write(c Connection) {
 	line, err := json.Marshal(c)
-	if err == nil && g.log == nil {
+	if err != nil {
+		return
+	}
+	if g.kept.takes(c.Record, len(line)+1) {
+		g.append(line)
+	} else if !g.kept.told {
+		g.writeLost()
+	}
+}
+
+// writeLost says that records were left out: when that begins, and at the end how many.
+func (g *gateway) writeLost() {
+	if r, some := g.kept.lost(); some {
+		if line, err := json.Marshal(Connection{Sandbox: g.run.Box.Record.ID, Record: r}); err == nil {
+			g.append(line)
+		}
+	}
+}
+
+func (g *gateway) append(line []byte) {
+	var err error
+	if g.log == nil {
 		g.log, err = g.run.Store.Connections()
 	}
 	if err == nil {
@@ -469,5 +505,6 @@ func (s *supervision) endGate() {
 	g.process.Wait()
 	unix.Close(g.fd)
 	g.words.Close()
+	g.writeLost()
 	g.written()
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"casemate.dev/internal/cache"
 	"casemate.dev/internal/event"
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/history"
@@ -66,6 +67,8 @@ type Run struct {
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
+
+	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
 	undoable *undoable // of a live workspace
 	unkept   []history.Unkept
@@ -137,6 +140,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := r.caches(&req); err != nil {
 		r.Abandon()
 		return nil, err
 	}
@@ -235,10 +242,20 @@ func (r *Run) checkProject() error {
 		return &Refusal{fmt.Errorf("the project %q lies in a place of which the sandbox has one of its own", r.Project), "move the project, such as to /tmp or your home directory; or run without one: casemate run --workspace none -- ..."}
 	case slices.Contains(shared, r.Project) || filepath.Dir(r.Project) == "/run/user":
 		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
-	case within(r.Store.Root, r.Project) || within(r.Project, r.Store.Root):
+	case within(r.Project, followed(r.Person.Config)):
+		return &Refusal{fmt.Errorf("the project %q is casemate's own configuration, which says what every sandbox may do: what runs here could widen the next one", r.Project), "edit it outside of a sandbox; " + elsewhereHint}
+	case within(followed(r.Store.Root), r.Project) || within(r.Project, followed(r.Store.Root)):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}
 	return nil
+}
+
+// followed is where a directory really lies, as a working directory is told: either may be a link, such as into a repository of such files.
+func followed(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
 
 // checkReads refuses to show what is not there, and casemate's own state: other projects' layers and history are in it.
@@ -406,6 +423,10 @@ func (r *Run) Abandon() {
 
 // release gives back what the run holds open.
 func (r *Run) release() {
+	if r.cached != nil {
+		r.cached.End() // once; what is not on the disk then is thrown away should the machine have stopped
+		r.cached = nil
+	}
 	r.trusted.remove()
 	if r.Box != nil {
 		r.Box.Unlock()

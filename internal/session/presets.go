@@ -79,17 +79,17 @@ func opensNothing(f preset.Found) error {
 	return &Refusal{fmt.Errorf("preset %s opens nothing: %s", f.Preset.Name, why), "name the hosts yourself (--allow HOST), or write a preset of your own; casemate preset show " + f.Preset.Name + " says where"}
 }
 
-// MissingPresets names the presets that would have allowed what was denied, for the tools whose lockfiles lie in the project. Names of presets that hold
-// already are left out: what they did not open, they would not.
-func (r *Run) MissingPresets(denied []Denial) []string {
+// MissingPresets names the presets that would have allowed what was denied, for the tools whose lockfiles lie in the project, and those of which only their
+// tools could say whether they would. Those are not asked: a lockfile is the project's word, and it must not make casemate execute a program out here. Where
+// the command was one that installs, the person has said it. Names of presets that hold already are left out: what they did not open, they would not.
+func (r *Run) MissingPresets(denied []Denial) (would, might []string) {
 	if len(denied) == 0 || r.Project == "" {
-		return nil
+		return nil, nil
 	}
 	here, err := r.Person.Presets(r.Project)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	var names []string
 	for _, name := range here.Names() {
 		if slices.ContainsFunc(r.Policy.Presets, func(v policy.Value[string]) bool { return v.V == name }) {
 			continue
@@ -98,18 +98,21 @@ func (r *Run) MissingPresets(denied []Denial) []string {
 		if err != nil || !slices.ContainsFunc(p.Lockfiles, here.HasProjectFile) {
 			continue
 		}
-		if found, err := here.Find(name); err == nil && slices.ContainsFunc(denied, func(d Denial) bool { return wouldOpen(found, d) }) {
-			names = append(names, name)
+		switch found, whole, err := here.Known(name); {
+		case err != nil:
+		case !whole && r.installs(p), slices.ContainsFunc(denied, func(d Denial) bool { return wouldOpen(found, d) }):
+			would = append(would, name)
+		case !whole:
+			might = append(might, name)
 		}
 	}
-	return names
+	return would, might
 }
 
 // OfflineInstall is the preset of the command, where it was one that installs, had no network at all and failed: nothing was denied then that could be
 // listed, since there was no gate.
 func (r *Run) OfflineInstall(res Result) string {
-	argv := r.Plan.Command.Argv
-	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork || len(argv) < 2 {
+	if res.Exit == 0 || r.Plan.Network.Kind != plan.NoNetwork {
 		return ""
 	}
 	here, err := r.Person.Presets(r.Project)
@@ -118,11 +121,17 @@ func (r *Run) OfflineInstall(res Result) string {
 	}
 	for _, name := range here.Names() {
 		p, err := here.Load(name)
-		if err == nil && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1]) {
+		if err == nil && r.installs(p) {
 			return name
 		}
 	}
 	return ""
+}
+
+// installs says whether the run's own command is one that installs by the preset.
+func (r *Run) installs(p preset.Preset) bool {
+	argv := r.Plan.Command.Argv
+	return len(argv) > 1 && slices.Contains(p.Tools, filepath.Base(argv[0])) && slices.Contains(p.Installs, argv[1])
 }
 
 func wouldOpen(f preset.Found, d Denial) bool {

@@ -264,7 +264,7 @@ func discard(box *store.Sandbox) error {
 	if err := box.Forget(); err != nil {
 		return err
 	}
-	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git"), filepath.Join(box.Dir, "taken")} {
+	for _, dir := range []string{box.Layer(), filepath.Join(box.Dir, "tmp"), filepath.Join(box.Dir, "home"), filepath.Join(box.Dir, "git"), filepath.Join(box.Dir, "cache"), filepath.Join(box.Dir, "taken")} {
 		if err := workspace.Discard(context.Background(), dir); err != nil {
 			return fmt.Errorf("sandbox %s: %w", box.Record.ID, err)
 		}

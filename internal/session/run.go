@@ -432,7 +432,7 @@ func (r *Run) explain(err error) error {
 	if cause != "" {
 		err = fmt.Errorf("%w: %s", err, cause)
 	}
-	return &Refusal{err, remedy}
+	return &Refusal{err, r.cacheStep(step.Step, remedy)}
 }
 
 func (r *Run) emit(e event.Event) {

@@ -90,6 +90,9 @@ func (s *supervision) writable() []string {
 		dirs = append(dirs, filepath.Join(r.Box.Layer(), "copy"))
 	}
 	for _, m := range r.Plan.Mounts {
+		if m.Cache != "" {
+			dirs = append(dirs, filepath.Join(m.Layer, "upper"))
+		}
 		if m.Kind == plan.Bind && m.Writable && m.Source != r.Project {
 			dirs = append(dirs, m.Source)
 		}

@@ -479,6 +479,9 @@ func (s *Store) Record(lines []byte) error {
 // ConnectionsPath is the record of connections that sandboxes made or tried, a line of JSON each.
 func (s *Store) ConnectionsPath() string { return filepath.Join(s.Root, "connections.jsonl") }
 
+// OldConnectionsPath is the one before, which was put aside.
+func (s *Store) OldConnectionsPath() string { return s.ConnectionsPath() + ".1" }
+
 // Connections opens that record for appending. Like the events it is put aside when it is long; one old one is kept. Whoever goes on with what this
 // returned for long may be writing to the old one.
 func (s *Store) Connections() (*os.File, error) {
@@ -494,7 +497,7 @@ func (s *Store) Connections() (*os.File, error) {
 		}
 		now, err := os.Lstat(path)
 		if err == nil && os.SameFile(now, mine) { // nobody has since: it must not take the new one for the old
-			err = os.Rename(path, path+".1")
+			err = os.Rename(path, s.OldConnectionsPath())
 		}
 		f.Close()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -54,10 +54,17 @@ func loopback(p *program) {
 func procSettings(p *program) {
 	p.Step("no nested user namespaces")
 	p.writeFile("proc/sys/user/max_user_namespaces", "0")
+	p.Step("a share of the user's inotify instances")
+	p.writeFile("proc/sys/user/max_inotify_instances", watchers)
 	p.Step("low ports for programs inside")
 	fd := p.Get(unix.SYS_OPENAT, here, p.String("proc/sys/net/ipv4/ip_unprivileged_port_start"), inside.Int(unix.O_WRONLY|unix.O_CLOEXEC), zero)
 	p.Call(unix.SYS_WRITE, fd.Arg(), p.String("0"), inside.Int(1))
 }
+
+// watchers is how many inotify instances the sandbox may have. They count as the user's on the host too, who has 128 as most kernels are set
+// (fs.inotify.max_user_instances in inotify(7)), and without any of them editors and desktops stop seeing changes. Watches are not held: how many the user
+// has depends on the machine's memory, so that any number here would be too few on one and too many on another.
+const watchers = "100"
 
 // maskProc makes what the kernel lets everybody configure read-only, and hides what tells of the host. Most of it belongs to root on the
 // host and is refused anyway: this is the second lock.

@@ -59,7 +59,9 @@ func takeTrees(pl *plan.Plan) (*trees, error) {
 				{Source: m.Layer, Writable: true},
 			} {
 				owner := plan.User{UID: pl.User.UID, GID: pl.User.GID}
-				if layer.Source != m.Layer { // what a root project and its mask hold belongs to root
+				if m.Cache != "" && layer.Source != m.Layer {
+					owner = plan.User{UID: m.UID, GID: m.GID}
+				} else if layer.Source != m.Layer { // what a root project and its mask hold belongs to root
 					owner = plan.User{UID: pl.Workspace.Owner, GID: pl.Workspace.Group}
 				}
 				fd, err := t.take(layer, attributes(layer), owner, pl.User)

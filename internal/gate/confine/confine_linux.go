@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -17,14 +19,20 @@ const Files = 4096
 
 // Confine holds for every thread, now and later, and cannot be undone. Whatever cannot be had is an error: a gate without its walls does not start.
 func Confine() error {
+	named := Authorities(os.Getenv)
 	os.Clearenv()
+	for name, value := range named {
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	if err := limits(); err != nil {
 		return err
 	}
 	if err := onAllThreads("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return err
 	}
-	if err := landlock(); err != nil {
+	if err := landlock(named); err != nil {
 		return err
 	}
 	if err := dropCapabilities(); err != nil {
@@ -78,9 +86,21 @@ func readable() []string {
 	}
 }
 
+// Authorities are the variables by which a person names others than the system's (crypto/x509, and OpenSSL before it), those with absolute paths.
+func Authorities(getenv func(string) string) map[string]string {
+	named := map[string]string{}
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		value := getenv(name)
+		if list := filepath.SplitList(value); len(list) > 0 && !slices.ContainsFunc(list, func(path string) bool { return !filepath.IsAbs(path) }) {
+			named[name] = value
+		}
+	}
+	return named
+}
+
 // landlock refuses every file but the readable ones, every bind of TCP, and abstract sockets where the kernel can. Signals are left to the filter: each
 // thread gets a domain of its own here, and kernels before 6.15 would keep them from signalling each other, which the Go runtime does.
-func landlock() error {
+func landlock(named map[string]string) error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return fmt.Errorf("the gate needs Landlock: %w (see /sys/kernel/security/lsm)", errno)
@@ -104,7 +124,11 @@ func landlock() error {
 		return fmt.Errorf("make a Landlock ruleset: %w", errno)
 	}
 	defer unix.Close(int(set))
-	for _, path := range readable() {
+	paths := readable()
+	for _, value := range named {
+		paths = append(paths, filepath.SplitList(value)...)
+	}
+	for _, path := range paths {
 		if err := allowReading(set, path); err != nil {
 			return err
 		}

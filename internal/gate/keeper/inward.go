@@ -50,23 +50,32 @@ func (c *connection) toInside(port int) {
 	_ = c.join(trust) // whoever called sees how it ended
 }
 
-// offer serves connections of the host's to a port inside from now on.
-func (k *Keeper) offer(port int, fds []int) error {
+// offer serves connections of the host's to a port inside from now on. That it cannot concerns this port alone.
+func (k *Keeper) offer(port int, fds []int) {
+	if len(fds) == 0 {
+		k.unoffered(port, unix.EMFILE)
+	}
 	for _, fd := range fds {
 		f := os.NewFile(uintptr(fd), "offer")
 		l, err := net.FileListener(f)
 		f.Close()
 		if err != nil {
-			return fmt.Errorf("a listener for port %d inside: %w", port, err)
+			k.unoffered(port, err)
+			continue
 		}
 		tcp, ok := l.(*net.TCPListener)
 		if !ok {
-			return fmt.Errorf("a listener for port %d inside is not of TCP", port)
+			l.Close()
+			k.unoffered(port, errors.New("it is not of TCP"))
+			continue
 		}
 		k.offered[port] = append(k.offered[port], tcp)
 		go k.accept(tcp, func(c *connection) { c.toInside(port) })
 	}
-	return nil
+}
+
+func (k *Keeper) unoffered(port int, err error) {
+	k.log.TellOnce(wire.Record{Verdict: wire.Failed, Name: "localhost", Port: port, Why: fmt.Sprintf("a listener for the port inside was not to be had: %v", err)})
 }
 
 // withdraw takes no more of them.

@@ -258,21 +258,28 @@ func (k *Keeper) replace(r wire.Rules) {
 // endUnruled ends the connections that no rule allows any more, when the rules have changed and whenever one ends.
 func (k *Keeper) endUnruled(stop <-chan struct{}) {
 	for {
-		var ends <-chan time.Time
-		now := time.Now()
+		now := time.Now() // before they are looked at, so that no rule ends unseen between that and the wait
+		for _, c := range k.connections() {
+			c.reconsider()
+		}
+		var look <-chan time.Time
 		if next := k.book.Set().Next(now); !next.IsZero() {
-			ends = time.After(next.Sub(now))
+			look = time.After(untilLook(next, now))
 		}
 		select {
-		case <-ends:
+		case <-look:
 		case <-k.changed:
 		case <-stop:
 			return
 		}
-		for _, c := range k.connections() {
-			c.reconsider()
-		}
 	}
+}
+
+// untilLook is how long to wait for a rule's end. That is told by the wall clock, and waiting stands still while the machine is suspended
+// (CLOCK_MONOTONIC of clock_gettime(2)): so it is looked at again soon, and an opening for an hour ends soon after the machine has woken up.
+func untilLook(end, now time.Time) time.Duration {
+	const soon = 10 * time.Second
+	return min(soon, max(0, end.Sub(now.Round(0))))
 }
 
 // signal leaves a value for whoever waits, or will.

@@ -94,9 +94,7 @@ func (k *Keeper) receive(begun bool) error {
 			continue
 		}
 		if m.Offer != 0 {
-			if err := k.offer(m.Offer, fds); err != nil {
-				return err
-			}
+			k.offer(m.Offer, fds)
 			continue
 		}
 		if m.Met != nil {
@@ -157,7 +155,8 @@ type listener struct {
 	file *os.File
 }
 
-// message reads one message and its descriptors.
+// message reads one message and its descriptors. Where this process can have no more of them, what was handed over beside the rules does not come, and the
+// gate goes on without it; listeners that come with rules are its all.
 func (k *Keeper) message() (m wire.Message, fds []int, err error) {
 	const most = 253 // SCM_MAX_FD
 	buf, control := make([]byte, wire.MaxMessage+1), make([]byte, unix.CmsgSpace(4*most))
@@ -168,7 +167,7 @@ func (k *Keeper) message() (m wire.Message, fds []int, err error) {
 	if err != nil {
 		return m, nil, fmt.Errorf("the supervisor's socket: %w", err)
 	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > wire.MaxMessage {
+	if flags&unix.MSG_TRUNC != 0 || n > wire.MaxMessage {
 		return m, nil, errors.New("a message of the supervisor is too long")
 	}
 	if fds, err = descriptors(control[:cn]); err != nil {
@@ -177,7 +176,19 @@ func (k *Keeper) message() (m wire.Message, fds []int, err error) {
 	if err := json.Unmarshal(buf[:n], &m); err != nil {
 		return m, nil, fmt.Errorf("a message of the supervisor: %w", err)
 	}
-	return m, fds, nil
+	if flags&unix.MSG_CTRUNC == 0 {
+		return m, fds, nil
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+	switch {
+	case m.Met != nil:
+		m.Met.Why = "too many files are open"
+	case m.Socket == 0 && m.Offer == 0:
+		return m, nil, errors.New("the supervisor's listeners did not come: too many files are open")
+	}
+	return m, nil, nil
 }
 
 func descriptors(control []byte) (fds []int, err error) {

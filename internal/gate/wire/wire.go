@@ -257,7 +257,10 @@ func (r Record) AllowRule() string {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(marks, c))
 		})
 	}
-	if !plain(r.Method, "-") || !plain(r.Path, "/-._~@+") || r.Path[0] != '/' || len(r.Path) > MaxPath || !plain(r.Name, "-_.:") {
+	if !plain(r.Method, "-") || !plain(r.Path, "/-._~@+") || r.Path[0] != '/' || len(r.Path) >= MaxPath || !plain(r.Name, "-_.:") {
+		return ""
+	}
+	if around := r.Path + "/"; strings.Contains(r.Path, "//") || strings.Contains(around, "/./") || strings.Contains(around, "/../") { // no rule takes these
 		return ""
 	}
 	ports := ""
