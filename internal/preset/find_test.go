@@ -442,3 +442,16 @@ func TestSource(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// TestTakes: what a denied request would have needed is known by its method, where a preset has no paths for it.
+func TestTakes(t *testing.T) {
+	o := find(t, machine(t, nil), "github").Openings[0]
+	for method, want := range map[string]bool{"GET": true, "HEAD": true, "POST": false, "PUT": false} {
+		if o.Takes(method) != want {
+			t.Errorf("%s: %v", method, !want)
+		}
+	}
+	if whole := (Opening{}); !whole.Takes("PUT") {
+		t.Error("a host that is open wholly takes everything")
+	}
+}
