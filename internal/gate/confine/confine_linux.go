@@ -178,8 +178,9 @@ func allowReading(set uintptr, path string) error {
 func dropCapabilities() error {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	data := &[2]unix.CapUserData{}
-	err := onAllThreads("no capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0)
-	runtime.KeepAlive(header)
-	runtime.KeepAlive(data)
-	return err
+	var stay runtime.Pinner // on a stack, which moves when it grows, they would not be where the kernel looks
+	stay.Pin(header)
+	stay.Pin(data)
+	defer stay.Unpin()
+	return onAllThreads("no capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(header)), uintptr(unsafe.Pointer(data)), 0)
 }

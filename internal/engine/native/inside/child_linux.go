@@ -81,6 +81,9 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	m.ops, m.n, m.status = unsafe.Pointer(&p.image[0]), len(p.ops), uintptr(status)
 
 	pidfd := int32(-1)
+	var stays runtime.Pinner // the kernel writes to an address within args: on a stack, which moves when it grows, pidfd would not be there any more
+	stays.Pin(&pidfd)
+	defer stays.Unpin()
 	args := &cloneArgs{flags: flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
 	syscall.ForkLock.Lock()
 	pid, errno := cloneAndRun(args, m)
@@ -90,6 +93,9 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	p.image = nil
 	if errno != 0 {
 		return Child{}, errno
+	}
+	if pidfd < 0 {
+		panic("bug: a child without a pidfd") // nothing could end it
 	}
 	return Child{PID: int(pid), PIDFD: int(pidfd)}, nil
 }
