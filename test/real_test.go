@@ -52,6 +52,11 @@ func realServers(t *testing.T, servers ...string) *world {
 	if realWorld.world == nil {
 		realWorld.world, realWorld.end = startWorld(t, serversVariable+"=1")
 	}
+	select {
+	case <-realWorld.world.over:
+		t.Fatal("the world with the real servers ended: " + realWorld.world.state)
+	default:
+	}
 	for _, name := range servers {
 		eventually(t, 60*time.Second, name+" serves", func() bool {
 			if ended := realWorld.world.told("ended " + name); len(ended) > 0 {

@@ -39,7 +39,9 @@ import (
 type world struct {
 	cmd   *exec.Cmd
 	dir   string
-	user  bool // it has a user namespace of its own: the tests are an ordinary user's
+	user  bool          // it has a user namespace of its own: the tests are an ordinary user's
+	over  chan struct{} // closed when it has ended
+	state string        // how
 	mu    sync.Mutex
 	lines []string
 }
@@ -102,15 +104,20 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 		t.Fatal(err)
 	}
 	started := make(chan error, 1)
-	over := make(chan struct{})
-	go func() { started <- w.cmd.Start(); w.listen(out); close(over) }()
+	w.over = make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // it is killed when the thread that started it ends (Pdeathsig)
+		started <- w.cmd.Start()
+		w.listen(out)
+		w.state = fmt.Sprint(w.cmd.Wait())
+		close(w.over)
+	}()
 	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
 	end = func() {
 		in.Close()
-		<-over
-		w.cmd.Wait()
+		<-w.over
 		for range 100 { // its servers are ending, and may still write
 			if os.RemoveAll(dir) == nil {
 				return
@@ -120,8 +127,8 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 	}
 	eventually(t, 30*time.Second, "the world is there", func() bool {
 		select {
-		case <-over:
-			t.Fatal("the world ended")
+		case <-w.over:
+			t.Fatal("the world ended: " + w.state)
 		default:
 		}
 		return w.saw("ready")

@@ -70,6 +70,9 @@ func (s *Session) pass(w http.ResponseWriter, r *http.Request, f *flight) {
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, f, err) },
 	}
 	proxy.ServeHTTP(w, r)
+	if errors.As(context.Cause(r.Context()), new(*ended)) && !f.told { // as the gate left it the host may have ended its answer in good order; it is not whole
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // rewrite undoes what ReverseProxy does to a request beyond what it must.
@@ -121,7 +124,8 @@ func (s *Session) mend(w http.ResponseWriter, answer *http.Response) {
 // fail is for a request without an answer. Where the connection has served before, it ends as the server's did: clients know what they may send again then.
 func (s *Session) fail(w http.ResponseWriter, r *http.Request, f *flight, err error) {
 	var no *ended
-	if errors.As(context.Cause(r.Context()), &no) { // it was told of
+	if errors.As(context.Cause(r.Context()), &no) { // the record was told of it
+		f.told = true
 		s.answer(w, r, f.path, http.StatusForbidden, denied, no.d.Why, s.allowing(f.method, f.path))
 		return
 	}

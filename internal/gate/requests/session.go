@@ -62,6 +62,7 @@ type flight struct {
 	rules.Request
 	method, path string
 	cancel       context.CancelCauseFunc
+	told         bool // the client, that it is not allowed any more
 }
 
 // ended is the cause of a request's end where the rules have changed.

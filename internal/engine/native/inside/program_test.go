@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -119,4 +120,45 @@ func TestFailedStepIsNamedAndStops(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEveryChildHasItsDescriptor: a goroutine's stack may move while it waits for its turn to clone, as a collection makes large ones smaller. The kernel's
+// answer must arrive all the same: nothing else can end the child.
+func TestEveryChildHasItsDescriptor(t *testing.T) {
+	syscall.ForkLock.RLock()
+	started := make(chan Child, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		deep(10_000)
+		p := &Program{}
+		p.Step("end")
+		p.Call(unix.SYS_GETPID)
+		c, err := p.Start(0, -1)
+		if err != nil {
+			t.Error(err)
+		}
+		started <- c
+	}()
+	for range 20 {
+		runtime.Gosched()
+		runtime.GC()
+	}
+	syscall.ForkLock.RUnlock()
+	c := <-started
+	if err := unix.PidfdSendSignal(c.PIDFD, unix.SIGKILL, nil, 0); err != nil {
+		t.Fatalf("%+v: %v", c, err)
+	}
+	unix.Wait4(c.PID, nil, 0, nil)
+	unix.Close(c.PIDFD)
+}
+
+// deep has the stack grow.
+//
+//go:noinline
+func deep(frames int) int {
+	if frames == 0 {
+		return 0
+	}
+	return deep(frames-1) + 1
 }
