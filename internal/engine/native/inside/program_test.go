@@ -130,7 +130,9 @@ func TestEveryChildHasItsDescriptor(t *testing.T) {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		deep(10_000)
+		if n := deep(10_000); n != 10_000 {
+			t.Error(n)
+		}
 		p := &Program{}
 		p.Step("end")
 		p.Call(unix.SYS_GETPID)
