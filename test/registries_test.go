@@ -61,7 +61,7 @@ func TestRealNpm(t *testing.T) {
 // TestRealGo gets a module from a file server over what the go command keeps, through the proxy that the person's go env names.
 func TestRealGo(t *testing.T) {
 	needs(t, "go")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.atHome(".config/go/env", "GOPROXY=https://go.example\nGOSUMDB=off\n")
 		s.put("go.mod", "module test.example/m\n\ngo 1.21\n", 0o644)
 		s.put("main.go", "package main\n\nimport \"greet.example/greet\"\n\nfunc main() { println(greet.Hello) }\n", 0o644)
@@ -104,7 +104,7 @@ func TestRealPip(t *testing.T) {
 func TestRealApt(t *testing.T) {
 	needs(t, "apt-get")
 	needs(t, "dpkg-deb")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.put("apt/sources.list", "deb [trusted=yes] https://deb.example/ ./\n", 0o644)
 		s.put("plain/sources.list", "deb [trusted=yes] http://deb.example/ ./\n", 0o644)
 		s.put("apt/status", "", 0o644)

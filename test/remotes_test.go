@@ -18,7 +18,7 @@ func (s *site) commits() string {
 // TestRealGitHTTPS clones and pushes to git's own server.
 func TestRealGitHTTPS(t *testing.T) {
 	needs(t, "git")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.does(job{
 			rule: []string{"--allow", "git.example"},
 			line: `rm -rf clone && git clone -q https://git.example/https.git clone && ` + s.commits(),
@@ -35,7 +35,7 @@ func TestRealGitFetches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		// The built-in preset of a host whose repositories lie two directories deep, with the test's own host.
 		s.atHome(".config/casemate/presets/forge.yaml", strings.Replace(string(built), "  - github.com\n", "  - git.example\n", 1))
 		repository := "https://git.example/acme/" + s.unique() + ".git"
@@ -63,7 +63,7 @@ func TestRealGitFetches(t *testing.T) {
 func TestRealGitSSH(t *testing.T) {
 	needs(t, "git")
 	needs(t, "ssh")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		who, err := serverUser()
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func TestRealGitSSH(t *testing.T) {
 func TestRealDatabases(t *testing.T) {
 	needs(t, "psql")
 	needs(t, "redis-cli")
-	served(t, func(t *testing.T, s *site) {
+	servedOnce(t, func(t *testing.T, s *site) {
 		s.put("ca.txt", string(s.world.certificate(t)), 0o644)
 		s.put("casemate.yaml", "network:\n  allow:\n    - {host: db.example, ports: [5432, 6379], networks: [10.1.2.0/24]}\n", 0o644)
 		s.Accept()
