@@ -25,7 +25,8 @@ A preset opens the network to what a tool chain installs from, and nothing more:
 casemate run --preset npm -- npm ci, or presets: [npm] in a policy. Only what
 installing asks is allowed there: publishing, or a push, is answered with 403.
 The hosts of package registries come from the tool's own configuration, so
-mirrors need no further word. Where no file says it the tool itself is asked, once.
+mirrors need no further word. Where no file says it the tool itself is asked,
+once.
 
 list       the presets, and which are usable here
 show NAME  the hosts that it opens, which line or command named each, and the
