@@ -3,26 +3,27 @@ package limits
 import (
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// TestOnTop: a process more makes the limit one higher, and other limits stay.
+// nobodyElse is a user that no machine has.
+const nobodyElse = 4_000_000_000
+
+// TestOnTop: the limit is one higher for each process that the user runs already, and other limits stay.
 func TestOnTop(t *testing.T) {
-	list := func() []Rlimit {
-		return OnTop([]Rlimit{{unix.RLIMIT_NOFILE, 5, 6}, {unix.RLIMIT_NPROC, 10, 10}}, os.Getuid())
+	const more = 40
+	uid, want := os.Getuid(), uint64(more+1) // those and this one, whatever else the user runs
+	if uid == 0 {
+		uid, want = nobodyElse, more // a user of the test's own: exactly those
 	}
-	before := list()
-	if before[0] != (Rlimit{unix.RLIMIT_NOFILE, 5, 6}) {
-		t.Errorf("the limit on files became %v", before[0])
-	}
-	if before[1].Hard < 11 || before[1].Soft != before[1].Hard {
-		t.Errorf("this process is not counted: %v", before[1])
-	}
-	const more = 40 // more than come and go beside this test
 	for range more {
 		cmd := exec.Command("cat")
+		if uid == nobodyElse {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyElse, Gid: nobodyElse}}
+		}
 		if _, err := cmd.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
@@ -31,10 +32,15 @@ func TestOnTop(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	}
-	if after := list(); after[1].Hard < before[1].Hard+more/2 {
-		t.Errorf("%d processes more made it %v, it was %v", more, after[1], before[1])
+	list := OnTop([]Rlimit{{unix.RLIMIT_NOFILE, 5, 6}, {unix.RLIMIT_NPROC, 10, 10}}, uid)
+	if list[0] != (Rlimit{unix.RLIMIT_NOFILE, 5, 6}) {
+		t.Errorf("the limit on files became %v", list[0])
 	}
-	if none := tasks(4_000_000_000); none != 0 {
+	got := list[1].Hard - 10
+	if got < want || uid == nobodyElse && got != want || list[1].Soft != list[1].Hard {
+		t.Errorf("on top of %d processes the limit is 10 and %d: %v", want, got, list[1])
+	}
+	if none := tasks(nobodyElse + 1); none != 0 {
 		t.Errorf("nobody has %d processes", none)
 	}
 }
