@@ -278,7 +278,7 @@ func TestReviewHearsNothingTypedAhead(t *testing.T) {
 	p, sh := s.sitDown()
 	p.types("echo rea''dy; read -t 1 <>/dev/ptmx; casemate review\r", "ready") // read waits, and reads nothing of ours
 	p.send("q")
-	p.sees("? help")
+	p.sees("quit")
 	p.types("?", "any key goes back")
 	p.types("xq", "out> ")
 	p.send("\x04")

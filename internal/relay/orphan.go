@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// orphaned reports whether our process group has no parent in the same session to continue it, in which case the kernel
+// Orphaned reports whether our process group has no parent in the same session to continue it, in which case the kernel
 // discards SIGTSTP (setpgid(2), "orphaned process group"). Asked of our own ancestors only: that is the way up to the
 // shell. A shell that is itself the machine's first process counts as one that can continue us, which it can in a container.
-func orphaned() bool { return shellGroup() == 0 }
+func Orphaned() bool { return shellGroup() == 0 }
 
 // shellGroup is the process group of the first ancestor in our session that is not in our own group, the user's shell as a
 // rule, or 0.

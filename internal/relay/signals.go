@@ -110,7 +110,7 @@ func (s *Signals) Close() {
 // SIGCONT when it is continued, upon which the caller must call Resumed. If it reports false, nothing was done: nobody
 // could continue us (the process group is orphaned, so the kernel would discard the signal).
 func (s *Signals) StopSelf(group bool) bool {
-	if orphaned() {
+	if Orphaned() {
 		return false
 	}
 	// The handler is put back by Resumed, not here: another thread may be the one that takes the signal, a little later.

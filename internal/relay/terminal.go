@@ -12,7 +12,7 @@ import (
 //
 // The user's terminal is raw meanwhile: Ctrl-C and Ctrl-Z travel as bytes, and the terminal inside makes signals of them
 // for its own foreground. For that the command must not be the leader of its session but a process group of its own in
-// the session of a parent that lives on, or the kernel discards SIGTSTP (see orphaned); when it stops, that parent must
+// the session of a parent that lives on, or the kernel discards SIGTSTP (see Orphaned); when it stops, that parent must
 // have Suspend called here, and be told to continue it by Resume.
 //
 // While our process group is not the terminal's foreground (casemate run ... &, or Ctrl-Z and bg) its attributes are left

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"time"
 
+	"casemate.dev/internal/relay"
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/workspace"
 	"github.com/gdamore/tcell/v3"
@@ -21,7 +22,7 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 	listen(signals)
 	defer signal.Stop(signals) // only once the terminal is as it was: a second signal would end us before
 	// Nothing is asked of the terminal: its answers could be typed by what it shows, and some terminals never answer.
-	s, err := tcell.NewScreen(tcell.OptNegotiation(false), tcell.OptKeyboardProtocol(tcell.LegacyKeyboard))
+	s, err := tcell.NewTerminfoScreenFromTty(&terminal{}, tcell.OptNegotiation(false), tcell.OptKeyboardProtocol(tcell.LegacyKeyboard))
 	if err == nil {
 		err = s.Init()
 	}
@@ -112,10 +113,9 @@ func (v *view) suspend() {
 	signal.Reset(unix.SIGTSTP)
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, unix.SIGCONT)
-	unix.Kill(0, unix.SIGTSTP)
-	select {
-	case <-continued:
-	case <-time.After(300 * time.Millisecond): // nobody can continue us (an orphaned group), so the kernel did not stop us
+	if !relay.Orphaned() { // else nobody could continue us, and the kernel would not stop us
+		unix.Kill(0, unix.SIGTSTP)
+		<-continued
 	}
 	signal.Stop(continued)
 	listen(v.signals)
