@@ -67,7 +67,7 @@ func (s *Survey) whereabouts(name string) (string, error) {
 		}
 		return real, nil
 	}
-	real, err := whereabouts(name)
+	real, err := Whereabouts(name)
 	s.places[name] = real
 	return real, err
 }
