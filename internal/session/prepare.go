@@ -122,7 +122,8 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err := r.checkReads(); err != nil {
 		return nil, err
 	}
-	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home, Now: time.Now(), IPv6: exists("/proc/net/if_inet6")}
+	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home, Now: time.Now()}
+	req.IPv6 = r.Policy.Network.Opens() && exists("/proc/net/if_inet6")
 	if r.Policy.Files.Workspace.V != policy.Scratch {
 		if err := r.checkProject(); err != nil {
 			return nil, err
