@@ -49,13 +49,22 @@ except OSError as e:
 func gated(t *testing.T, do func(t *testing.T, s *site)) {
 	t.Helper()
 	needs(t, "python3")
-	namespaced(t, func(t *testing.T, s *site) {
-		w := s.newWorld()
-		s.put("reach.py", reach, 0o644)
-		s.put("ca.txt", string(w.certificate(t)), 0o644)
-		s.Accept()
-		do(t, s)
-	})
+	namespaced(t, func(t *testing.T, s *site) { s.gated(do) })
+}
+
+// gatedOnce makes one of them, for what depends on no mode.
+func gatedOnce(t *testing.T, do func(t *testing.T, s *site)) {
+	t.Helper()
+	needs(t, "python3")
+	newSite(t, best()).gated(do)
+}
+
+func (s *site) gated(do func(t *testing.T, s *site)) {
+	w := s.newWorld()
+	s.put("reach.py", reach, 0o644)
+	s.put("ca.txt", string(w.certificate(s.t)), 0o644)
+	s.Accept()
+	do(s.t, s)
 }
 
 // TestGateByName reaches what is allowed by name and nothing else, with programs that know of no proxy.
