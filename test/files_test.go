@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"casemate.dev/internal/engine/enginetest"
 )
@@ -49,7 +48,7 @@ func TestF06HiddenFileAppears(t *testing.T) {
 				continue
 			}
 			look := "cat " + f.name + "; grep -r " + secret + " ." // what was absent just now may be so to the first look, before anybody hid it: the mask tells
-			took := eventually(t, 2*time.Second, f.name+" hidden by the watcher", func() bool { return s.masked(f.name) && !strings.Contains(k.ask(look), secret) })
+			took := eventually(t, patience, f.name+" hidden by the watcher", func() bool { return s.masked(f.name) && !strings.Contains(k.ask(look), secret) })
 			t.Logf("%s: hidden within %v", f.name, took)
 			hasNot(t, f.name+" afterwards", k.ask(look), secret)
 		}

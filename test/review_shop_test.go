@@ -64,7 +64,7 @@ func (s *shop) has(name string) string {
 // command is a command of the owner's, in the project, without a terminal.
 func (s *shop) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = s.project, s.env, 5*time.Second
+	cmd.Dir, cmd.Env, cmd.WaitDelay = s.project, s.env, patience
 	return cmd
 }
 
@@ -179,8 +179,8 @@ func (sc *screen) until(what string, holds func(shown string) bool) string {
 		if holds(shown) {
 			return shown
 		}
-		if time.Since(start) > 20*time.Second {
-			sc.t.Fatalf("not within 20 s: %s; it shows\n%s", what, shown)
+		if time.Since(start) > patience {
+			sc.t.Fatalf("not within %v: %s; it shows\n%s", patience, what, shown)
 		}
 	}
 }
