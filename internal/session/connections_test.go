@@ -225,3 +225,20 @@ func TestAllowCommand(t *testing.T) {
 		}
 	}
 }
+
+// TestDenialAllow: what a person is told to do about a denied request is never to allow all requests to the host, of which the policy allows only some.
+func TestDenialAllow(t *testing.T) {
+	for _, c := range []struct {
+		d    Denial
+		want string
+	}{
+		{Denial{Name: "a.example", Port: 443}, "--allow a.example:443"},
+		{Denial{Name: "a b", Port: 443}, ""},
+		{Denial{Name: "a.example", Port: 443, method: "POST", rule: "{host: a.example}"}, "network.allow: {host: a.example}"},
+		{Denial{Name: "a.example", Port: 443, method: "POST"}, ""},
+	} {
+		if got := c.d.Allow(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.d, got, c.want)
+		}
+	}
+}

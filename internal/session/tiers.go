@@ -105,7 +105,7 @@ func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	for _, f := range []struct {
 		tier policy.Tier
 		path string
-	}{{policy.Organisation, organisationFile}, {policy.User, filepath.Join(p.Config, "policy.yaml")}} {
+	}{{policy.Organisation, organisationFile}, {policy.User, p.policyFile()}} {
 		data, err := readPolicy(f.path, f.tier == policy.Organisation)
 		if err != nil {
 			return nil, err
@@ -179,6 +179,8 @@ func (p Person) ProjectPolicy(project string) (*ProjectPolicy, error) {
 	own.Trusted = trust.Approved(path, own.Digest)
 	return own, nil
 }
+
+func (p Person) policyFile() string { return filepath.Join(p.Config, "policy.yaml") }
 
 func (p Person) trustFile() string { return filepath.Join(p.Config, "trusted.json") }
 
