@@ -45,8 +45,12 @@ func servedOnce(t *testing.T, do func(t *testing.T, s *site), servers ...string)
 func realServers(t *testing.T, servers ...string) *world {
 	t.Helper()
 	for name, there := range map[string]bool{"verdaccio": verdaccioMain() != "", "postgres": postgresBin() != "", "sshd": sshd() != ""} {
-		if slices.Contains(servers, name) && !there {
-			t.Skipf("%s is not installed: test/setup.sh does it", name)
+		switch {
+		case there || !slices.Contains(servers, name):
+		case name == "verdaccio":
+			t.Skip("verdaccio is not installed: test/setup.sh does it where npm and a registry are there")
+		default:
+			t.Fatalf("%s is not installed: test/setup.sh does it", name)
 		}
 	}
 	if realWorld.world == nil {

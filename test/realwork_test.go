@@ -262,7 +262,7 @@ func TestPython(t *testing.T) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				if name == "venv" && exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() != nil {
-					t.Skip("missing: python3-venv (ensurepip)")
+					t.Fatal("python3-venv (ensurepip) is not installed: test/setup.sh does it")
 				}
 				s.works(t, nil, "python3", "work/python.py", name)
 			})
