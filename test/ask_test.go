@@ -3,6 +3,7 @@ package test
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,14 +48,20 @@ func (p *person) insists(keys, again, want string) {
 	p.sees(want)
 }
 
+// watching is a person at casemate watch.
+func (s *site) watching() (*person, *exec.Cmd) {
+	s.t.Helper()
+	p, cmd := sitDown(s.t), s.command("watch")
+	p.start(cmd)
+	p.sees("watching")
+	return p, cmd
+}
+
 // TestAsk: what no rule allows waits until a person at casemate watch has answered, and the answer holds as long as they said. While nobody sits there
 // it is denied at once.
 func TestAsk(t *testing.T) {
 	gated(t, func(t *testing.T, s *site) {
-		p := sitDown(t)
-		watch := s.command("watch")
-		p.start(watch)
-		p.sees("watching")
+		p, watch := s.watching()
 		s.put("casemate.yaml", "network: {deny: [closed.allowed.example]}\n", 0o644)
 		k := s.talk("--ask")
 		id := s.running(t)
@@ -154,10 +161,7 @@ func TestAsk(t *testing.T) {
 func TestAskHostileGate(t *testing.T) {
 	needs(t, "python3")
 	s := newSite(t, best())
-	p := sitDown(t)
-	watch := s.command("watch")
-	p.start(watch)
-	p.sees("watching")
+	p, watch := s.watching()
 	cmd := s.withGate(`#!/usr/bin/python3
 import json, socket
 s = socket.socket(fileno=3)
@@ -204,10 +208,7 @@ while s.recv(1 << 17): pass
 func TestWatchAndSomeRequests(t *testing.T) {
 	needs(t, "python3")
 	s := newSite(t, best())
-	p := sitDown(t)
-	watch := s.command("watch")
-	p.start(watch)
-	p.sees("watching")
+	p, watch := s.watching()
 	cmd := s.withGate(`#!/usr/bin/python3
 import json, socket
 s = socket.socket(fileno=3)

@@ -434,10 +434,7 @@ func TestGateProxy(t *testing.T) {
 // TestGateWatch: on a second terminal a person sees what was denied and allows it; Enter leaves it denied.
 func TestGateWatch(t *testing.T) {
 	gated(t, func(t *testing.T, s *site) {
-		p := sitDown(t)
-		watch := s.command("watch")
-		p.start(watch)
-		p.sees("watching")
+		p, watch := s.watching()
 		k := s.talk("--allow", "allowed.example:80")
 		id := s.running(t)
 		attempt := func(host string) string { return k.ask("python3 reach.py " + host + " 80 http") }

@@ -46,13 +46,7 @@ func newShop(t *testing.T) *shop {
 
 func (s *shop) put(name, content string) {
 	s.t.Helper()
-	path := filepath.Join(s.project, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		s.t.Fatal(err)
-	}
+	writeDeep(s.t, filepath.Join(s.project, name), content)
 }
 
 // has is what the project has under a name, "" for nothing.
