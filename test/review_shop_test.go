@@ -173,8 +173,8 @@ func (sc *screen) until(what string, holds func(shown string) bool) string {
 		if holds(shown) {
 			return shown
 		}
-		if time.Since(start) > patience {
-			sc.t.Fatalf("not within %v: %s; it shows\n%s", patience, what, shown)
+		if time.Since(start) > 4*patience { // ten thousand files are applied before one of them
+			sc.t.Fatalf("not within %v: %s; it shows\n%s", 4*patience, what, shown)
 		}
 	}
 }
