@@ -59,14 +59,15 @@ type Run struct {
 	Denials []Denial // what the command tried and could not reach
 	Project string
 
-	found    unix.Stat_t // the project's directory
-	events   []event.Event
-	mounted  time.Time
-	etc      *guest.Tree
-	trusted  *trusted // nil where no TLS is opened
-	hide     *policy.Paths
-	masked   *workspace.Mask
-	surveyed *workspace.Survey // of the project, whichever way it was looked through
+	found     unix.Stat_t // the project's directory
+	events    []event.Event
+	mounted   time.Time
+	etc       *guest.Tree
+	trusted   *trusted // nil where no TLS is opened
+	verifiers []string // variables by which the gate verifies hosts there
+	hide      *policy.Paths
+	masked    *workspace.Mask
+	surveyed  *workspace.Survey // of the project, whichever way it was looked through
 
 	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
