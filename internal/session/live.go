@@ -198,7 +198,7 @@ func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
 		config = filepath.Join(r.Person.Home, ".config")
 	}
 	return workspace.ScanOptions{
-		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root, Protect: protect, Mounts: r.Offers.Mounts,
+		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.state, Real: true, Protect: protect, Mounts: r.Offers.Mounts,
 		GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(config, "git", "config"), "/etc/gitconfig"},
 		Own:       r.Person.configuration(),
 	}, nil
