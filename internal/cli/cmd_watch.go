@@ -110,14 +110,27 @@ func (w *watching) run() error {
 		if list, next, err = session.Connections(w.store, "", next); err != nil {
 			return err
 		}
-		if len(list) > 0 && w.prompt != nil {
-			fmt.Fprintln(w.std.Out) // the question is asked again below
-			w.prompt = nil
-		}
-		if err := w.print(list); err != nil {
+		if err := w.show(list); err != nil {
 			return err
 		}
-		w.note(list)
-		w.ask()
 	}
+}
+
+// show lists what happened. The question that stood there is asked again below; where it is over, the next one is, which a key that was meant for the other
+// must not answer.
+func (w *watching) show(list []session.Connection) error {
+	stood := w.prompt
+	if len(list) > 0 && stood != nil {
+		fmt.Fprintln(w.std.Out)
+		w.prompt = nil
+	}
+	if err := w.print(list); err != nil {
+		return err
+	}
+	w.note(list)
+	w.ask()
+	if stood != nil && w.prompt != nil && w.prompt.question != stood.question {
+		w.hasty = time.Now().Add(time.Second)
+	}
+	return nil
 }
