@@ -69,6 +69,10 @@ func TestAnswerToAnother(t *testing.T) {
 	boxes[0].Unlock() // it ends
 	tried("third.example")
 	stands("evil.example")
+	if w.hasty.IsZero() {
+		t.Fatal("the other question takes an answer at once")
+	}
+	w.hasty = time.Now().Add(time.Hour) // however slow this machine is
 	w.answered("y")
 	stands("evil.example")
 	w.hasty = time.Time{} // control: a second later
