@@ -34,11 +34,14 @@ func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
 	s.find("symlink", link, Handled, "what it points to, %q, is protected as well", to)
 }
 
-// linkedFrom protects what the person's own configuration leads to by links, as they do who keep such files in a repository: no name in there says so. A link
-// that leads nowhere could be given an end. A directory stands before what is in it.
-func (s *Survey) linkedFrom(names []string, why string) {
+// obeyed protects the person's own configuration where it lies in the project, or is a link into it as with those who keep such files in a repository: no name
+// in there need say so. A link that leads nowhere could be given an end. A directory stands before what is in it.
+func (s *Survey) obeyed(names []string, why string) {
 	gone := ""
 	for _, name := range names {
+		if rel, inside := s.relative(name); inside {
+			s.Aliases[rel] = why
+		}
 		if s.places[name] == name || gone != "" && within(name, gone) {
 			continue
 		}
