@@ -203,9 +203,8 @@ while s.recv(1 << 17): pass
 	}
 }
 
-// TestWatchAndSomeRequests: about a request that is denied on a connection which the policy allows for others, nobody is asked whether the sandbox may reach
-// the host: a yes would allow every request.
-func TestWatchAndSomeRequests(t *testing.T) {
+// TestWatchUnasked: what the gate says nobody is to be asked about is listed, and no key in passing opens it.
+func TestWatchUnasked(t *testing.T) {
 	needs(t, "python3")
 	s := newSite(t, best())
 	p, watch := s.watching()
@@ -216,8 +215,8 @@ s.sendall(b'{"ready":true}')
 s.recv(1 << 17)
 socket.recv_fds(s, 1 << 17, 16)
 def denied(**r): s.sendall(json.dumps(dict(r, verdict="denied", port=443, why="no rule allows it", time="2026-01-01T00:00:00Z")).encode())
-denied(id=1, name="some.example", address="192.0.2.1:443", method="POST", path="/evil")
-denied(id=2, name="unclear.example", address="192.0.2.1:443", method="POST", path="/a b")
+denied(id=1, name="some.example", unasked=True, method="POST", path="/evil")
+denied(id=2, name="169.254.169.254", unasked=True)
 denied(id=3, name="other.example")
 while s.recv(1 << 17): pass
 `, "--", "sh", "-c", "until [ -e end ]; do sleep 0.1; done")
@@ -230,7 +229,7 @@ while s.recv(1 << 17): pass
 	<-ended
 	p.send("\x03")
 	p.ends(watch)
-	for _, host := range []string{"some.example", "unclear.example"} {
+	for _, host := range []string{"some.example", "169.254.169.254"} {
 		hasNot(t, "what a person was asked", p.shown.String(), "reach "+host)
 	}
 }

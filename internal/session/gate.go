@@ -199,7 +199,7 @@ func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
 	if r.Facts.EUID == 0 {
 		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
 	}
-	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.Person.authorities(), Files: []*os.File{null, null, words, theirs}, Sys: as})
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.verifiers, Files: []*os.File{null, null, words, theirs}, Sys: as})
 	if err != nil {
 		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
 	}
@@ -268,16 +268,6 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 		}
 		m, fds = wire.Message{}, nil
 	}
-}
-
-// authorities are those of the person's own by which hosts are verified where their TLS is opened, as variables: the gate takes them from nowhere else.
-func (p Person) authorities() (env []string) {
-	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if value := p.getenv(name); value != "" {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
 }
 
 // proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
