@@ -358,7 +358,9 @@ func TestFollow(t *testing.T) {
 	hears("a directory on the way is moved", func() { must(os.Rename(filepath.Join(dir, "config"), filepath.Join(dir, "gone"))) }, long, true)
 	hears("a link to a directory comes", func() { must(os.Symlink(real, filepath.Join(dir, "config"))) }, long, true)
 	hears("it is written there", func() { must(write(filepath.Join(real, "casemate/policy.yaml"), "g")) }, long, true)
-	hears("the link leads elsewhere", func() { must(os.Symlink(other, filepath.Join(dir, "l")), os.Rename(filepath.Join(dir, "l"), filepath.Join(dir, "config"))) }, long, true)
+	hears("the link leads elsewhere", func() {
+		must(os.Symlink(other, filepath.Join(dir, "l")), os.Rename(filepath.Join(dir, "l"), filepath.Join(dir, "config")))
+	}, long, true)
 	hears("it is written where it was", func() { must(write(filepath.Join(real, "casemate/policy.yaml"), "h")) }, short, false)
 	hears("it is written where it is", func() { must(write(filepath.Join(other, "casemate/policy.yaml"), "i")) }, long, true)
 	hears("its directory is removed", func() { must(os.RemoveAll(other)) }, long, true)
