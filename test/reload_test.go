@@ -21,7 +21,7 @@ open("/tmp/held", "w").write("ended")
 
 // TestReload: a running sandbox takes up what the policy files say of the network, as soon as they say it; what a project's file widens only once it is approved.
 func TestReload(t *testing.T) {
-	gatedOnce(t, func(t *testing.T, s *site) {
+	gated(t, func(t *testing.T, s *site) {
 		s.put("hold.py", holding, 0o644)
 		s.Accept()
 		user := filepath.Join(s.Home, ".config/casemate/policy.yaml")

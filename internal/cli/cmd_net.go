@@ -196,8 +196,8 @@ func sayDenied(std *IO, res session.Result) {
 			times = fmt.Sprintf(" (%d times)", d.Times)
 		}
 		allow := ""
-		if c.Allowable() {
-			allow = " (--allow " + c.Target() + " allows it)"
+		if how := d.Allow(); how != "" {
+			allow = " (" + workspace.Visible(how) + " allows it)"
 		}
 		fmt.Fprintf(std.Err, "casemate: denied %s%s: %s%s\n", workspace.Visible(c.Target()), times, workspace.Visible(d.Why), allow)
 	}

@@ -47,7 +47,19 @@ type Denial struct {
 	Times int    `json:"times"`
 	Why   string `json:"why"`
 
-	method string // of a request on a connection that was allowed
+	method, rule string // of a request on a connection that was allowed, and what would allow it
+}
+
+// Allow is how to allow it from the start of a run; empty where no rule can.
+func (d Denial) Allow() string {
+	c := Connection{Record: wire.Record{Name: d.Name, Port: d.Port}}
+	switch {
+	case d.rule != "":
+		return "network.allow: " + d.rule
+	case d.method != "" || !c.Allowable(): // --allow would allow every request to the host, which a policy has said not to
+		return ""
+	}
+	return "--allow " + c.Target()
 }
 
 // maxDenials is how many different ones a result lists.
@@ -416,11 +428,11 @@ func (g *gateway) note(text []byte) {
 	if r.Verdict != wire.Denied {
 		return
 	}
-	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method}
+	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method, rule: r.AllowRule()}
 	g.run.denied(d)
 	allow := entry.AllowCommand()
-	if rule := r.AllowRule(); rule != "" { // narrower than the command, which allows every request
-		allow = "network.allow: " + rule
+	if d.rule != "" { // narrower than the command, which allows every request
+		allow = d.Allow()
 	}
 	if key := entry.Target() + " " + r.Method + " " + r.Path; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true

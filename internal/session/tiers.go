@@ -137,7 +137,7 @@ type policyFile struct {
 
 // policyFiles are those that no project brings.
 func (p Person) policyFiles() []policyFile {
-	return []policyFile{{policy.Organisation, organisationFile}, {policy.User, filepath.Join(p.Config, "policy.yaml")}}
+	return []policyFile{{policy.Organisation, organisationFile}, {policy.User, p.policyFile()}}
 }
 
 // readTier reads such a policy, or nil when there is none.
@@ -199,6 +199,8 @@ func readProject(project string) (*ProjectPolicy, error) {
 	}
 	return &ProjectPolicy{Path: path, Data: data, Digest: policy.Digest(data), Doc: doc}, nil
 }
+
+func (p Person) policyFile() string { return filepath.Join(p.Config, "policy.yaml") }
 
 func (p Person) trustFile() string { return filepath.Join(p.Config, "trusted.json") }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,7 +127,8 @@ const alphabet = "abcdefghijkmnpqrstuvwxyz23456789" // 32 letters that are told 
 
 func newID() string {
 	var b [8]byte
-	unix.Getrandom(b[:], 0) // never short for 8 bytes; package crypto/rand would cost every start its inits
+	// Never short for 8 bytes. Package crypto/rand would cost every start its inits, and unix.Getrandom a page for the kernel's generator in user space.
+	unix.RawSyscall(unix.SYS_GETRANDOM, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0)
 	for i := range b {
 		b[i] = alphabet[b[i]%32]
 	}
