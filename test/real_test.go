@@ -143,11 +143,14 @@ func (s *site) does(j job) {
 
 // The places of programs that no PATH has.
 
-func verdaccioMain() string {
+func verdaccioMain() string { return fromNpm("verdaccio/node_modules/verdaccio/bin/verdaccio") }
+
+// fromNpm is where a program is that test/setup.sh has installed; empty: it has not.
+func fromNpm(program string) string {
 	cache, _ := os.UserCacheDir()
 	for _, dir := range []string{"/var/cache", cache} {
-		if main := filepath.Join(dir, "casemate-test/verdaccio/node_modules/verdaccio/bin/verdaccio"); isThere(main) {
-			return main
+		if path := filepath.Join(dir, "casemate-test", program); isThere(path) {
+			return path
 		}
 	}
 	return ""

@@ -130,6 +130,17 @@ func TestReload(t *testing.T) {
 		if !get("flag") {
 			t.Error("what --allow opened is not reached any more")
 		}
+
+		// Asking begins and ends.
+		write(user, "network: {ask: true}\n")
+		said("what no rule allows is asked about in casemate watch")
+		eventually(t, 30*time.Second, "it would ask", func() bool {
+			return !get("nine") && strings.Contains(s.do("net", id).stdout, "no rule allows nine.allowed.example; nobody is there to be asked")
+		})
+		write(user, "{}\n")
+		said("what no rule allows is not asked about any more")
+		write(user, "network: {ask: true, allow: [{host: ten.allowed.example, ports: [80]}]}\n")
+		reached("ten")
 		k.end()
 		has(t, "events", s.events(t), `"kind":"ruled","subject":"network"`)
 		hasNot(t, "events", s.events(t), "casemate.yaml changed too often")

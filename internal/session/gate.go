@@ -346,11 +346,12 @@ func (g *gateway) rules() wire.Rules {
 	return rules
 }
 
-// reload sends the rules anew.
+// reload sends the rules anew. A gate that does not take them would go on by the old ones, which may be too wide.
 func (g *gateway) reload() {
 	err := g.send(wire.Message{}, nil)
 	if err != nil && !g.ended {
-		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules: %v", err)})
+		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules, and was ended: %v", err)})
+		g.process.Kill()
 	}
 }
 
