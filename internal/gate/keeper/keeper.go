@@ -175,24 +175,31 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 		go k.answering().Packets(udp)
 		return nil
 	}
-	l, err := net.FileListener(f)
+	if kind == wire.DNSOver {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("the listener %q: %w", kind, err)
+		}
+		tcp, ok := l.(*net.TCPListener)
+		if !ok {
+			return fmt.Errorf("the listener %q is not of TCP", kind)
+		}
+		k.listening = append(k.listening, tcp)
+		go k.answering().Streams(tcp)
+		return nil
+	}
+	d, err := newDoor(f)
 	if err != nil {
 		return fmt.Errorf("the listener %q: %w", kind, err)
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		return fmt.Errorf("the listener %q is not of TCP", kind)
-	}
-	k.listening = append(k.listening, tcp)
+	k.listening = append(k.listening, d)
 	switch {
-	case kind == wire.DNSOver:
-		go k.answering().Streams(tcp)
 	case kind == wire.TCP4 || kind == wire.TCP6:
-		go k.accept(tcp, (*connection).outward)
+		go k.accept(d, (*connection).outward)
 	case kind.HostPort() != 0:
-		go k.accept(tcp, func(c *connection) { c.toHost(kind.HostPort()) })
+		go k.accept(d, func(c *connection) { c.toHost(kind.HostPort()) })
 	case kind.InsidePort() != 0:
-		go k.accept(tcp, func(c *connection) { c.toInside(kind.InsidePort()) })
+		go k.accept(d, func(c *connection) { c.toInside(kind.InsidePort()) })
 	default:
 		return fmt.Errorf("the listener %q is of a kind that this gate does not know: casemate and casemate-gate are of different versions", kind)
 	}
@@ -204,11 +211,11 @@ func (k *Keeper) answering() *dns.Server {
 }
 
 // accept gives each connection a goroutine, within the limit.
-func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
+func (k *Keeper) accept(d *door, serve func(*connection)) {
 	for {
-		client, err := l.AcceptTCP()
+		client, err := d.accept()
 		switch {
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return
 		case err != nil: // no descriptors or no memory: connections wait in the kernel until there are
 			time.Sleep(20 * time.Millisecond)
@@ -232,7 +239,7 @@ func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
 	}
 }
 
-func (k *Keeper) add(client *net.TCPConn) *connection {
+func (k *Keeper) add(client *stream) *connection {
 	c := newConnection(k, client)
 	k.mu.Lock()
 	defer k.mu.Unlock()
