@@ -13,7 +13,7 @@ func TestOwnWithoutDescriptors(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
 		t.Fatal(err)
 	}
-	address := netip.MustParseAddr("127.0.0.2")
+	address := netip.MustParseAddr("127.0.0.1")
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: was.Max}); err != nil {
 		t.Fatal(err)
 	}
