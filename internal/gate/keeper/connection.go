@@ -190,20 +190,28 @@ func (c *connection) told(err error) {
 	c.keeper.log.Tell(r)
 }
 
-// join copies both ways until both have ended, or one has failed. What the client says first goes through greet.
+// join copies both ways until both have ended, or one has failed. What the client says first goes through greet. Of two ends the second is told by closing.
 func (c *connection) join(greet func() error) error {
+	var ends atomic.Int32
+	move := func(to, from *stream, count *atomic.Int64) error {
+		err := c.keeper.pipes.move(to, from, func(n int) { c.moved(count, n) })
+		if err == nil && ends.Add(1) == 1 {
+			err = to.CloseWrite()
+		}
+		if err != nil {
+			c.end("")
+		}
+		return err
+	}
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		if c.keeper.pipes.move(c.client, c.server, func(n int) { c.moved(&c.got, n) }) != nil {
-			c.end("")
-		}
+		_ = move(c.client, c.server, &c.got) // which ends the other direction too
 	}()
 	err := greet()
 	if err == nil {
-		err = c.keeper.pipes.move(c.server, c.client, func(n int) { c.moved(&c.sent, n) })
-	}
-	if err != nil {
+		err = move(c.server, c.client, &c.sent)
+	} else {
 		c.end("")
 	}
 	<-back

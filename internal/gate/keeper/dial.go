@@ -3,12 +3,8 @@ package keeper
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	"casemate.dev/internal/gate/address"
@@ -44,39 +40,6 @@ func (k *Keeper) dial(ctx context.Context, host string, port int, d rules.Decisi
 		return nil, err
 	}
 	return way{port: port, late: time.Now().Add(k.limits.Dial), check: true, networks: d.Networks}.race(ctx, interleave(addrs))
-}
-
-// lookup asks the host's resolver, as its files say. Names with a dot are whole: search domains of the host are not added to them.
-func (k *Keeper) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	if strings.Contains(host, ".") {
-		host += "."
-	}
-	ctx, cancel := context.WithTimeout(ctx, k.limits.Resolve)
-	defer cancel()
-	resolver := net.Resolver{PreferGo: true}
-	list, err := resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, unresolved(strings.TrimSuffix(host, "."), err)
-	}
-	return list, nil
-}
-
-// unresolved says why. Landlock lets the gate read the file that was there when it started: where a host replaces it, instead of writing into it or
-// linking to a directory of systemd's or NetworkManager's, the gate has no resolver any more.
-func unresolved(host string, err error) error {
-	var e *net.DNSError
-	if errors.As(err, &e) {
-		err = errors.New(e.Err)
-	}
-	f, errOpen := os.Open("/etc/resolv.conf")
-	if errors.Is(errOpen, fs.ErrPermission) {
-		return fmt.Errorf("look up %s on the host: /etc/resolv.conf was replaced after the sandbox had started; start it again", host)
-	}
-	f.Close()
-	return fmt.Errorf("look up %s on the host: %w", host, err)
 }
 
 // usable leaves out the addresses that the rule does not open. Some may be left where a name has good and bad ones. Whether one is this machine's own is

@@ -27,6 +27,7 @@ type Limits struct {
 	Long        int           // clients at once whose first bytes need more than a page; more wait
 	Opened      int           // connections at once whose requests are decided; more are reset
 	Pipes       int           // for connections that are moving bytes; more go through a small buffer
+	Processors  int           // to run on while no requests are decided; 0: as the Go runtime has it
 	Resolve     time.Duration // for a name to be looked up on the host
 	Dial        time.Duration // for a connection to be made, all addresses together
 	Hello       time.Duration // for a client that has begun, to say which host it means
@@ -54,7 +55,9 @@ type Keeper struct {
 	book       rules.Book
 	names      names.Table
 	pipes      pipes
+	processors *processors
 	sockets    sockets
+	resolver   *net.Resolver
 	upstream   upstream
 	questions  questions
 	slots      chan struct{} // one for each connection
@@ -96,7 +99,7 @@ func Run(fd int, limits Limits) error {
 		return err
 	}
 	k := &Keeper{
-		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
+		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes}, processors: newProcessors(limits.Processors), resolver: newResolver(),
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
 		opened: make(chan struct{}, limits.Opened), authority: open.authority, roots: open.roots,
 		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -304,6 +307,7 @@ func (k *Keeper) endIdle(stop <-chan struct{}) {
 	for {
 		select {
 		case now := <-tick.C:
+			k.processors.rest()
 			for _, c := range k.connections() {
 				if idle := now.Sub(c.lastActive()); idle > k.limits.Idle {
 					c.end(fmt.Sprintf("nothing was sent for %v", k.limits.Idle))

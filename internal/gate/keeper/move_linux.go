@@ -57,7 +57,7 @@ func (p *pipes) give(one pipe, empty bool) {
 	unix.Close(one.w)
 }
 
-// move copies until src has no more, then tells dst so; what came before is there by then. It counts what it has read before it passes it on, so that
+// move copies until src has no more. It counts what it has read before it passes it on, so that
 // nobody answers to something that was not counted.
 func (p *pipes) move(dst, src *stream, count func(int)) error {
 	for {
@@ -66,7 +66,7 @@ func (p *pipes) move(dst, src *stream, count func(int)) error {
 			return err
 		}
 		if n == 0 {
-			return dst.CloseWrite()
+			return nil
 		}
 	}
 }

@@ -28,6 +28,7 @@ func (c *connection) serveRequests() error {
 	select {
 	case c.keeper.opened <- struct{}{}:
 		defer func() { <-c.keeper.opened }()
+		defer c.keeper.processors.use()()
 	default:
 		c.end(fmt.Sprintf("the sandbox has %d connections open whose requests are decided, which is as many as it may", c.keeper.limits.Opened))
 		return nil

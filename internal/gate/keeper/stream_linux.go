@@ -16,15 +16,16 @@ import (
 // stream is a connection of TCP. It does what a net.TCPConn does and is waited for in the same way (os.File's); but package net asks the kernel for both
 // addresses of each socket and sets five options on it, eight calls, where the gate knows the one and its listener has the other already.
 type stream struct {
-	file   *os.File
-	raw    syscall.RawConn
-	remote netip.AddrPort
-	mine   bool // remote is this machine's
+	file    *os.File
+	raw     syscall.RawConn
+	network string
+	remote  netip.AddrPort
+	mine    bool // remote is this machine's
 }
 
 // newStream takes over a socket that does not block.
 func newStream(fd int, remote netip.AddrPort) (*stream, error) {
-	s := &stream{file: os.NewFile(uintptr(fd), "tcp"), remote: remote}
+	s := &stream{file: os.NewFile(uintptr(fd), "socket"), network: "tcp", remote: remote}
 	var err error
 	if s.raw, err = s.file.SyscallConn(); err != nil {
 		s.file.Close()
@@ -74,7 +75,7 @@ func (s *stream) failure(op string, err error) error {
 	} else if number := syscall.Errno(0); errors.As(err, &number) {
 		err = os.NewSyscallError(op, number)
 	}
-	return &net.OpError{Op: op, Net: "tcp", Addr: s.RemoteAddr(), Err: err}
+	return &net.OpError{Op: op, Net: s.network, Addr: s.RemoteAddr(), Err: err}
 }
 
 func (s *stream) Close() error                       { return s.file.Close() }
