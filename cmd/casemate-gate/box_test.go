@@ -297,18 +297,26 @@ func (b *box) socket(family int) {
 // await returns the first record that matches, when it has come.
 func (b *box) await(what string, match func(wire.Record) bool) wire.Record {
 	b.t.Helper()
-	late := time.After(10 * time.Second)
+	return b.awaitMany(what, 1, match)
+}
+
+// awaitMany returns the last of the first many records that match, when it has come.
+func (b *box) awaitMany(what string, many int, match func(wire.Record) bool) wire.Record {
+	b.t.Helper()
+	late := time.After(20 * time.Second)
 	for {
 		b.mu.Lock()
-		i := slices.IndexFunc(b.records, match)
-		var all []wire.Record
-		if i >= 0 {
-			r := b.records[i]
-			b.mu.Unlock()
-			return r
-		}
-		all = append(all, b.records...)
+		all := slices.Clone(b.records)
 		b.mu.Unlock()
+		found := 0
+		for _, r := range all {
+			if !match(r) {
+				continue
+			}
+			if found++; found == many {
+				return r
+			}
+		}
 		select {
 		case <-b.arrived:
 		case <-late:

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,15 +25,16 @@ func destination(fd int, client netip.Addr) (netip.AddrPort, error) {
 
 // arrivedAt is the address of this end.
 func arrivedAt(fd int) (netip.AddrPort, error) {
-	a, err := unix.Getsockname(fd)
+	a, err := syscall.Getsockname(fd)
 	return addrPort(a), err
 }
 
-func addrPort(a unix.Sockaddr) netip.AddrPort {
+// addrPort takes what package syscall returns: that of x/sys asks each socket for its protocol before it says the address.
+func addrPort(a syscall.Sockaddr) netip.AddrPort {
 	switch a := a.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
 	}
 	return netip.AddrPort{}

@@ -56,11 +56,11 @@ func isTCP(fd int) bool {
 // accept waits for a client. os.ErrClosed is the end.
 func (d *door) accept() (*stream, error) {
 	var fd int
-	var from unix.Sockaddr
+	var from syscall.Sockaddr
 	var err error
 	waited := d.raw.Read(func(listener uintptr) bool {
 		for {
-			fd, from, err = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, from, err = syscall.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			switch err {
 			case unix.EINTR, unix.ECONNABORTED: // the latter was reset while it waited
 			case unix.EAGAIN:

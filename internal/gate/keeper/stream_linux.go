@@ -40,7 +40,7 @@ func received(fd int) (*stream, error) {
 		unix.Close(fd)
 		return nil, errors.New("the socket is not of TCP")
 	}
-	to, err := unix.Getpeername(fd)
+	to, err := syscall.Getpeername(fd)
 	if err == nil {
 		err = unix.SetNonblock(fd, true)
 	}
