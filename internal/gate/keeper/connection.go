@@ -204,10 +204,10 @@ func (c *connection) join(greet func() error) error {
 		return err
 	}
 	back := make(chan struct{})
-	go func() {
+	c.keeper.workers.do(func() {
 		defer close(back)
 		_ = move(c.client, c.server, &c.got) // which ends the other direction too
-	}()
+	})
 	err := greet()
 	if err == nil {
 		err = move(c.server, c.client, &c.sent)

@@ -56,6 +56,7 @@ type Keeper struct {
 	names      names.Table
 	pipes      pipes
 	processors *processors
+	workers    workers
 	sockets    sockets
 	resolver   *net.Resolver
 	upstream   upstream
@@ -99,7 +100,7 @@ func Run(fd int, limits Limits) error {
 		return err
 	}
 	k := &Keeper{
-		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes}, processors: newProcessors(limits.Processors), resolver: newResolver(),
+		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes}, processors: newProcessors(limits.Processors), workers: newWorkers(), resolver: newResolver(),
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
 		opened: make(chan struct{}, limits.Opened), authority: open.authority, roots: open.roots,
 		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -113,6 +114,7 @@ func Run(fd int, limits Limits) error {
 func (k *Keeper) serve() error {
 	stop := make(chan struct{})
 	defer close(stop)
+	defer close(k.workers.over)
 	go k.endIdle(stop)
 	go k.endUnruled(stop)
 	for begun := false; ; begun = true {
@@ -227,14 +229,14 @@ func (k *Keeper) accept(d *door, serve func(*connection)) {
 		select {
 		case k.slots <- struct{}{}:
 			c := k.add(client)
-			go func() {
+			k.workers.do(func() {
 				defer func() {
 					k.remove(c)
 					<-k.slots
 				}()
 				defer c.survive()
 				serve(c)
-			}()
+			})
 		default:
 			reset(client)
 			k.log.TellOnce(wire.Record{Verdict: wire.Failed, Why: fmt.Sprintf("the sandbox has %d connections open, which is as many as it may", k.limits.Connections)})
