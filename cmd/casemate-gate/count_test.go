@@ -21,7 +21,7 @@ const (
 
 	// maxWakes is how often one thread may wake another. With several processors each step wakes one that finds nothing to do: 4 to 10 were measured, and
 	// now 0 or 1.
-	maxWakes = 2
+	maxWakes = 3
 )
 
 // TestCallsOfAConnection gates them. The least of several connections is what counts: a thread that has to be made, or a look that comes before there is
