@@ -214,8 +214,8 @@ func TestL07KilledAnywhere(t *testing.T) {
 				}
 			}
 		}
-		eventually(t, 2*time.Second, "no process left", func() bool { return len(named(forever)) == 0 })
-		eventually(t, 2*time.Second, "no cgroup left", func() bool { return len(added(groups, cgroups())) == 0 })
+		eventually(t, 20*time.Second, "no process left", func() bool { return len(named(forever)) == 0 })
+		eventually(t, 20*time.Second, "no cgroup left", func() bool { return len(added(groups, cgroups())) == 0 })
 		if now := read(t, "/proc/self/mountinfo"); now != mounts {
 			t.Errorf("mounts were\n%s\nand are\n%s", mounts, now)
 		}
