@@ -60,6 +60,8 @@ type Run struct {
 	Project string
 
 	state    string      // where the store's directory really lies
+	tiers    *Tiers      // what the policy was merged from
+	ruledBy  string      // the directory whose project policy applies, also where none of it is seen
 	found    unix.Stat_t // the project's directory
 	events   []event.Event
 	mounted  time.Time
@@ -110,6 +112,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if errs := policy.NotInThisVersion(r.Policy); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	r.tiers, r.ruledBy = tiers, r.Project
 	r.untrusted(tiers)
 	mode, err := r.mode()
 	if err != nil {

@@ -39,6 +39,7 @@ type Record struct {
 	Name      string            `json:"name,omitempty"`     // while it runs: by which others reach it
 	Internal  []string          `json:"internal,omitempty"` // while it runs: the private networks that it is on
 	Ports     []string          `json:"ports,omitempty"`    // while it runs: HOST:INSIDE, a port of the host's loopback and the one inside that is behind it
+	Policy    string            `json:"policy,omitempty"`   // while it runs: what of the policy files does not hold in it, as they changed
 	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`                // of the supervisor
 	PIDStart  uint64            `json:"pid_start,omitzero"` // when that process started (field 22 of proc_pid_stat(5)): its number may become another's

@@ -24,6 +24,7 @@ type ScanOptions struct {
 	State     string   // Casemate's state directory
 	Real      bool     // both are known to be named without links
 	GitConfig []string // the user's git configuration files, which may name hooks in the project
+	Own       []string // files and directories of casemate's own configuration
 
 	Protect *policy.Paths // the policy's own patterns of what is protected; may be nil
 	Mounts  []byte        // /proc/self/mountinfo, where it has just been read; nil: read it
@@ -156,6 +157,8 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 	s.dirs = w.dirs
 	s.summarise(w)
 	s.surveyGit(o)
+	s.linkedFrom(o.GitConfig, "git executes commands that it names")
+	s.linkedFrom(o.Own, whySandbox)
 	s.sort()
 	s.tracked = s.findTracked(old.tracked)
 	s.sort()
