@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // protectedLink is about a link in the place of something protected, or of a directory that may hold such. The link itself is guarded by its name;
@@ -36,6 +37,9 @@ func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
 // linkedFrom protects what the person's own configuration leads to by links, as they do who keep such files in a repository: no name in there says so.
 func (s *Survey) linkedFrom(names []string, why string) {
 	for _, name := range names {
+		if s.straight(name) {
+			continue
+		}
 		real, err := s.whereabouts(name)
 		if err == nil && real == name {
 			continue
@@ -49,6 +53,25 @@ func (s *Survey) linkedFrom(names []string, why string) {
 			s.Aliases[to] = why + ", through the link " + name
 		}
 	}
+}
+
+// straight says, with one call or two, that no link is on the way to a name, whether something is there or not.
+func (s *Survey) straight(name string) bool {
+	if s.places[name] == name || s.absent[name] || s.absent[filepath.Dir(name)] {
+		return true
+	}
+	if _, known := s.places[name]; known || filepath.Clean(name) != name {
+		return false
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	switch err {
+	case nil:
+		unix.Close(fd)
+		s.places[name] = name
+	case unix.ENOENT:
+		s.places[name], s.absent[name] = "", true
+	}
+	return err == nil || err == unix.ENOENT
 }
 
 func (s *Survey) alias(paths []string, why string) {
