@@ -17,7 +17,7 @@ const module = "casemate.dev"
 var layers = []string{
 	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
 	"internal/secret/ask",
-	"internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
+	"internal/secret/book internal/secret/uses internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
 	"internal/gate/http1",
 	"internal/gate/dns internal/gate/requests",
 	"internal/gate/keeper",
@@ -57,6 +57,7 @@ var beside = map[string]string{
 	module + "/internal/gate/requests":     "internal/gate/keeper",
 	module + "/internal/gate/authority":    "internal/gate/keeper",
 	module + "/internal/gate/http1":        "internal/gate/requests",
+	"filippo.io/age":                       "internal/secret/book",
 	"golang.org/x/net/dns/dnsmessage":      "internal/gate/dns",
 	"golang.org/x/net/http/httpproxy":      "internal/gate/keeper",
 }
