@@ -80,6 +80,31 @@ func (k *Keyed) Read() (*Book, error) {
 	return b, nil
 }
 
+// Stamp tells one state of the file from another: every writer makes a new file.
+type Stamp struct {
+	there     bool
+	dev, ino  uint64
+	size      int64
+	mode, uid uint32
+	modified  unix.Timespec
+	changed   unix.Timespec
+}
+
+// Stamp is that of the file as it is now. The zero one is that of nothing, and the same as no other.
+func (p Place) Stamp() Stamp {
+	var st unix.Stat_t
+	switch err := unix.Lstat(p.File(), &st); {
+	case err == unix.ENOENT:
+		return Stamp{there: true} // its absence is a state too
+	case err != nil:
+		return Stamp{}
+	}
+	return Stamp{true, st.Dev, st.Ino, st.Size, st.Mode, st.Uid, st.Mtim, st.Ctim}
+}
+
+// Same says whether nothing has happened in between.
+func (s Stamp) Same(t Stamp) bool { return s.there && s == t }
+
 func (p Place) damaged() error {
 	return problem("put back the file as it was, from a backup; casemate has changed nothing", "%q is damaged: it is not as it was written", p.File())
 }

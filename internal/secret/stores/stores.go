@@ -14,14 +14,14 @@ import (
 // Host is what the stores need of this process.
 type Host struct {
 	Getenv func(string) string
-	Book   func() *book.Book // as it is now
+	Value  func(name string) (secret.Value, error) // a copy of the one in the encrypted file
 }
 
 // Open finds the store of an entry.
 func Open(e *book.Entry, h Host) (secret.Store, error) {
 	switch s := e.Source; s.Store {
 	case book.File:
-		return inFile{e.Name, h.Book}, nil
+		return inFile{e.Name, h.Value}, nil
 	case book.Env:
 		return variable{s.Variable, h.Getenv}, nil
 	case book.Command:
@@ -58,15 +58,12 @@ func Describe(s book.Source) string {
 
 // inFile is the encrypted file itself.
 type inFile struct {
-	name string
-	book func() *book.Book
+	name  string
+	value func(string) (secret.Value, error)
 }
 
 func (f inFile) Get(context.Context) (v secret.Value, until time.Time, err error) {
-	err = f.book().Value(f.name).Use(func(b []byte) error {
-		v, err = secret.New(append([]byte(nil), b...)) // a copy, because the book's is wiped when the book is read anew
-		return err
-	})
+	v, err = f.value(f.name)
 	return v, until, err
 }
 

@@ -39,7 +39,7 @@ func text(t testing.TB, v secret.Value) (s string) {
 }
 
 func from(vars map[string]string) Host {
-	return Host{Getenv: func(name string) string { return vars[name] }, Book: func() *book.Book { return &book.Book{} }}
+	return Host{Getenv: func(name string) string { return vars[name] }, Value: func(string) (secret.Value, error) { return secret.Value{}, secret.ErrWiped }}
 }
 
 func get(t *testing.T, s book.Source, h Host) (secret.Value, error) {
@@ -56,7 +56,7 @@ func TestFileAndEnv(t *testing.T) {
 	b := &book.Book{}
 	b.SetValue("anthropic", value(t, real))
 	h := from(map[string]string{"KEY": real})
-	h.Book = func() *book.Book { return b }
+	h.Value = func(name string) (secret.Value, error) { return b.Value(name).Copy() }
 	for _, s := range []book.Source{{Store: book.File}, {Store: book.Env, Variable: "KEY"}} {
 		v, err := get(t, s, h)
 		if err != nil || text(t, v) != real {
