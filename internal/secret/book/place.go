@@ -175,3 +175,6 @@ func syncDir(dir string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// ReadPrivate reads a file that must be the person's alone, such as one that holds a passphrase.
+func ReadPrivate(path string) ([]byte, error) { return readChecked(path, maxKeyFile) }
