@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +56,15 @@ func TestHelp(t *testing.T) {
 	for _, v := range verbs() {
 		if v.summary == "" || v.help == "" || !strings.HasPrefix(v.example, "casemate secret "+v.name) {
 			t.Errorf("%s: %+v", v.name, v)
+		}
+		var b bytes.Buffer
+		fs := flag.NewFlagSet(v.name, flag.ContinueOnError)
+		v.flags(fs, &desk{})
+		v.printHelp(&b, fs)
+		for line := range strings.Lines(b.String()) {
+			if len(line) > 81 {
+				t.Errorf("%s: a line of more than 80 columns: %s", v.name, line)
+			}
 		}
 	}
 }
