@@ -310,6 +310,9 @@ func (d *desk) uses(args []string, n int) error {
 		verdict := fmt.Sprintf("given, grant %d", u.Grant)
 		if u.Refused != "" {
 			verdict = "refused: " + u.Refused
+			if u.Times > 1 {
+				verdict = fmt.Sprintf("refused %d times: %s", u.Times, u.Refused)
+			}
 		}
 		fmt.Fprintf(d.out, "%s %s %s %s:%d %s %s %s\n", u.Time.Local().Format("2006-01-02 15:04:05"), u.Entry, u.Sandbox, workspace.Visible(u.Host), u.Port,
 			workspace.Visible(u.Method), workspace.Visible(u.Path), workspace.Visible(verdict))

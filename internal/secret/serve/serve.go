@@ -37,6 +37,8 @@ type server struct {
 	who   book.Who
 	kept  map[string]*kept // of every entry of begin
 
+	refused refusals
+
 	keyed *book.Keyed
 
 	mu      sync.RWMutex // guards what follows
@@ -56,9 +58,10 @@ type kept struct {
 }
 
 // Run speaks on a descriptor until the other end closes it.
-func Run(fd int, o Options) error {
+func Run(fd int, o Options) (err error) {
 	s := &server{Options: o, conn: &conn{fd: fd}, kept: map[string]*kept{}}
 	defer s.wipe()
+	defer func() { err = errors.Join(err, s.refused.rest(s.Log)) }()
 	packet, err := s.conn.receive()
 	if err != nil || packet == nil {
 		return err
@@ -239,10 +242,7 @@ func (s *server) give(ctx context.Context, r ask.Request) (packet []byte, err er
 	}
 	clear(packet)
 	note.Refused, note.Grant = err.Error(), 0
-	if noted := s.Log.Add(note); noted != nil {
-		return nil, errors.Join(err, noted)
-	}
-	return nil, err
+	return nil, errors.Join(err, s.refused.note(s.Log, note))
 }
 
 // decide says whether the use is one that the policy names and a grant allows, by the file as it is now.
