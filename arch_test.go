@@ -15,7 +15,8 @@ const module = "casemate.dev"
 
 // layers lists the packages from bottom to top. A package may import only packages on earlier lines.
 var layers = []string{
-	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine",
+	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
+	"internal/secret/ask",
 	"internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
 	"internal/gate/http1",
 	"internal/gate/dns internal/gate/requests",
