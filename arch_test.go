@@ -18,7 +18,7 @@ var layers = []string{
 	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
 	"internal/secret/ask",
 	"internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
-	"internal/gate/http1",
+	"internal/gate/http1 internal/gate/broker",
 	"internal/gate/dns internal/gate/requests",
 	"internal/gate/keeper",
 	"internal/history internal/preset",
@@ -45,7 +45,7 @@ var only = map[string][]string{
 var nowhere = []string{"net/http", "crypto/tls", "text/template", "html/template", "regexp"}
 
 // gateOnly are the packages that nothing but the gate links (beside sees to it), and that open connections.
-var gateOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1"}
+var gateOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1", "internal/gate/broker"}
 
 // beside lists what only one of the sibling programs may import, so that nothing of it comes into casemate: packages of ours, and modules.
 var beside = map[string]string{

@@ -59,11 +59,14 @@ type Run struct {
 	Denials []Denial // what the command tried and could not reach
 	Project string
 
-	found    unix.Stat_t // the project's directory
-	events   []event.Event
-	mounted  time.Time
-	etc      *guest.Tree
-	trusted  *trusted // nil where no TLS is opened
+	found   unix.Stat_t // the project's directory
+	events  []event.Event
+	mounted time.Time
+	etc     *guest.Tree
+	trusted *trusted // nil where no TLS is opened
+
+	placeholders map[string]string // by the secret's name, once the run begins
+
 	hide     *policy.Paths
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through

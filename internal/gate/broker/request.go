@@ -67,6 +67,9 @@ func (b *Broker) Read(at Site, r *http.Request, q rules.Request) (*Use, *Leak) {
 			}
 		}
 	}
+	if l := b.In(r.Method, "the method of the request"); l != nil {
+		return nil, l
+	}
 	if l := b.readTarget(u, granted, r.URL); l != nil {
 		l.Why = why(l)
 		return nil, l

@@ -1,6 +1,9 @@
 package broker
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // Search looks through one stream for placeholders and values, wherever its pieces begin and end. It holds a few times the longest text that it looks for.
 type Search struct {
@@ -12,7 +15,21 @@ type Search struct {
 func (p *Prints) Search() *Search { return &Search{p, views()} }
 
 // In looks through a text that is there as a whole.
-func (p *Prints) In(text string) (Found, bool) { return p.Search().Next([]byte(text)) }
+func (p *Prints) In(text string) (found Found, ok bool) {
+	set := p.set.Load()
+	for _, v := range views() {
+		if v.decode != nil && !strings.ContainsAny(text, v.marks) {
+			continue
+		}
+		if set.scan(v.next([]byte(text)), 0, func(_ int, q print) bool {
+			found = q.of
+			return true
+		}) {
+			return found, true
+		}
+	}
+	return Found{}, false
+}
 
 // Next looks through the next bytes. What it finds has ended in them.
 func (s *Search) Next(p []byte) (found Found, ok bool) {

@@ -47,6 +47,9 @@ func (c *connection) serveRequests() error {
 		Client: &counted{c.client, c, first}, Server: c.server, HTTP2: speaks == preferHTTP2,
 		Decide: c.decider(), Denied: c.denied,
 	}
+	if c.keeper.broker.Active() {
+		s.Broker = c.keeper.broker
+	}
 	if speaks == preferTLS {
 		if err := c.secure(s); err != nil {
 			c.end("")
@@ -89,7 +92,7 @@ func (c *connection) hear() (language, []byte, error) {
 		case need == 0 && bytes.HasPrefix(buf, []byte(preface)):
 			return preferHTTP2, buf, nil
 		case need == 0:
-			return 0, nil, disagreement{errors.New("only some requests are allowed to this host, and what the client says is neither TLS nor HTTP")}
+			return 0, nil, disagreement{errors.New("this host's requests are decided one by one, and what the client says is neither TLS nor HTTP")}
 		}
 		if need > cap(buf) {
 			bigger, done, err := c.long(buf)
@@ -106,7 +109,7 @@ func (c *connection) hear() (language, []byte, error) {
 		case errors.Is(err, io.EOF) && len(buf) == 0:
 			return 0, nil, io.EOF // it changed its mind
 		case errors.Is(err, io.EOF), isTimeout(err):
-			return 0, nil, disagreement{errors.New("only some requests are allowed to this host, and the client says none: in TLS or HTTP it would speak first")}
+			return 0, nil, disagreement{errors.New("this host's requests are decided one by one, and the client says none: in TLS or HTTP it would speak first")}
 		default:
 			return 0, nil, err
 		}
@@ -159,7 +162,7 @@ func (c *connection) decider() func(rules.Request) rules.Decision {
 
 // denied tells of a request that was turned away. Its connection goes on.
 func (c *connection) denied(method, path string, d rules.Decision) {
-	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
+	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Secret: d.Secret, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
 	c.keeper.log.TellOnce(r)
 }
 

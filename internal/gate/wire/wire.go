@@ -269,6 +269,9 @@ type Record struct {
 
 // AllowRule is the rule of a policy that would allow the request that was denied; empty where none can name it.
 func (r Record) AllowRule() string {
+	if r.Secret != "" {
+		return ""
+	}
 	plain := func(text, marks string) bool {
 		return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(marks, c))
