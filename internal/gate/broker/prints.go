@@ -123,10 +123,15 @@ func (s *set) scan(text []byte, from int, yes func(end int, q print) bool) bool 
 	for _, c := range text[max(0, from-Shortest+1):from] {
 		last = last<<8 | uint64(c)
 	}
-	for i := from; i < len(text); i++ {
-		last = last<<8 | uint64(text[i])
-		m := uint32(s.mix(last) >> 16)
-		if s.filter[m>>16&(1<<10-1)]&(1<<(m>>26)) == 0 || i+1 < Shortest {
+	factor, filter := s.factor, &s.filter
+	for i, c := range text[from:] {
+		last = last<<8 | uint64(c)
+		m := uint32(last * factor >> 16)
+		if filter[m>>16&(1<<10-1)]&(1<<(m>>26)) == 0 {
+			continue
+		}
+		i += from
+		if i+1 < Shortest {
 			continue
 		}
 		for _, q := range s.list {

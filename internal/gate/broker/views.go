@@ -39,8 +39,10 @@ func (v *view) next(p []byte) []byte {
 func percent(in []byte) (out []byte, rest int) {
 	out = make([]byte, 0, len(in))
 	for i := 0; i < len(in); i++ {
-		if in[i] != '%' {
-			out = append(out, in[i])
+		if n := bytes.IndexByte(in[i:], '%'); n != 0 {
+			n = upTo(n, len(in)-i)
+			out = append(out, in[i:i+n]...)
+			i += n - 1
 			continue
 		}
 		if n := len(in) - i; n < 3 && (n == 1 || isHex(in[i+1])) {
@@ -60,8 +62,10 @@ func percent(in []byte) (out []byte, rest int) {
 func backslash(in []byte) (out []byte, rest int) {
 	out = make([]byte, 0, len(in))
 	for i := 0; i < len(in); i++ {
-		if in[i] != '\\' {
-			out = append(out, in[i])
+		if n := bytes.IndexByte(in[i:], '\\'); n != 0 {
+			n = upTo(n, len(in)-i)
+			out = append(out, in[i:i+n]...)
+			i += n - 1
 			continue
 		}
 		if i+1 == len(in) {
@@ -99,12 +103,20 @@ func escaped(c byte) byte {
 // joined leaves out the ends of lines, with which base64 is broken (RFC 2045, 6.8).
 func joined(in []byte) (out []byte, rest int) {
 	out = make([]byte, 0, len(in))
-	for _, c := range in {
-		if c != '\r' && c != '\n' {
-			out = append(out, c)
-		}
+	for len(in) > 0 {
+		n := upTo(bytes.IndexAny(in, "\r\n"), len(in))
+		out = append(out, in[:n]...)
+		in = in[min(n+1, len(in)):]
 	}
 	return out, 0
+}
+
+// upTo is where something was found, or the end.
+func upTo(found, end int) int {
+	if found < 0 {
+		return end
+	}
+	return found
 }
 
 func isHex(c byte) bool {

@@ -9,7 +9,9 @@ import (
 	"casemate.dev/internal/gate/rules"
 )
 
-func (s *Session) site() broker.Site { return broker.Site{Host: s.Name, Port: s.Port, Secure: s.secure} }
+func (s *Session) site() broker.Site {
+	return broker.Site{Host: s.Name, Port: s.Port, Secure: s.secure}
+}
 
 // examine finds placeholders in a request's head.
 func (s *Session) examine(r *http.Request, ask rules.Request) (*broker.Use, *broker.Leak) {
@@ -97,4 +99,3 @@ func (s *scrubbing) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 func stopped(cause error) bool {
 	return errors.As(cause, new(*ended)) || errors.As(cause, new(*broker.Leak))
 }
-
