@@ -40,6 +40,9 @@ func (u *Use) Text(b *Broker, text string) string {
 	return text
 }
 
+// Unreadable is why an answer that may hold a credential is not passed on.
+type Unreadable struct{ error }
+
 // Answer has values taken out of an answer's body. An answer that may hold one and cannot be read is an error. found is told of a value in an answer to a
 // request that was given none: the host had it from another one.
 func (u *Use) Answer(b *Broker, answer *http.Response, found func(name string)) error {
@@ -47,7 +50,7 @@ func (u *Use) Answer(b *Broker, answer *http.Response, found func(name string)) 
 	packed := coding != "" && coding != identity && answer.ContentLength != 0 && answer.Body != nil && answer.Body != http.NoBody && answer.Request.Method != http.MethodHead
 	if packed && u.Any() {
 		if !readable(coding) {
-			return fmt.Errorf("the host compressed its answer (%.40q) although it was asked not to, and a credential in it would not be seen", coding)
+			return &Unreadable{fmt.Errorf("the host compressed its answer (%.40q) although it was asked not to, and a credential in it would not be seen", coding)}
 		}
 		answer.Body = &unpacking{ReadCloser: answer.Body, coding: coding}
 		answer.ContentLength = -1

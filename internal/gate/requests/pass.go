@@ -142,7 +142,13 @@ func (s *Session) fail(w http.ResponseWriter, r *http.Request, f *flight, err er
 		return
 	case errors.As(cause, &leak):
 		f.told = true
+		if s.plain != nil { // the host's connection ended with the half of a request that it got
+			w.Header().Set("Connection", "close")
+		}
 		s.answer(w, r, f.path, http.StatusForbidden, denied, leak.Error(), "")
+		return
+	case errors.As(err, new(*broker.Unreadable)):
+		s.answer(w, r, f.path, http.StatusBadGateway, "casemate cannot pass the answer on", err.Error(), "")
 		return
 	}
 	if r.Context().Err() != nil {

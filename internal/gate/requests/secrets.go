@@ -1,6 +1,7 @@
 package requests
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -67,6 +68,10 @@ func (s *Session) inject(out *http.Request, f *flight) {
 
 // scrub takes the credentials out of an answer.
 func (s *Session) scrub(answer *http.Response, f *flight) error {
+	var leak *broker.Leak
+	if errors.As(context.Cause(answer.Request.Context()), &leak) { // the host has answered what it got of a request that was ended
+		return leak
+	}
 	f.use.Header(s.Broker, answer.Header)
 	told := func(l *broker.Leak) { s.Denied(f.method, f.path, l.Decision()) }
 	if answer.StatusCode == http.StatusSwitchingProtocols {
