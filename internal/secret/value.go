@@ -4,6 +4,7 @@
 package secret
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +85,12 @@ func (v Value) Use(f func([]byte) error) error {
 		return ErrWiped
 	}
 	return f(p.data)
+}
+
+// Copy is a Value of its own, which outlives the first one.
+func (v Value) Copy() (c Value, err error) {
+	err = v.Use(func(b []byte) (err error) { c, err = New(bytes.Clone(b)); return err }) // New overwrites what it was made from
+	return c, err
 }
 
 // Wipe overwrites the bytes, for every copy of the Value, once those who use them are done. It may be called again.

@@ -37,12 +37,8 @@ type Ready struct {
 	Hint   string           `json:"hint,omitempty"`
 }
 
-// Shape is what may be known of a value: enough to make a placeholder that programs take for one, and nothing that helps to guess it.
-type Shape struct {
-	Prefix   string `json:"prefix,omitempty"` // what every value of the kind begins with, such as "sk-ant-api03-"
-	Length   int    `json:"length"`           // of the whole, with the prefix
-	Alphabet string `json:"alphabet"`         // the characters that follow the prefix, each once, in the order of ASCII
-}
+// Shape is that of package secret.
+type Shape = secret.Shape
 
 // Request is the gate's, for one use: an HTTP request that the rules allow and that holds the entry's placeholder.
 type Request struct {

@@ -22,6 +22,10 @@ func value(t testing.TB, b []byte) secret.Value {
 	return v
 }
 
+func shape(prefix string, length int, alphabet string) Shape {
+	return Shape{Prefix: prefix, Length: length, Alphabet: alphabet}
+}
+
 func bytesOf(t testing.TB, v secret.Value) []byte {
 	t.Helper()
 	var got []byte
@@ -50,7 +54,7 @@ func TestWire(t *testing.T) {
 			return EncodeBegin(Begin{"a1", "/p", []string{"claude"}, []Entry{{"anthropic", "KEY", []string{"h"}}}})
 		}},
 		{"ready", `{"ready":true,"shapes":{"anthropic":{"prefix":"sk-","length":10,"alphabet":"ab"}}}`, func() ([]byte, error) {
-			return EncodeReady(Ready{Ready: true, Shapes: map[string]Shape{"anthropic": {"sk-", 10, "ab"}}})
+			return EncodeReady(Ready{Ready: true, Shapes: map[string]Shape{"anthropic": shape("sk-", 10, "ab")}})
 		}},
 		{"error", `{"error":"no entry","hint":"set it"}`, func() ([]byte, error) { return EncodeReady(Ready{Error: "no entry", Hint: "set it"}) }},
 	} {
@@ -127,7 +131,10 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%q is taken", raw)
 		}
 	}
-	for _, s := range []Shape{{}, {"", 10, ""}, {"", 10, "a"}, {"", 10, "ba"}, {"", 10, "aab"}, {"", 10, "a b"}, {"abc", 3, "ab"}, {"a\n", 9, "ab"}, {"", 1 << 20, "ab"}} {
+	for _, s := range []Shape{
+		{}, shape("", 10, ""), shape("", 10, "a"), shape("", 10, "ba"), shape("", 10, "aab"), shape("", 10, "a b"), shape("abc", 3, "ab"), shape("a\n", 9, "ab"),
+		shape("", 1<<20, "ab"),
+	} {
 		if err := s.Check(); err == nil {
 			t.Errorf("%+v is a shape", s)
 		}

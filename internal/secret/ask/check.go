@@ -16,7 +16,6 @@ const (
 	MaxPath     = 8 << 10
 	MaxSentence = 2 << 10
 	maxProject  = 4096
-	maxAlphabet = 95
 )
 
 // IsName says whether a text can be the name of an entry: letters, digits, and - _ . after the first character.
@@ -106,27 +105,6 @@ func (r *Ready) check() error {
 		if err := s.Check(); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// Check says whether a placeholder can be made in the shape: printable ASCII that fits into a header and into a variable.
-func (s Shape) Check() error {
-	printable := func(r rune) bool { return r > ' ' && r < 0x7f }
-	last := rune(0)
-	for _, r := range s.Alphabet {
-		if !printable(r) || r <= last {
-			return wrong("an alphabet", s.Alphabet)
-		}
-		last = r
-	}
-	for _, r := range s.Prefix {
-		if !printable(r) {
-			return wrong("a prefix", s.Prefix)
-		}
-	}
-	if s.Length < 1 || s.Length > 32<<10 || len(s.Prefix) >= s.Length || len(s.Alphabet) < 2 || len(s.Alphabet) > maxAlphabet {
-		return fmt.Errorf("a shape cannot have %d characters, %d of them its prefix, out of an alphabet of %d", s.Length, len(s.Prefix), len(s.Alphabet))
 	}
 	return nil
 }
