@@ -144,7 +144,7 @@ func inField(s wire.Secret, name, value string) (e edit, rest string, ok bool) {
 	case s.Place == policy.PlaceBearer:
 		ok = name == "Authorization" && two && strings.EqualFold(scheme, "Bearer") && after == s.Placeholder
 	case s.Place == "":
-		ok = framing(name) && (value == s.Placeholder || two && after == s.Placeholder && !strings.Contains(scheme, s.Placeholder))
+		ok = credential(name) && (value == s.Placeholder || name == "Authorization" && two && after == s.Placeholder)
 	}
 	if !ok {
 		return e, value, false
@@ -152,8 +152,8 @@ func inField(s wire.Secret, name, value string) (e edit, rest string, ok bool) {
 	return e, strings.ReplaceAll(value, s.Placeholder, ""), true
 }
 
-// framing is false for the fields that say what a request is or where it comes from, and for what hosts show to others.
-func framing(name string) bool {
+// credential is false for the fields that say what a request is or where it comes from, and that hosts write down or show to others.
+func credential(name string) bool {
 	return !slices.Contains([]string{"Referer", "Origin", "User-Agent", "From", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Content-Type", "Content-Encoding",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}, name)
 }
