@@ -69,7 +69,8 @@ func TestEscapesOfCredentials(t *testing.T) {
 			t.Fatalf("control: %v, %q", out, s.world.told("told "))
 		}
 
-		b.approve(withSecret + "network:\n  allow: [{host: other.allowed.example, methods: [GET, POST]}, {host: allowed.example, ports: [80]}]\n")
+		policy := withSecret + "network:\n  allow: [{host: other.allowed.example, methods: [GET, POST]}, {host: allowed.example, ports: [80]}]\n"
+		b.approve(policy)
 		k := s.talk("--name", "brokered")
 		placeholder := k.ask("echo $ANTHROPIC_API_KEY")
 		if len(placeholder) != len(b.value) || !strings.HasPrefix(placeholder, "sk-ant-api03-") || placeholder == b.value {
@@ -121,6 +122,14 @@ func TestEscapesOfCredentials(t *testing.T) {
 		eventually(t, 20*time.Second, "the rotated value is used", func() bool {
 			k.ask(curl + "https://api.allowed.example/told")
 			return s.world.wasTold("key=" + rotated)
+		})
+		s.put("casemate.yaml", "network:\n  allow: [{host: other.allowed.example, methods: [GET, POST]}, {host: allowed.example, ports: [80]}]\n", 0o644)
+		eventually(t, 20*time.Second, "a secret that the policy names no more is not used", func() bool {
+			return strings.Contains(k.ask(curl+"https://api.allowed.example/told"), "the policy names it no more")
+		})
+		b.approve(policy)
+		eventually(t, 20*time.Second, "a secret that the policy names again is used", func() bool {
+			return strings.Contains(k.ask(curl+"https://api.allowed.example/told"), "api.allowed.example /told")
 		})
 		b.secret("", "rm", "anthropic")
 		eventually(t, 20*time.Second, "the removed value is refused", func() bool {

@@ -36,8 +36,11 @@ type gateway struct {
 	ended   bool
 	asking  asking
 	force   plan.Reachable // what the policy says now
-	shut    bool           // what casemate allow opened is closed: the organisation lets nobody open anything
-	ruling  *ruling
+
+	withdrawn map[string]bool // secrets that it names no more
+
+	shut   bool // what casemate allow opened is closed: the organisation lets nobody open anything
+	ruling *ruling
 }
 
 // Denial is one thing that was tried and not reached.
@@ -358,7 +361,7 @@ func (g *gateway) rules() wire.Rules {
 	for _, d := range g.force.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
-	rules.Secrets = g.run.secretRules()
+	rules.Secrets = g.secretRules()
 	rules.Ask, rules.Unasked = g.asking.asks()
 	return rules
 }

@@ -11,6 +11,7 @@ import (
 
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/secret/ask"
 	"golang.org/x/sys/unix"
 )
@@ -191,13 +192,31 @@ func (k *storekeeper) hand() int {
 }
 
 // secretRules are what the gate is told of them.
-func (r *Run) secretRules() (list []wire.Secret) {
-	for _, p := range r.Plan.Secrets {
+func (g *gateway) secretRules() (list []wire.Secret) {
+	for _, p := range g.run.Plan.Secrets {
 		list = append(list, wire.Secret{
-			Name: p.Name, Placeholder: r.placeholders[p.Name], Hosts: p.Hosts, Ports: p.Ports, Place: p.Place, Methods: p.Methods, Paths: p.Paths, Origin: p.Origin,
+			Name: p.Name, Placeholder: g.run.placeholders[p.Name], Hosts: p.Hosts, Ports: p.Ports, Place: p.Place, Methods: p.Methods, Paths: p.Paths,
+			Withdrawn: g.withdrawn[p.Name], Origin: p.Origin,
 		})
 	}
 	return list
+}
+
+// withdraw notes which secrets the policy names no more, or otherwise than at the start, and says whether anything changed. Those that come back are used
+// again, unless the policy cannot be believed; new ones are for the next run.
+func (g *gateway) withdraw(sources []policy.Source, believed bool) (changed bool) {
+	merged, err := policy.Permitted(sources)
+	for _, v := range g.run.Policy.Secrets {
+		gone := !slices.ContainsFunc(merged.Secrets, func(now policy.Value[policy.Secret]) bool { return now.V.String() == v.V.String() })
+		if was := g.withdrawn[v.V.Name]; gone == was || was && (!believed || err != nil) {
+			continue
+		}
+		if g.withdrawn == nil {
+			g.withdrawn = map[string]bool{}
+		}
+		g.withdrawn[v.V.Name], changed = gone, true
+	}
+	return changed
 }
 
 // endSecrets ends the store's process.

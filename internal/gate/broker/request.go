@@ -82,6 +82,8 @@ func (b *Broker) granted(at Site, r *http.Request, q rules.Request) (list []wire
 	reasons := map[string]string{}
 	for _, s := range b.Book.Set().SecretsAt(at.Host, at.Port) {
 		switch {
+		case s.Withdrawn:
+			reasons[s.Name] = "the policy names it no more"
 		case !at.Secure:
 			reasons[s.Name] = "it is replaced in TLS only"
 		case !rules.TakesSecret(s, q):

@@ -213,9 +213,10 @@ type Secret struct {
 	Placeholder string   `json:"placeholder"`
 	Hosts       []string `json:"hosts"` // patterns as policy.MatchHost takes them
 	Ports       []int    `json:"ports"`
-	Place       string   `json:"place,omitempty"`   // as the policy has it
-	Methods     []string `json:"methods,omitempty"` // none: all
-	Paths       []string `json:"paths,omitempty"`   // none: all
+	Place       string   `json:"place,omitempty"`     // as the policy has it
+	Methods     []string `json:"methods,omitempty"`   // none: all
+	Paths       []string `json:"paths,omitempty"`     // none: all
+	Withdrawn   bool     `json:"withdrawn,omitempty"` // the policy names it no more: it is put in nowhere, and looked for still
 	Origin      string   `json:"origin"`
 }
 
