@@ -82,7 +82,7 @@ func (d *desk) list(args []string) error {
 
 func rmVerb() verb {
 	return verb{
-		name: "rm", args: "NAME...", summary: "remove secrets; running sandboxes lose them at once",
+		name: "rm", args: "NAME...", summary: "remove secrets, from running sandboxes too",
 		example: "casemate secret rm anthropic",
 		exits:   "1    not removed: the answer was no",
 		help: `
@@ -319,7 +319,7 @@ func (d *desk) uses(args []string, n int) error {
 
 func initVerb() verb {
 	return verb{
-		name: "init", summary: "choose how the encrypted file is unlocked: by a passphrase, or without",
+		name: "init", summary: "have a passphrase, or none",
 		example: "casemate secret init --no-passphrase",
 		help: `
 The first secret makes the file and its key by itself, and needs no init. The

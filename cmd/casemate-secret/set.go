@@ -28,7 +28,8 @@ Asks for the value without showing it, or reads it from standard input; it is
 never an argument. A sandbox uses it where three agree: its policy names the
 secret (secrets: in casemate.yaml), a grant covers the request, and the gate
 lets the request through. With --host, set makes that grant at once; a NAME
-that is a known kind gets its provider's hosts without it: ` + wrap(strings.Join(knownHosts(), ", ")+".", 70, "") + `
+that is a known kind gets its provider's hosts without it:
+` + wrap(strings.Join(knownHosts(), ", ")+".", 76, "") + `
 
 --from says where the value lies:
   file     in $XDG_CONFIG_HOME/casemate/secrets.age, encrypted (the default)
@@ -245,7 +246,7 @@ func (d *desk) tellSet(e book.Entry) error {
 
 func rotateVerb() verb {
 	return verb{
-		name: "rotate", args: "NAME", summary: "replace a value; running sandboxes use the new one at once",
+		name: "rotate", args: "NAME", summary: "replace a value, in running sandboxes too",
 		example: "casemate secret rotate anthropic",
 		help: `
 Asks for the new value as set does, and writes it where the value lies. Grants

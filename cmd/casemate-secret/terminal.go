@@ -11,6 +11,7 @@ import (
 
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/book"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -35,6 +36,10 @@ func hidden(tty *os.File, say io.Writer, question string) (secret.Value, error) 
 		case <-done:
 		}
 	}()
+	defer term.Restore(fd, before)
+	if err := echoOff(fd); err != nil { // before the question: who answers at once is not shown either
+		return secret.Value{}, fmt.Errorf("the terminal: %w", err)
+	}
 	fmt.Fprint(say, question)
 	typed, err := term.ReadPassword(fd)
 	fmt.Fprintln(say)
@@ -43,6 +48,15 @@ func hidden(tty *os.File, say io.Writer, question string) (secret.Value, error) 
 		return secret.Value{}, fmt.Errorf("the terminal: %w", err)
 	}
 	return secret.New(typed)
+}
+
+func echoOff(fd int) error {
+	modes, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	modes.Lflag &^= unix.ECHO
+	return unix.IoctlSetTermios(fd, unix.TCSETS, modes)
 }
 
 // newValue is the value of an entry: typed at the terminal, or read from standard input, whose last line break is not part of it.

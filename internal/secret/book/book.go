@@ -182,7 +182,7 @@ func (k *Keyed) makeKey() error {
 }
 
 // Protect writes the key anew: with the passphrase, or without one where it is empty. The key itself stays as it is, and so does the book.
-func (k *Keyed) Protect(passphrase secret.Value) error { return k.protect(passphrase, 0) }
+func (k *Keyed) Protect(passphrase secret.Value) error { return k.protect(passphrase, work) }
 
 func (k *Keyed) protect(passphrase secret.Value, work int) error {
 	unlock, err := k.lock()

@@ -26,6 +26,9 @@ const (
 
 	// maxWork bounds the memory (2^n KiB) that a key file which somebody else wrote can cost.
 	maxWork = 20
+
+	// work is the logarithm of scrypt's cost: 128 MiB and some tenths of a second for each guess, what OWASP's password storage cheat sheet asks for at least.
+	work = 17
 )
 
 // readKey reads the key file, and asks for its passphrase where it has one. An error of fs.ErrNotExist: there is none.
@@ -113,9 +116,7 @@ func seal(contents []byte, passphrase secret.Value, work int) ([]byte, error) {
 	if err := passphrase.Use(func(b []byte) (err error) { recipient, err = age.NewScryptRecipient(string(b)); return err }); err != nil {
 		return nil, err
 	}
-	if work != 0 {
-		recipient.SetWorkFactor(work)
-	}
+	recipient.SetWorkFactor(work)
 	return encrypt(contents, recipient)
 }
 

@@ -18,7 +18,8 @@ import (
 const CommandTime = 60 * time.Second
 
 // command is a program that prints the value, such as `op read op://Private/Anthropic/key` or `pass show anthropic`. No shell is between: its arguments are a
-// list. It has the environment of casemate, because password managers need it, and no input.
+// list. It has the environment of casemate, because password managers need it, and no input. What it says on standard error is shown to nobody: it may hold
+// the value, and the person can run it.
 type command struct {
 	argv    []string
 	timeout time.Duration
@@ -37,19 +38,6 @@ func Resolve(argv []string) ([]string, error) {
 		return nil, problem("write its whole path", "the program %q would depend on the directory", argv[0])
 	}
 	return append([]string{path}, argv[1:]...), nil
-}
-
-// tail keeps the last bytes that a program says.
-type tail struct{ b []byte }
-
-const maxTail = 1 << 10
-
-func (t *tail) Write(b []byte) (int, error) {
-	t.b = append(t.b, b...)
-	if over := len(t.b) - maxTail; over > 0 {
-		t.b = append(t.b[:0], t.b[over:]...)
-	}
-	return len(b), nil
 }
 
 // bounded takes what a value may have, and a line break.
@@ -73,9 +61,8 @@ func (c command) Get(ctx context.Context) (v secret.Value, until time.Time, err 
 	defer cancel()
 	out := bounded{b: make([]byte, 0, secret.MaxValue+2)} // never grown: that would leave a copy
 	defer func() { clear(out.b[:cap(out.b)]) }()
-	var said tail
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &out, &said
+	cmd.Dir, cmd.Stdout = "/", &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -93,7 +80,7 @@ func (c command) Get(ctx context.Context) (v secret.Value, until time.Time, err 
 		}
 		return v, until, problem("casemate secret set takes another command", "%q: %v", name, err)
 	case err != nil:
-		return v, until, problem("run it yourself: "+c.line(), "%q ended with %v%s", name, err, said.words(out.b))
+		return v, until, problem("run it yourself: "+c.line(), "%q ended with %v", name, err)
 	}
 	value := bytes.TrimSuffix(bytes.TrimSuffix(out.b, []byte("\n")), []byte("\r"))
 	if len(value) == 0 {
@@ -104,27 +91,3 @@ func (c command) Get(ctx context.Context) (v secret.Value, until time.Time, err 
 }
 
 func (c command) line() string { return strings.Join(c.argv, " ") }
-
-// words are the last line that the program said about its failure, unless a part of what it printed as a value is in it.
-func (t *tail) words(value []byte) string {
-	line := bytes.TrimSpace(t.b)
-	line = line[bytes.LastIndexByte(line, '\n')+1:]
-	if len(line) > 200 {
-		line = line[:200]
-	}
-	for i := 0; i+4 <= len(value); i++ {
-		if bytes.Contains(line, value[i:i+4]) {
-			return ""
-		}
-	}
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '\ufffd' {
-			return -1
-		}
-		return r
-	}, string(line))
-	if text == "" {
-		return ""
-	}
-	return ": " + text
-}
