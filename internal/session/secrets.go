@@ -25,7 +25,7 @@ type storekeeper struct {
 }
 
 // opensWithin is how long the store may take: a person may have to type a passphrase.
-const opensWithin = 5 * time.Minute
+const opensWithin = 3 * time.Minute
 
 // startSecrets has the store opened where the plan has secrets and a gate, and makes their placeholders. Nothing runs without it.
 func (s *supervision) startSecrets() error {

@@ -200,7 +200,7 @@ func (s *Store) ask(r ask.Request, u use) (chan answer, error) {
 	}
 	came := make(chan answer, 1)
 	s.waiting[r.ID] = waiter{u, came}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(patience)); err == nil {
+	if err = s.conn.SetWriteDeadline(time.Now().Add(patience)); err == nil {
 		_, err = s.conn.Write(packet)
 	}
 	if err != nil {
