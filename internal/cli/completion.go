@@ -116,7 +116,7 @@ func flagValues(flag string) (values func() []string, ok bool) {
 	case "--sandbox":
 		return sandboxNames, true
 	case "--preset":
-		return presetNames, true
+		return func() []string { return append(presetNames(), session.NoPreset) }, true
 	case "--then":
 		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
 	case "--workspace":

@@ -18,6 +18,7 @@ import (
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -68,6 +69,8 @@ type Run struct {
 	masked   *workspace.Mask
 	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
+	agents []preset.Found // whose presets hold
+
 	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
 	undoable *undoable // of a live workspace
@@ -100,7 +103,11 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Notices, err = p.AddPresets(tiers, r.Project); err != nil {
+	command := ""
+	if len(o.Command) > 0 {
+		command = o.Command[0]
+	}
+	if r.agents, r.Notices, err = p.addPresets(tiers, r.Project, command); err != nil {
 		return nil, err
 	}
 	if err = r.merge(tiers); err != nil {
@@ -110,6 +117,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, errors.Join(errs...)
 	}
 	r.untrusted(tiers)
+	r.tellAgents()
 	mode, err := r.mode()
 	if err != nil {
 		return nil, err
@@ -140,6 +148,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := r.agentsHome(&req); err != nil {
 		r.Abandon()
 		return nil, err
 	}
