@@ -102,6 +102,10 @@ func candidates(words []string, last string) (list []string) {
 			list = []string{"ls", "rm"}
 		case c.name == "cache" && words[1] == "rm":
 			list = policy.Words("cache")
+		case c.name == "home" && len(words) == 2:
+			list = []string{"ls", "diff", "reset"}
+		case c.name == "home" && words[1] != "ls":
+			list = homeIDs()
 		case c.name == "undo" && len(words) == 2:
 			list = historyNumbers()
 		}
@@ -150,6 +154,18 @@ func historyNumbers() (names []string) {
 	numbers, _ := h.Numbers()
 	for _, n := range numbers {
 		names = append(names, strconv.Itoa(n))
+	}
+	return names
+}
+
+func homeIDs() (names []string) {
+	st, err := openStore()
+	if err != nil {
+		return nil
+	}
+	homes, _ := session.Homes(st)
+	for _, h := range homes {
+		names = append(names, h.ID)
 	}
 	return names
 }
