@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/shim"
 )
 
 // Version is set by the Makefile from git.
@@ -50,7 +51,8 @@ func commands() []command {
 		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(), forkCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
-		netCommand(), allowCommand(), watchCommand(), presetCommand(), cacheCommand(), homeCommand(),
+		netCommand(), allowCommand(), watchCommand(), presetCommand(), cacheCommand(),
+		agentsCommand(), shimCommand(), homeCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}
 }
@@ -95,6 +97,8 @@ func dispatch(std *IO, args []string) error {
 	case "__complete":
 		complete(std.Out, args[1:])
 		return nil
+	case shim.Command:
+		return runShim(std, args[1:])
 	case session.ThawCommand:
 		session.Thaw(std.In)
 		return nil

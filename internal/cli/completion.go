@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
 )
@@ -102,6 +103,10 @@ func candidates(words []string, last string) (list []string) {
 			list = []string{"ls", "rm"}
 		case c.name == "cache" && words[1] == "rm":
 			list = policy.Words("cache")
+		case c.name == "shim" && len(words) == 2:
+			list = []string{"install", "list", "remove"}
+		case c.name == "shim" && words[1] != "list":
+			list = preset.Commands()
 		case c.name == "home" && len(words) == 2:
 			list = []string{"ls", "diff", "reset"}
 		case c.name == "home" && words[1] != "ls":

@@ -51,6 +51,9 @@ func OfCommand(argv0 string) string {
 	return ""
 }
 
+// Commands are those that take a preset by themselves.
+func Commands() []string { return append(slices.Clone(agents[:]), "cn") }
+
 // agents are the built-in presets of agents.
 var agents = [...]string{"aider", "claude", "cline", "codex", "continue", "gemini", "goose", "opencode", "qwen"}
 

@@ -36,6 +36,7 @@ type Options struct {
 	DryRun   bool   // only the plan is wanted: nothing is created
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
+	Answered bool   // what was answered before holds, although nobody sits there
 
 	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
 
