@@ -157,7 +157,7 @@ func (s *site) authorityFiles(t *testing.T) {
 // TestAuthorityStaysInside: the files are read-only, new for each run of a kept sandbox, and nowhere on the host when it has ended; the host's own are as
 // they were. Without opened TLS there is none of it.
 func TestAuthorityStaysInside(t *testing.T) {
-	gated(t, func(t *testing.T, s *site) {
+	gatedByOwner(t, func(t *testing.T, s *site) {
 		s.put("casemate.yaml", "network: {allow: [{host: opened.allowed.example, paths: [/page]}]}\nenv: {set: {SSL_CERT_FILE: /etc/ssl/mine.pem}}\n", 0o644)
 		if out := s.do("trust", "--yes"); out.exit != 0 {
 			t.Fatal(out)

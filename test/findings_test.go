@@ -269,6 +269,15 @@ func TestPlacesOfProjects(t *testing.T) {
 			if out := s.finish(cmd); out.exit != 0 || !exists(filepath.Join(dir, "f")) {
 				t.Errorf("%s: apply: %v", dir, out)
 			}
+			if err := os.Mkdir(filepath.Join(dir, ".husky"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s.give(filepath.Join(dir, ".husky"))
+			cmd = s.command("run", "--json", "--workspace", "live", "--", "sh", "-c", "! echo x >.husky/f") // something is mounted in the project
+			cmd.Dir = dir
+			if out := s.finish(cmd); s.mode.name != "landlock" && (out.exit != 0 || exists(filepath.Join(dir, ".husky", "f"))) {
+				t.Errorf("%s: live: %v", dir, out)
+			}
 		}
 	})
 }

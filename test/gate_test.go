@@ -45,22 +45,31 @@ except OSError as e:
     print("broken:", e); sys.exit(1)
 `
 
-// gated makes the worlds in which a gate can be had.
+// gated makes the world in which a gate can be had, in the mode that a person gets here who says nothing.
 func gated(t *testing.T, do func(t *testing.T, s *site)) {
 	t.Helper()
-	needs(t, "python3")
-	namespaced(t, func(t *testing.T, s *site) {
-		w := s.newWorld()
-		s.put("reach.py", reach, 0o644)
-		s.put("ca.txt", string(w.certificate(t)), 0o644)
-		s.Accept()
-		do(t, s)
-	})
+	t.Run(best().name, func(t *testing.T) { withWorld(newSite(t, best()), do) })
+}
+
+// gatedByOwner is gated for whoever the project belongs to: as that user the gate runs.
+func gatedByOwner(t *testing.T, do func(t *testing.T, s *site)) {
+	t.Helper()
+	namespaced(t, func(t *testing.T, s *site) { withWorld(s, do) })
+}
+
+func withWorld(s *site, do func(t *testing.T, s *site)) {
+	s.t.Helper()
+	needs(s.t, "python3")
+	w := s.newWorld()
+	s.put("reach.py", reach, 0o644)
+	s.put("ca.txt", string(w.certificate(s.t)), 0o644)
+	s.Accept()
+	do(s.t, s)
 }
 
 // TestGateByName reaches what is allowed by name and nothing else, with programs that know of no proxy.
 func TestGateByName(t *testing.T) {
-	gated(t, func(t *testing.T, s *site) {
+	gatedByOwner(t, func(t *testing.T, s *site) {
 		k := s.talk("--allow", "allowed.example:80,443,22,7", "--allow", "*.allowed.example:443", "--allow", "in-hosts.example:80")
 		for _, c := range []struct{ name, args, want string }{
 			{"HTTP", "allowed.example 80 http", "GET allowed.example /page 0"},
@@ -193,7 +202,7 @@ func denials(t *testing.T, words string) map[string]int {
 
 // TestGateIsToldAndOpened: what was denied is on record with the way to allow it, which works while the sandbox runs; deny wins over it.
 func TestGateIsToldAndOpened(t *testing.T) {
-	gated(t, func(t *testing.T, s *site) {
+	gatedByOwner(t, func(t *testing.T, s *site) {
 		s.put("casemate.yaml", "network: {deny: [\"*.denied.example\", closed.allowed.example]}\n", 0o644)
 		k := s.talk("--allow", "*.allowed.example:80")
 		id := s.running(t)
@@ -235,7 +244,7 @@ func TestGateIsToldAndOpened(t *testing.T) {
 
 // TestGateInward: a port of the host's loopback inside, and one inside on the host's loopback; nothing else of either.
 func TestGateInward(t *testing.T) {
-	gated(t, func(t *testing.T, s *site) {
+	gatedByOwner(t, func(t *testing.T, s *site) {
 		s.put("serve.py", `
 import http.server, sys
 class H(http.server.BaseHTTPRequestHandler):
@@ -370,8 +379,7 @@ func TestGateDocs(t *testing.T) {
 
 // TestGateOpensNothingElse: all that the table attacks holds beside a gate as it does without one.
 func TestGateOpensNothingElse(t *testing.T) {
-	namespaced(t, func(t *testing.T, s *site) {
-		s.newWorld()
+	gated(t, func(t *testing.T, s *site) {
 		out := s.do("validate", "--allow", "allowed.example", "--host-port", "5432")
 		if out.exit != 0 || !strings.Contains(out.stdout, "net.default-deny") {
 			t.Errorf("validate: %v", out)

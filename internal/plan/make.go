@@ -115,7 +115,6 @@ func (p *Plan) withNamespaces(r Request) error {
 	p.mount(Mount{Kind: Proc, Target: "/proc"})
 	p.mount(Mount{Kind: Devices, Target: "/dev", Size: share(r.Set.Memory)})
 	p.mount(Mount{Kind: Tmpfs, Target: "/tmp", Size: share(r.Set.Memory), Perm: 0o1777, Writable: true})
-	p.mount(Mount{Kind: Symlink, Source: "../tmp", Target: "/var/tmp"})
 	p.mount(Mount{Kind: Tmpfs, Target: "/run", Size: 1 << 20, Perm: 0o755, Writable: true})
 	if r.Home != "" {
 		p.mount(Mount{Kind: Bind, Source: r.Home, Target: r.User.Home, Writable: true})
@@ -135,6 +134,7 @@ func (p *Plan) withNamespaces(r Request) error {
 	if err := p.caches(r); err != nil {
 		return err
 	}
+	p.variableTmp(r)
 	slices.SortStableFunc(p.Mounts, func(a, b Mount) int { return cmp.Compare(a.Target, b.Target) })
 	p.Landlock.read("/")
 	p.Landlock.write("/dev/shm")
@@ -144,6 +144,15 @@ func (p *Plan) withNamespaces(r Request) error {
 		}
 	}
 	return nil
+}
+
+// variableTmp makes /var/tmp a link to /tmp, and a directory of its own where something is to be shown below it: mounting follows no links.
+func (p *Plan) variableTmp(r Request) {
+	if slices.ContainsFunc(p.Mounts, func(m Mount) bool { return strings.HasPrefix(m.Target, "/var/tmp/") }) {
+		p.mount(Mount{Kind: Tmpfs, Target: "/var/tmp", Size: share(r.Set.Memory), Perm: 0o1777, Writable: true})
+		return
+	}
+	p.mount(Mount{Kind: Symlink, Source: "../tmp", Target: "/var/tmp"})
 }
 
 // share is how much of the memory limit one file system in memory may take. What is in it counts against the limit as well.
