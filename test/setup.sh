@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and makes the ordinary user that they also run as. With "bench": what the measurements compare against.
+# Installs what the tests need and makes the ordinary user that they also run as. With "bench": what the measurements compare against; with "agents": the
+# agents of make test-agents too.
 set -euo pipefail
 
 user=casemate-test
@@ -15,26 +16,26 @@ no_daemons() {
 	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 }
 
-# An npm registry of the tests' own, once: in a place that the ordinary user can read too. Which registry it comes from is npm's configuration.
-npm_registry() {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache} version=6.3.2 dir
+# from_npm NAME PACKAGE VERSION [OVERRIDES]: installs a package of exactly that version, once: in a place that the ordinary user can read too. Which
+# registry it comes from is npm's configuration; nothing of the package is executed.
+from_npm() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache} name=$1 package=$2 version=$3 overrides=${4:-{\}} dir
 	[ "$(id -u)" = 0 ] && cache=/var/cache
-	dir=$cache/casemate-test/verdaccio
-	[ "$(cat "$dir/done" 2>/dev/null)" != $version ] || return 0
+	dir=$cache/casemate-test/$name
+	[ "$(cat "$dir/done" 2>/dev/null)" != "$version" ] || return 0
 	if ! command -v npm >/dev/null; then
-		echo "setup: without npm there is no npm registry to test with" >&2
+		echo "setup: without npm there is no $name to test with" >&2
 		return 0
 	fi
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	# verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
-	printf '{"private":true,"dependencies":{"verdaccio":"%s"},"overrides":{"node-fetch":"2.7.0"}}\n' $version >"$dir/package.json"
+	printf '{"private":true,"dependencies":{"%s":"%s"},"overrides":%s}\n' "$package" "$version" "$overrides" >"$dir/package.json"
 	(cd "$dir" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) || {
-		echo "setup: no npm registry to test with: npm install verdaccio did not work" >&2
+		echo "setup: no $name to test with: npm install $package did not work" >&2
 		return 0
 	}
 	chmod -R a+rX "$cache/casemate-test"
-	echo $version >"$dir/done"
+	echo "$version" >"$dir/done"
 }
 
 missing=()
@@ -55,4 +56,13 @@ fi
 if [ "$(id -u)" = 0 ] && ! id "$user" >/dev/null 2>&1; then
 	useradd --create-home --shell /bin/bash "$user"
 fi
-[ "${1:-}" = bench ] || npm_registry
+[ "${1:-}" != bench ] || exit 0
+# verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
+from_npm verdaccio verdaccio 6.3.2 '{"node-fetch":"2.7.0"}'
+# The versions that presets say they were tested with.
+from_npm claude @anthropic-ai/claude-code 2.1.330
+from_npm codex @openai/codex 0.169.0
+[ "${1:-}" = agents ] || exit 0
+from_npm gemini @google/gemini-cli 0.61.0
+from_npm qwen @qwen-code/qwen-code 0.15.10
+from_npm opencode opencode-ai 1.18.33
