@@ -122,3 +122,15 @@ func tailOf(path string, n int) string {
 	}
 	return path
 }
+
+// TestAgentDocs runs what the how-to shows, with an agent that does what the model would have had it do.
+func TestAgentDocs(t *testing.T) {
+	text, err := os.ReadFile("../docs/how-to/run-claude-code.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runExamples(t, examples(string(text)), scratch+`cd ..
+mkdir -p ~/.local/bin && printf '#!/bin/sh\nsed -i "s/[+]/*/" total.sh; echo said >>~/.claude/history.jsonl\n' >~/.local/bin/claude && chmod 755 ~/.local/bin/claude
+PATH=~/.local/bin:$PATH
+`, nil)
+}

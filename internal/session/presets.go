@@ -18,6 +18,9 @@ func (p Person) Presets(project string) (*preset.Here, error) {
 	if err != nil {
 		return nil, err
 	}
+	if project == p.Home { // that is none, see checkProject; or all that is the person's own would be taken for an agent's
+		project = ""
+	}
 	return &preset.Here{Home: p.Home, Config: filepath.Dir(p.Config), Env: p.Environ, Project: project, Cache: filepath.Join(st.Root, "presets")}, nil
 }
 
