@@ -37,7 +37,7 @@ var only = map[string][]string{
 	"internal/engine/native/inside": {"errors", "fmt", "slices", "strings", "syscall", "unsafe", "runtime", "golang.org/x/sys/unix"},
 	"internal/event":                {"time"},
 	"internal/gate/claim":           {"bytes", "errors", "fmt", "slices", "strconv", "strings"},
-	"internal/gate/address":         {"fmt", "net/netip"},
+	"internal/gate/address":         {"fmt", "net/netip", "sync"},
 }
 
 // nowhere lists imports that no package linked into the lean binary may have, because their inits run in every sandbox start.

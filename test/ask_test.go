@@ -198,3 +198,38 @@ while s.recv(1 << 17): pass
 		hasNot(t, "what a person saw", p.shown.String(), no)
 	}
 }
+
+// TestWatchAndSomeRequests: about a request that is denied on a connection which the policy allows for others, nobody is asked whether the sandbox may reach
+// the host: a yes would allow every request.
+func TestWatchAndSomeRequests(t *testing.T) {
+	needs(t, "python3")
+	s := newSite(t, best())
+	p := sitDown(t)
+	watch := s.command("watch")
+	p.start(watch)
+	p.sees("watching")
+	cmd := s.withGate(`#!/usr/bin/python3
+import json, socket
+s = socket.socket(fileno=3)
+s.sendall(b'{"ready":true}')
+s.recv(1 << 17)
+socket.recv_fds(s, 1 << 17, 16)
+def denied(**r): s.sendall(json.dumps(dict(r, verdict="denied", port=443, why="no rule allows it", time="2026-01-01T00:00:00Z")).encode())
+denied(id=1, name="some.example", address="192.0.2.1:443", method="POST", path="/evil")
+denied(id=2, name="unclear.example", address="192.0.2.1:443", method="POST", path="/a b")
+denied(id=3, name="other.example")
+while s.recv(1 << 17): pass
+`, "--", "sh", "-c", "until [ -e end ]; do sleep 0.1; done")
+	ended := make(chan output, 1)
+	go func() { ended <- s.finish(cmd) }()
+	p.sees(`{host: "some.example", methods: [POST], paths: ["/evil"]}`)
+	p.sees("reach other.example:443? ")
+	p.types("\r", "may not reach other.example:443")
+	s.put("end", "", 0o644)
+	<-ended
+	p.send("\x03")
+	p.ends(watch)
+	for _, host := range []string{"some.example", "unclear.example"} {
+		hasNot(t, "what a person was asked", p.shown.String(), "reach "+host)
+	}
+}

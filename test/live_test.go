@@ -191,3 +191,34 @@ func TestLiveUndoIsNotInTheSandboxsHands(t *testing.T) {
 		})
 	}
 }
+
+// TestOwnPolicyByLink: who keeps the own policy under another name in a repository, with a link to it, does not have an agent in there widen the next run.
+func TestOwnPolicyByLink(t *testing.T) {
+	inPlace(t, func(t *testing.T, s *site) {
+		config := filepath.Join(s.Home, ".config", "casemate")
+		if err := os.MkdirAll(config, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.put("mine.yaml", "version: 1\n", 0o644)
+		for from, to := range map[string]string{"policy.yaml": "mine.yaml", "trusted.json": "approved"} {
+			if err := os.Symlink(filepath.Join(s.Work, to), filepath.Join(config, from)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const widen = "echo 'network: {allow: [example.com]}' >> mine.yaml; echo '{}' > approved; echo control > control.txt"
+		s.run("--workspace", "live", "--", "sh", "-c", widen)
+		if got := read(t, filepath.Join(s.Work, "mine.yaml")); got != "version: 1\n" {
+			t.Errorf("live: the person's own policy is %q", got)
+		}
+		if _, err := os.Lstat(filepath.Join(s.Work, "approved")); err == nil {
+			t.Error("live: the person's approvals were written")
+		}
+		if got := read(t, filepath.Join(s.Work, "control.txt")); got != "control\n" {
+			t.Errorf("control: another file is %q", got)
+		}
+		s.sh(widen)
+		if out := s.do("apply", "--yes"); read(t, filepath.Join(s.Work, "mine.yaml")) != "version: 1\n" {
+			t.Errorf("held: the person's own policy was applied unseen: %v", out)
+		}
+	})
+}

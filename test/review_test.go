@@ -381,6 +381,13 @@ func TestReviewLeavesTheTerminal(t *testing.T) {
 		p.types("fg\r", "quit")
 		restored(t, "\x1b[?1049h"+p.types("q", "out> "))
 	})
+	t.Run("Ctrl-Z where the shell ignores it", func(t *testing.T) {
+		p.t = t
+		p.types("trap '' TSTP\r", "out> ")
+		start(t)
+		p.types("\x1a", "quit") // it is drawn anew
+		restored(t, "\x1b[?1049h"+p.types("q", "out> "))
+	})
 	p.t = t
 	p.send("\x04")
 	p.ends(sh)

@@ -161,7 +161,7 @@ func TestAskedWithinBounds(t *testing.T) {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for late := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for late := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) { // between two looks
 		if time.Now().After(late) {
 			t.Fatal(what)
 		}

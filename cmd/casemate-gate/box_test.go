@@ -290,7 +290,7 @@ func (b *box) socket(family int) {
 // await returns the first record that matches, when it has come.
 func (b *box) await(what string, match func(wire.Record) bool) wire.Record {
 	b.t.Helper()
-	late := time.After(10 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		b.mu.Lock()
 		i := slices.IndexFunc(b.records, match)
@@ -308,6 +308,13 @@ func (b *box) await(what string, match func(wire.Record) bool) wire.Record {
 			b.t.Fatalf("no record of %s; there are %+v", what, all)
 		}
 	}
+}
+
+// has says whether a record that matches has come.
+func (b *box) has(match func(wire.Record) bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.records, match)
 }
 
 func verdict(v wire.Verdict, name string) func(wire.Record) bool {
@@ -332,7 +339,7 @@ func (b *box) lookup(name string, kind dnsmessage.Type) (dnsmessage.RCode, []net
 	if _, err := c.Write(text); err != nil {
 		b.t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	buf := make([]byte, 512)
 	n, err := c.Read(buf)
 	var m dnsmessage.Message
@@ -367,7 +374,7 @@ func (b *box) dial(host string, port int, kind dnsmessage.Type) *net.TCPConn {
 	}
 	var c net.Conn
 	b.inside.do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		c, err = new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(addr, uint16(port)).String())
 	})
@@ -378,7 +385,7 @@ func (b *box) dial(host string, port int, kind dnsmessage.Type) *net.TCPConn {
 		b.t.Fatalf("dial %s: %v", host, err)
 	}
 	b.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return c.(*net.TCPConn)
 }
 

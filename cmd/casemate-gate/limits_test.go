@@ -35,7 +35,7 @@ func TestIdle(t *testing.T) {
 		}
 	})
 	limits := keeper.DefaultLimits()
-	limits.Idle = 200 * time.Millisecond
+	limits.Idle = 2 * time.Second // a hundred of the ticks above
 	b := openWith(t, limits, rulesOf(allow("a.example.com", 443), allow("b.example.com", 25)))
 	busy := b.dial("b.example.com", 25, v4)
 	if _, err := io.ReadFull(busy, make([]byte, 11)); err != nil {
@@ -60,10 +60,16 @@ func TestSlowHello(t *testing.T) {
 	outside.name("a.example.com", "203.0.113.5")
 	outside.serve(t, "203.0.113.5:443", echo)
 	limits := keeper.DefaultLimits()
-	limits.Hello = 100 * time.Millisecond
+	limits.Hello = 2 * time.Second // in which what begins has come, or it would pass for a client that waits for its server
 	b := openWith(t, limits, rulesOf(allow("a.example.com", 443)))
+	var begun []*net.TCPConn
 	for _, begin := range []string{"\x16\x03\x01\x02\x00\x01", "GET / HTTP/1.1\r\nHost: a.exam", "GE"} {
-		refused(t, b.dial("a.example.com", 443, v4), begin)
+		c := b.dial("a.example.com", 443, v4)
+		io.WriteString(c, begin)
+		begun = append(begun, c)
+	}
+	for _, c := range begun {
+		refused(t, c, "")
 	}
 	r := b.await("the denial", why("a.example.com", "did not go on"))
 	if r.Verdict != wire.Denied || r.Sent != 0 {
@@ -144,7 +150,7 @@ func TestPublished(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		if err := ping(c.(*net.TCPConn)); (err == nil) != listening {
 			t.Errorf("port %d: %v", port, err)
 		}

@@ -77,7 +77,7 @@ func TestSmuggling(t *testing.T) {
 	b := open(t, rulesOf(some([]string{"GET", "POST"}, "/v1/*")))
 	send := func(b *box, c net.Conn, text string) {
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(20 * time.Second))
 		io.WriteString(c, text)
 		io.WriteString(c, "GET /v1/last HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\n\r\n")
 		answers := bufio.NewReader(c)

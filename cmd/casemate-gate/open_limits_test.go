@@ -133,7 +133,9 @@ func TestHeadsAreBounded(t *testing.T) {
 // TestManyOpened: there are so many opened connections and no more; those beyond are reset with a reason, and the gate goes on.
 func TestManyOpened(t *testing.T) {
 	outside.site(t, say)
-	b := open(t, rulesOf(some([]string{"GET"})))
+	limits := keeper.DefaultLimits()
+	limits.Hello = 5 * time.Minute // they ask for nothing until they are all there
+	b := openWith(t, limits, rulesOf(some([]string{"GET"})))
 	var held []*tls.Conn
 	for len(held) < 256 {
 		held = append(held, b.secure("http/1.1"))

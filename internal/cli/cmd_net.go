@@ -24,9 +24,10 @@ func netCommand() command {
 Lists the connections of a sandbox, by default of the one that used the network
 last: when, what became of it, the host's name and port, bytes to it and from
 it, and the rule that allowed it. What waited for an answer in casemate watch
-has a line for that, and one with the answer. What was denied comes with the
-reason and the command that allows it while the sandbox runs; after that, run
---allow does.`,
+has a line for that, and one with the answer; so has each change of a policy
+while the sandbox runs, which says what is allowed from then on. What was denied
+comes with the reason and the command that allows it while the sandbox runs;
+after that, run --allow does.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			follow := fs.Bool("follow", false, "go on listing as they happen, until interrupted")
@@ -72,8 +73,10 @@ func (l *lister) list(st *store.Store, follow bool) error {
 		return err
 	}
 	list = append(old, list...)
-	if l.sandbox == "" && len(list) > 0 && !follow {
-		l.sandbox = list[len(list)-1].Sandbox
+	for i := len(list) - 1; i >= 0 && l.sandbox == "" && !follow; i-- {
+		if list[i].Verdict != wire.Ruled { // which is of all that run
+			l.sandbox = list[i].Sandbox
+		}
 	}
 	if err := l.print(list); err != nil {
 		return err
@@ -148,6 +151,11 @@ func (l *lister) print(list []session.Connection) error {
 			if command := c.AllowCommand(); command != "" {
 				l.below(command)
 			}
+		case wire.Ruled:
+			l.row(c, "rules", "")
+			for part := range strings.SplitSeq(c.Why, "; ") {
+				l.below(part)
+			}
 		case wire.Lost:
 			l.below(fmt.Sprintf("%d records are missing: there were more than could be written down", c.Times))
 		}
@@ -161,7 +169,7 @@ func (l *lister) row(c session.Connection, verdict, rule string) {
 		fmt.Fprintf(l.std.Out, "%-8s %-6s %-26s %7s %7s  %s\n", "TIME", "", "HOST", "SENT", "GOT", "RULE")
 	}
 	sent, got := size(c.Sent), size(c.Got)
-	if verdict == "denied" || verdict == "failed" || verdict == "asked" {
+	if verdict == "denied" || verdict == "failed" || verdict == "asked" || verdict == "rules" {
 		sent, got = "", ""
 	}
 	if c.Times > 1 {
@@ -188,8 +196,8 @@ func sayDenied(std *IO, res session.Result) {
 			times = fmt.Sprintf(" (%d times)", d.Times)
 		}
 		allow := ""
-		if c.Allowable() {
-			allow = " (--allow " + c.Target() + " allows it)"
+		if how := d.Allow(); how != "" {
+			allow = " (" + workspace.Visible(how) + " allows it)"
 		}
 		fmt.Fprintf(std.Err, "casemate: denied %s%s: %s%s\n", workspace.Visible(c.Target()), times, workspace.Visible(d.Why), allow)
 	}

@@ -17,9 +17,10 @@ func psCommand() command {
 		example: "casemate ps -a",
 		help: `
 Lists the sandboxes that run now, with the ports that they offer on your
-loopback. With -a also those whose changes are kept, snapshots, and the homes
-that sandboxes have, each with its size on disk and its age. Of a copy it says
-what it was forked from.`,
+loopback, and what of a policy that was changed meanwhile does not hold in
+them. With -a also those whose changes are kept, snapshots, and the homes that
+sandboxes have, each with its size on disk and its age. Of a copy it says what
+it was forked from.`,
 		exits: "125  the state directory cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			all := fs.Bool("a", false, "also kept layers and homes")
@@ -79,6 +80,9 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 		for _, p := range r.Ports {
 			host, inside, _ := strings.Cut(p, ":")
 			fmt.Fprintf(std.Out, "%9s http://127.0.0.1:%s is its port %s\n", "", host, inside)
+		}
+		if r.Policy != "" {
+			fmt.Fprintf(std.Out, "%9s its policy changed, and not all of it holds: %s\n", "", workspace.Visible(r.Policy))
 		}
 	}
 }

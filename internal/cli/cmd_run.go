@@ -60,8 +60,9 @@ else the command's own status`,
 				if o.Flags.Workspace == askAgain {
 					o.Flags.Workspace, o.AskAgain = "", true
 				}
-				o.Terminal = !*noTTY && isTerminal(std.In) && isTerminal(std.Out)
-				if o.Attended = !*quiet && !*asJSON && isTerminal(std.In) && mayAsk(std); o.Attended {
+				typed := isTerminal(std.In)
+				o.Terminal = !*noTTY && typed && isTerminal(std.Out)
+				if o.Attended = !*quiet && !*asJSON && typed && mayAsk(std); o.Attended {
 					o.Ask = func() (policy.Workspace, bool) { return askWorkspace(std) }
 				} else if o.AskAgain {
 					return usageError(errors.New("--workspace ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")

@@ -11,6 +11,7 @@ const (
 	Exited   Kind = "exited"   // the command ended; Detail holds the status and, when it was stopped, the reason
 	Denied   Kind = "denied"   // something was refused; Rule says by what, Allow says how to allow it
 	Answered Kind = "answered" // a person decided about a connection that waited; Detail says what, where and by which terminal
+	Ruled    Kind = "ruled"    // the policy files changed; Detail says what of it holds now, and what in the next run
 	Hidden   Kind = "hidden"   // a path that appeared on the host during the run was hidden inside
 	Limited  Kind = "limited"  // a limit stopped something; Subject is the limit
 	Weakened Kind = "weakened" // a guarantee is absent because the policy allowed a fallback; Subject is the guarantee

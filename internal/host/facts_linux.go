@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Quick reads what every start needs to know, in 6 system calls and 3 for each of the at most four settings that this kernel has (1 for each it has not).
+// Quick reads what every start needs to know, in 5 system calls and 3 for each of the at most four settings that this kernel has (1 for each it has not).
 // Everything after Facts.Complete stays empty.
 func Quick() Facts {
 	var f Facts
@@ -24,10 +24,6 @@ func Quick() Facts {
 	}
 	f.Major, f.Minor = parseRelease(f.Release)
 	f.WSL = wsl(f.Release)
-	var s unix.Sysinfo_t
-	if unix.Sysinfo(&s) == nil {
-		f.Memory = int64(s.Totalram) * int64(max(s.Unit, 1))
-	}
 	f.Landlock = landlockABI()
 	f.Seccomp = hasSeccomp()
 	f.Openat2 = f.AtLeast(5, 6) || !missing(unix.SYS_OPENAT2)
@@ -48,6 +44,10 @@ func Quick() Facts {
 func Full() Facts {
 	f := Quick()
 	f.Complete = true
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) == nil {
+		f.Memory = int64(s.Totalram) * int64(max(s.Unit, 1))
+	}
 	f.Executable, _ = os.Readlink("/proc/self/exe")
 	f.LSMs = read("/sys/kernel/security/lsm")
 	f.AppArmor = read("/sys/module/apparmor/parameters/enabled") == "Y"

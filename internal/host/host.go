@@ -25,7 +25,7 @@ type Facts struct {
 	EGID int `json:"egid"`
 
 	CPUs   int   `json:"cpus"`   // that this process may use
-	Memory int64 `json:"memory"` // of the machine, in bytes
+	Memory int64 `json:"memory"` // of the machine, in bytes; only Full asks
 
 	Landlock     int  `json:"landlock"` // ABI version, 0 when absent or switched off
 	Seccomp      bool `json:"seccomp"`  // system call filters

@@ -109,9 +109,10 @@ func TestQuickSaysWhatFullSays(t *testing.T) {
 	if quick.Complete || !full.Complete {
 		t.Errorf("complete: quick %v, full %v", quick.Complete, full.Complete)
 	}
-	if quick.Major == 0 || quick.CPUs == 0 || quick.Memory < 1<<20 || quick.UID != os.Getuid() || quick.EGID != os.Getegid() {
+	if quick.Major == 0 || quick.CPUs == 0 || full.Memory < 1<<20 || quick.UID != os.Getuid() || quick.EGID != os.Getegid() {
 		t.Errorf("facts missing: %+v", quick)
 	}
+	full.Memory = 0
 	full.Complete, full.Executable, full.LSMs, full.AppArmor, full.SELinux, full.Container = false, "", "", false, "", ""
 	full.InUserNamespace, full.ProcVisible, full.InotifyWatches, full.InotifyInstances = false, false, 0, 0
 	if quick != full {

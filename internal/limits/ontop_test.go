@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobodyElse is a user that no machine has.
-const nobodyElse = 4_000_000_000
+// nobodyElse is a user that no machine has, and no other run of this test.
+var nobodyElse = 4_000_000_000 + 2*os.Getpid()
 
 // TestOnTop: the limit is one higher for each process that the user runs already, and other limits stay.
 func TestOnTop(t *testing.T) {
@@ -22,7 +22,7 @@ func TestOnTop(t *testing.T) {
 	for range more {
 		cmd := exec.Command("cat")
 		if uid == nobodyElse {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobodyElse, Gid: nobodyElse}}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(nobodyElse), Gid: uint32(nobodyElse)}}
 		}
 		if _, err := cmd.StdinPipe(); err != nil {
 			t.Fatal(err)

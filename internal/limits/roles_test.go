@@ -33,6 +33,10 @@ func play(role string) {
 		must(unix.Mount("proc", "/proc", "proc", 0, ""))
 		f = f[1:]
 	}
+	if len(f) > 1 && f[0] == "mounted" { // a tmpfs of its own, which nobody else fills or empties
+		must(unix.Mount("limits", f[1], "tmpfs", 0, ""))
+		f = f[2:]
+	}
 	fmt.Println("ready")
 	if line, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		fmt.Fprintln(os.Stderr, "no go:", line)
@@ -281,6 +285,16 @@ func (c *child) line() string {
 
 func (c *child) begin() { fmt.Fprintln(c.in, "go") }
 
+// computed is the CPU time it had.
+func (c *child) computed() time.Duration {
+	c.t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return time.Duration(parseTicks(data)) * tick
+}
+
 // stop ends it and returns its status.
 func (c *child) stop() syscall.WaitStatus {
 	if c.cmd.ProcessState == nil {
@@ -342,6 +356,18 @@ func shared(t *testing.T) (string, int) {
 		_ = os.Chmod(dir+"/closed", 0o700)
 	})
 	return dir, fd
+}
+
+// inTmpfs is sandboxed with a tmpfs at /tmp, which it opens.
+func inTmpfs(t *testing.T, role string) (c *child, proc, tmp int) {
+	t.Helper()
+	c, proc = sandboxed(t, "mounted /tmp "+role)
+	tmp, err := unix.Open(fmt.Sprintf("/proc/%d/root/tmp", c.cmd.Process.Pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(tmp) })
+	return c, proc, tmp
 }
 
 // until waits for a condition.

@@ -29,18 +29,9 @@ const maxInternal = 16
 
 // network resolves what may be reached. Without a rule that still holds there is no network at all.
 func (p *Plan) network(r Request) error {
-	p.Network.Deny = sources(r.Policy.Network.Deny)
-	for _, v := range r.Policy.Network.Allow {
-		if v.V.Expired(r.Now) {
-			p.Notes = append(p.Notes, fmt.Sprintf("network.allow (%s): %s has ended and has no effect", v.Origin, v.V))
-			continue
-		}
-		reach := Reach{Host: v.V.Host, Ports: v.V.Ports, Methods: v.V.Methods, Paths: v.V.Paths, Networks: v.V.Networks, Origin: v.Origin.String()}
-		if !v.V.Until.IsZero() {
-			reach.Until = v.V.Until.AddDate(0, 0, 1)
-		}
-		p.Network.Allow = append(p.Network.Allow, reach)
-	}
+	now, ended := Resolve(r.Policy.Network, r.Now)
+	p.Network.Allow, p.Network.Deny, p.Network.Ask = now.Allow, now.Deny, now.Ask
+	p.Notes = append(p.Notes, ended...)
 	p.overruled()
 	opened := ""
 	for _, v := range r.Policy.Network.HostPorts {
@@ -64,7 +55,6 @@ func (p *Plan) network(r Request) error {
 		return fmt.Errorf("network.host_ports and network.publish: %d ports, and a sandbox can have %d", n, maxPorts)
 	}
 	if ask := r.Policy.Network.Ask; ask.V {
-		p.Network.Ask = true
 		opened = "ask (" + ask.Origin.String() + ")"
 	}
 	if len(p.Network.Allow) > 0 {

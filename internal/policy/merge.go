@@ -25,6 +25,15 @@ const NotTrusted = "the project's policy is not trusted"
 //
 // The error is of type Errors.
 func Merge(sources []Source) (*Policy, error) {
+	p, err := Permitted(sources)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Permitted is Merge for a sandbox that runs already: what Merge refuses is left out, and the error says what that is.
+func Permitted(sources []Source) (*Policy, error) {
 	m := newMerge(sources)
 	m.chooseLevel()
 	for _, src := range m.sources {
@@ -32,10 +41,7 @@ func Merge(sources []Source) (*Policy, error) {
 	}
 	m.readonlyWins()
 	m.levelOnly = !slices.ContainsFunc(m.sources, func(s Source) bool { return len(s.Doc.entries) > 0 })
-	if err := m.errs.orNil(); err != nil {
-		return nil, err
-	}
-	return &m.Policy, nil
+	return &m.Policy, m.errs.orNil()
 }
 
 type merge struct {

@@ -95,6 +95,9 @@ func (t *Trust) Approved(file, digest string) bool {
 	return isDigest(digest) && t.projects[file].Digest == digest
 }
 
+// Since is when that was.
+func (t *Trust) Since(file string) time.Time { return t.projects[file].Date }
+
 // Approve replaces what was approved for the file before.
 func (t *Trust) Approve(file, digest string, now time.Time) error {
 	if !path.IsAbs(file) || !isDigest(digest) {

@@ -22,8 +22,8 @@ func newPipe(t testing.TB) (r, w *os.File) {
 func run(t testing.TB, l *Loop) {
 	t.Helper()
 	// A loop that hangs is what several of these tests look for, so say so instead of hanging too.
-	guard := l.At(time.Now().Add(30*time.Second), func(time.Time) time.Time {
-		t.Error("the loop was still running after 30 s")
+	guard := l.At(time.Now().Add(2*time.Minute), func(time.Time) time.Time {
+		t.Error("the loop was still running after two minutes")
 		l.Stop()
 		return time.Time{}
 	})
@@ -77,11 +77,12 @@ func TestLoop(t *testing.T) {
 		var l Loop
 		var got []string
 		now := time.Now()
-		l.At(now.Add(4*time.Millisecond), func(time.Time) time.Time { got = append(got, "b"); l.Stop(); return time.Time{} })
+		b := l.At(now.Add(time.Hour), func(time.Time) time.Time { got = append(got, "b"); l.Stop(); return time.Time{} })
 		n := 0
 		l.At(now, func(now time.Time) time.Time {
 			got = append(got, "a")
 			if n++; n == 2 {
+				b.Reset(now.Add(time.Microsecond))
 				return time.Time{}
 			}
 			return now.Add(time.Microsecond)

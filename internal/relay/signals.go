@@ -48,8 +48,9 @@ var pipe struct {
 	err  error
 }
 
-func signalPipe() (r int, err error) {
+func signalPipe() (r int, made bool, err error) {
 	pipe.once.Do(func() {
+		made = true
 		var p [2]int
 		if err := unix.Pipe2(p[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 			pipe.err = fmt.Errorf("make a pipe for signals: %w", err)
@@ -57,7 +58,7 @@ func signalPipe() (r int, err error) {
 		}
 		pipe.r, signalFD = p[0], int32(p[1])
 	})
-	return pipe.r, pipe.err
+	return pipe.r, made, pipe.err
 }
 
 // signalFD is the pipe's other end. Written before any handler is in place, never after.
@@ -68,11 +69,11 @@ var signalFD int32
 // Signals calls handle for every signal of sigs that the process gets. A signal that was ignored when the process started
 // (nohup, a background job of a script) stays ignored. SIGKILL and SIGSTOP cannot be had.
 func (l *Loop) Signals(handle func(unix.Signal), sigs ...unix.Signal) (*Signals, error) {
-	r, err := signalPipe()
+	r, made, err := signalPipe()
 	if err != nil {
 		return nil, err
 	}
-	for n := 1; n > 0; { // what came too late for an earlier Signals
+	for n := 1; n > 0 && !made; { // what came too late for an earlier Signals
 		n, _ = unix.Read(r, make([]byte, 64))
 	}
 	s := &Signals{handle: handle}

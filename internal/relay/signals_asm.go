@@ -44,6 +44,12 @@ func release(sig unix.Signal, old sigaction) { setAction(sig, &old, nil) }
 
 func byDefault(sig unix.Signal) { setAction(sig, &sigaction{}, nil) }
 
+// Ignored reports whether the kernel throws a signal to us away, as nohup and a trap of the shell have it.
+func Ignored(sig unix.Signal) bool {
+	var now sigaction
+	return setAction(sig, nil, &now) == nil && now.handler == sigIgnored
+}
+
 func setAction(sig unix.Signal, act, old *sigaction) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(old)), unsafe.Sizeof(act.mask), 0, 0)
 	if errno != 0 {

@@ -308,7 +308,7 @@ func TestWriteErrors(t *testing.T) {
 func TestOutputOfWhatOutlivesTheCommand(t *testing.T) {
 	out := newStream(t, "pipe", false)
 	s := open(t, nullFD(t), out.fd(), nullFD(t))
-	cmd := exec.Command("sh", "-c", "(echo daemon; echo $$ >&2; exec sleep 1000) & echo command")
+	cmd := exec.Command("sh", "-c", `(echo daemon; exec sleep 1000) & until read name </proc/$!/comm && [ "$name" = sleep ]; do :; done; echo command`)
 	var l Loop
 	inside := insideFile(t, s, 1) // plays the daemon's part
 	startInside(t, &l, s, cmd, func() {
@@ -320,7 +320,7 @@ func TestOutputOfWhatOutlivesTheCommand(t *testing.T) {
 	run(t, &l)
 	out.near.Close()
 	got, _ := io.ReadAll(out.far)
-	if !strings.Contains(string(got), "command\n") || !strings.HasSuffix(string(got), "last word") {
+	if string(got) != "daemon\ncommand\nlast word" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -412,7 +412,7 @@ func TestAttributesAreRestored(t *testing.T) {
 			}
 			if tt.name == "the supervisor is killed" {
 				c.send("\n")
-				for !strings.Contains(shown, Reset) && c.more(time.Now().Add(5*time.Second)) {
+				for !strings.Contains(shown, Reset) && c.more(time.Now().Add(20*time.Second)) {
 					shown += string(c.seen)
 					c.seen = nil
 				}

@@ -18,6 +18,7 @@ import (
 // number is returned.
 func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, ended unix.Signal, err error) {
 	d.Action = review.Keep
+	stops := !relay.Ignored(unix.SIGTSTP) // as a trap of the shell may have it
 	signals := make(chan os.Signal, 8)
 	listen(signals)
 	defer signal.Stop(signals) // only once the terminal is as it was: a second signal would end us before
@@ -31,7 +32,7 @@ func Run(l *workspace.Layer, changes []workspace.Change) (d review.Decision, end
 	}
 	defer s.Fini() // also on the way out of a panic
 	v := newView(s, l, changes)
-	v.signals = signals
+	v.signals, v.stops = signals, stops
 	for v.decided == nil && v.ended == 0 {
 		v.draw()
 		v.next()
@@ -113,7 +114,7 @@ func (v *view) suspend() {
 	signal.Reset(unix.SIGTSTP)
 	continued := make(chan os.Signal, 1)
 	signal.Notify(continued, unix.SIGCONT)
-	if !relay.Orphaned() { // else nobody could continue us, and the kernel would not stop us
+	if v.stops && !relay.Orphaned() { // else nobody could continue us, and the kernel would not stop us
 		unix.Kill(0, unix.SIGTSTP)
 		<-continued
 	}

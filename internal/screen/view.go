@@ -17,6 +17,7 @@ import (
 type view struct {
 	screen  tcell.Screen
 	signals chan os.Signal
+	stops   bool // on Ctrl-Z: not where that was ignored when we were started
 	layer   *workspace.Layer
 	changes []workspace.Change
 	items   []review.Item

@@ -54,6 +54,9 @@ func (r *Run) wantsLive() (bool, error) {
 	return said == policy.Live, store.WriteFile(filepath.Join(dir, answerFile), []byte(string(said)+"\n"), 0o600)
 }
 
+// yourAnswer is what origins call it.
+const yourAnswer = "your answer"
+
 // merge makes one policy of the tiers, and of what the person answered once about this project, which any policy file overrules.
 func (r *Run) merge(tiers *Tiers) (err error) {
 	if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
@@ -63,11 +66,11 @@ func (r *Run) merge(tiers *Tiers) (err error) {
 	if err != nil || !live {
 		return err
 	}
-	doc, err := policy.Parse("your answer", []byte("files: {workspace: live}\n"))
+	doc, err := policy.Parse(yourAnswer, []byte("files: {workspace: live}\n"))
 	if err != nil {
 		return err
 	}
-	answer := policy.Source{Tier: policy.User, Name: "your answer", Doc: doc}
+	answer := policy.Source{Tier: policy.User, Name: yourAnswer, Doc: doc}
 	at := slices.IndexFunc(tiers.Sources, func(s policy.Source) bool { return s.Tier != policy.Organisation })
 	tiers.Sources = slices.Insert(tiers.Sources, at, answer)
 	r.notice("live, as you answered once for this project: changes appear at once, casemate undo brings them back (--workspace held for once; casemate run --workspace ask asks again)")

@@ -14,7 +14,7 @@ import (
 // make of it, and its content stays in git's object database. It costs one file, beside the start. Without one, conflicts are not merged.
 func (r *Run) keepIndex() {
 	name := filepath.Join(r.Box.Dir, "index")
-	os.Remove(name) // of another sandbox, whose directory this was
+	unix.Unlink(name) // of another sandbox, whose directory this was
 	r.Box.Record.Objects = ""
 	if r.surveyed == nil {
 		return

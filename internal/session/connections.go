@@ -210,7 +210,7 @@ func (p Person) savePolicy(add func(doc []byte) ([]byte, error)) (string, error)
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // another casemate allow, or an answer in its watch, may be saving one
 		return "", fmt.Errorf("%s: %w", p.Config, err)
 	}
-	path := filepath.Join(p.Config, "policy.yaml")
+	path := p.policyFile()
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link to where the person keeps such files stays one
 	}

@@ -29,7 +29,7 @@ func (r *Run) begin(pid int) {
 	rec.Started, rec.Ended, rec.PID, rec.Reason = time.Now().UTC(), time.Time{}, os.Getpid(), ""
 	rec.PIDStart, _ = store.ProcessStart(rec.PID)
 	rec.Mounted = append(rec.Mounted, r.mounted)
-	rec.Name, rec.Internal, rec.Ports = r.Options.Name, nil, nil
+	rec.Name, rec.Internal, rec.Ports, rec.Policy = r.Options.Name, nil, nil, ""
 	for _, n := range r.Plan.Network.Internal {
 		rec.Name, rec.Internal = r.name(), append(rec.Internal, n.Value)
 	}
@@ -60,7 +60,7 @@ func (r *Run) finish(res Result, failure error) error {
 	r.trusted.remove() // now: the directory may be another run's in a moment
 	rec := &r.Box.Record
 	rec.Ended, rec.Exit, rec.Reason, rec.Cgroups, rec.PID = time.Now().UTC(), res.Exit, res.Reason, nil, 0
-	rec.Name, rec.Internal, rec.Ports = "", nil, nil
+	rec.Name, rec.Internal, rec.Ports, rec.Policy = "", nil, nil, ""
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}

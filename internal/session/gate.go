@@ -35,6 +35,9 @@ type gateway struct {
 	kept    kept
 	ended   bool
 	asking  asking
+	force   plan.Reachable // what the policy says now
+	shut    bool           // what casemate allow opened is closed: the organisation lets nobody open anything
+	ruling  *ruling
 }
 
 // Denial is one thing that was tried and not reached.
@@ -44,7 +47,19 @@ type Denial struct {
 	Times int    `json:"times"`
 	Why   string `json:"why"`
 
-	method string // of a request on a connection that was allowed
+	method, rule string // of a request on a connection that was allowed, and what would allow it
+}
+
+// Allow is how to allow it from the start of a run; empty where no rule can.
+func (d Denial) Allow() string {
+	c := Connection{Record: wire.Record{Name: d.Name, Port: d.Port}}
+	switch {
+	case d.rule != "":
+		return "network.allow: " + d.rule
+	case d.method != "" || !c.Allowable(): // --allow would allow every request to the host, which a policy has said not to
+		return ""
+	}
+	return "--allow " + c.Target()
 }
 
 // maxDenials is how many different ones a result lists.
@@ -65,7 +80,7 @@ func (s *supervision) startGate() error {
 	theirs := os.NewFile(uintptr(pair[1]), "gate")
 	defer theirs.Close()
 	os.Remove(filepath.Join(r.Box.Dir, grantsFile)) // of the run before
-	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}, met: map[string]bool{}}
+	g := &gateway{run: r, fd: pair[0], grants: -1, told: map[string]bool{}, met: map[string]bool{}, force: r.Plan.Network.Reachable()}
 	g.want = s.serveGate
 	if g.words, err = lastPage(); err != nil {
 		unix.Close(pair[0])
@@ -224,6 +239,7 @@ func (s *supervision) openNetwork(fds []int) error {
 		first.Listeners, fds = append(first.Listeners, wire.Published(p.inside)), append(fds, p.fd)
 	}
 	s.published = nil
+	s.followPolicies()
 	first.Proxy = s.run.Person.proxy()
 	for _, n := range n.Internal {
 		first.Internal = append(first.Internal, n.Value)
@@ -324,14 +340,16 @@ func (g *gateway) pass(m wire.Message, fds []int) bool {
 	return err == nil
 }
 
-// rules are the plan's, and what was allowed since.
+// rules are the policy's, and what was allowed since.
 func (g *gateway) rules() wire.Rules {
 	var rules wire.Rules
-	for _, a := range g.run.Plan.Network.Allow {
+	for _, a := range g.force.Allow {
 		rules.Allow = append(rules.Allow, wire.Allow(a))
 	}
-	rules.Allow = append(rules.Allow, readGrants(g.run.Box.Dir)...)
-	for _, d := range g.run.Plan.Network.Deny {
+	if !g.shut {
+		rules.Allow = append(rules.Allow, readGrants(g.run.Box.Dir)...)
+	}
+	for _, d := range g.force.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
 	rules.Ask, rules.Unasked = g.asking.asks()
@@ -398,6 +416,9 @@ func (g *gateway) note(text []byte) {
 		return
 	}
 	r := said.Record
+	if r.Verdict == wire.Ruled { // that is not a gate's to say
+		return
+	}
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}
 	if other, ok := g.otherSide(r); ok {
 		g.write(other)
@@ -406,11 +427,11 @@ func (g *gateway) note(text []byte) {
 	if r.Verdict != wire.Denied {
 		return
 	}
-	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method}
+	d := Denial{Name: r.Name, Port: r.Port, Times: max(r.Times, 1), Why: r.Why, method: r.Method, rule: r.AllowRule()}
 	g.run.denied(d)
 	allow := entry.AllowCommand()
-	if rule := r.AllowRule(); rule != "" { // narrower than the command, which allows every request
-		allow = "network.allow: " + rule
+	if d.rule != "" { // narrower than the command, which allows every request
+		allow = d.Allow()
 	}
 	if key := entry.Target() + " " + r.Method + " " + r.Path; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
@@ -485,6 +506,9 @@ func (s *supervision) endGate() {
 	g.asking.on = false
 	if g.grants >= 0 {
 		unix.Close(g.grants)
+	}
+	if g.ruling != nil {
+		g.ruling.files.close()
 	}
 	unix.Shutdown(g.fd, unix.SHUT_WR)
 	wait := unix.NsecToTimeval(int64(lastWords))

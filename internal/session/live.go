@@ -198,7 +198,19 @@ func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
 		config = filepath.Join(r.Person.Home, ".config")
 	}
 	return workspace.ScanOptions{
-		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.Store.Root, Protect: protect, Mounts: r.Offers.Mounts,
+		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.state, Real: true, Protect: protect, Mounts: r.Offers.Mounts,
 		GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(config, "git", "config"), "/etc/gitconfig"},
+		Own:       r.Person.configuration(),
 	}, nil
+}
+
+// configuration is what casemate itself obeys of the person's own.
+func (p Person) configuration() []string {
+	presets := filepath.Join(p.Config, "presets")
+	list := []string{p.Config, p.policyFile(), p.trustFile(), presets}
+	entries, _ := os.ReadDir(presets)
+	for _, e := range entries {
+		list = append(list, filepath.Join(presets, e.Name()))
+	}
+	return list
 }

@@ -281,6 +281,10 @@ func (r *Run) ownDirectory(dir string, user plan.User) error {
 	if err := store.MakeDir(dir); err != nil {
 		return fmt.Errorf("sandbox directory: %w", err)
 	}
+	return r.own(dir, user)
+}
+
+func (r *Run) own(dir string, user plan.User) error {
 	if r.Facts.EUID == 0 {
 		if err := os.Lchown(dir, user.UID, user.GID); err != nil {
 			return fmt.Errorf("sandbox directory: %w", err)
@@ -297,15 +301,15 @@ func (r *Run) home(req *plan.Request) error {
 	if req.Mode == plan.Landlock { // the paths that programs keep in it hold in this mode only
 		req.Home = filepath.Join(key, "home-fallback")
 	}
-	if !exists(req.Home) {
-		if err := store.MakeDir(key); err != nil {
+	if err := unix.Mkdir(req.Home, 0o700); err != unix.EEXIST {
+		if err := store.MakeDir(req.Home); err != nil {
 			return fmt.Errorf("home of the sandbox: %w", err)
 		}
 		if err := store.Note(key, r.Project); err != nil { // for casemate ps: which project the directory is of
 			return err
 		}
 	}
-	if err := r.ownDirectory(req.Home, req.User); err != nil || req.Mode != plan.Landlock {
+	if err := r.own(req.Home, req.User); err != nil || req.Mode != plan.Landlock {
 		return err
 	}
 	fd, err := openOwn(unix.AT_FDCWD, req.Home) // the others open it for the places to mount on

@@ -61,6 +61,9 @@ type Run struct {
 	Denials []Denial // what the command tried and could not reach
 	Project string
 
+	state    string      // where the store's directory really lies
+	tiers    *Tiers      // what the policy was merged from
+	ruledBy  string      // the directory whose project policy applies, also where none of it is seen
 	found    unix.Stat_t // the project's directory
 	events   []event.Event
 	mounted  time.Time
@@ -117,6 +120,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if errs := policy.NotInThisVersion(r.Policy); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	r.tiers, r.ruledBy = tiers, r.Project
 	r.untrusted(tiers)
 	r.tellAgents()
 	mode, err := r.mode()
@@ -126,10 +130,12 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if r.Store, err = store.Open(p.StateHome, p.Home); err != nil {
 		return nil, err
 	}
+	r.state = followed(r.Store.Root)
 	if err := r.checkReads(); err != nil {
 		return nil, err
 	}
-	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home, Now: time.Now(), IPv6: exists("/proc/net/if_inet6")}
+	req := plan.Request{Policy: r.Policy, Mode: mode, ABI: r.Facts.Landlock, Argv: o.Command, Host: p.Home, Now: time.Now()}
+	req.IPv6 = r.Policy.Network.Opens() && exists("/proc/net/if_inet6")
 	if r.Policy.Files.Workspace.V != policy.Scratch {
 		if err := r.checkProject(); err != nil {
 			return nil, err
@@ -257,7 +263,7 @@ func (r *Run) checkProject() error {
 		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
 	case within(r.Project, followed(r.Person.Config)):
 		return &Refusal{fmt.Errorf("the project %q is casemate's own configuration, which says what every sandbox may do: what runs here could widen the next one", r.Project), "edit it outside of a sandbox; " + elsewhereHint}
-	case within(followed(r.Store.Root), r.Project) || within(r.Project, followed(r.Store.Root)):
+	case within(r.state, r.Project) || within(r.Project, r.state):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}
 	return nil
@@ -265,7 +271,7 @@ func (r *Run) checkProject() error {
 
 // followed is where a directory really lies, as a working directory is told: either may be a link, such as into a repository of such files.
 func followed(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
+	if real, err := workspace.Whereabouts(path); err == nil {
 		return real
 	}
 	return path

@@ -29,7 +29,7 @@ func TestNoProject(t *testing.T) {
 		"dotfiles/casemate": true, "dotfiles/casemate/presets": true, "disk": true, "disk/state/casemate/sandboxes": true,
 		"project": false, "casemate": false, "dotfiles": false, ".config": false,
 	} {
-		r := &Run{Person: Person{Home: home, Config: filepath.Join(home, ".config/casemate")}, Store: &store.Store{Root: filepath.Join(home, "state/casemate")}, Project: filepath.Join(home, project)}
+		r := &Run{Person: Person{Home: home, Config: filepath.Join(home, ".config/casemate")}, Store: &store.Store{Root: filepath.Join(home, "state/casemate")}, state: followed(filepath.Join(home, "state/casemate")), Project: filepath.Join(home, project)}
 		if err := r.checkProject(); errors.As(err, new(*Refusal)) != refused {
 			t.Errorf("%s: %v", project, err)
 		}

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,17 +153,13 @@ func (g *gateway) stopAsking() {
 
 // heard acts on what was written beside the layer, and on who watches.
 func (g *gateway) heard() {
-	const header = unix.SizeofInotifyEvent
 	buf := make([]byte, 64<<10)
 	n, err := unix.Read(g.grants, buf)
 	if err != nil {
 		return
 	}
 	reload, look := false, false
-	for buf = buf[:n]; len(buf) >= header; {
-		wd, mask, length := int32(binary.NativeEndian.Uint32(buf)), binary.NativeEndian.Uint32(buf[4:]), int(binary.NativeEndian.Uint32(buf[12:]))
-		name, _, _ := strings.Cut(string(buf[header:header+length]), "\x00")
-		buf = buf[header+length:]
+	notices(buf[:n], func(wd int32, mask uint32, name string) {
 		switch {
 		case mask&unix.IN_Q_OVERFLOW != 0:
 			reload, look = true, true
@@ -179,7 +174,7 @@ func (g *gateway) heard() {
 			}
 			g.hear(name)
 		}
-	}
+	})
 	if reload {
 		g.reload()
 	}

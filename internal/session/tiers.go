@@ -102,22 +102,14 @@ func (b *BadFlag) Unwrap() error { return b.error }
 // Load reads the organisation's, the user's and the project's policy.
 func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	t := &Tiers{}
-	for _, f := range []struct {
-		tier policy.Tier
-		path string
-	}{{policy.Organisation, organisationFile}, {policy.User, filepath.Join(p.Config, "policy.yaml")}} {
-		data, err := readPolicy(f.path, f.tier == policy.Organisation)
+	for _, f := range p.policyFiles() {
+		doc, err := readTier(f.tier, f.path)
 		if err != nil {
 			return nil, err
 		}
-		if data == nil {
-			continue
+		if doc != nil {
+			t.Sources = append(t.Sources, policy.Source{Tier: f.tier, Name: f.path, Doc: doc})
 		}
-		doc, err := policy.Parse(f.path, data)
-		if err != nil {
-			return nil, err
-		}
-		t.Sources = append(t.Sources, policy.Source{Tier: f.tier, Name: f.path, Doc: doc})
 	}
 	if project != "" {
 		own, err := p.ProjectPolicy(project)
@@ -135,6 +127,26 @@ func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	}
 	t.Sources = append(t.Sources, source)
 	return t, nil
+}
+
+// policyFile is where a tier's policy is.
+type policyFile struct {
+	tier policy.Tier
+	path string
+}
+
+// policyFiles are those that no project brings.
+func (p Person) policyFiles() []policyFile {
+	return []policyFile{{policy.Organisation, organisationFile}, {policy.User, p.policyFile()}}
+}
+
+// readTier reads such a policy, or nil when there is none.
+func readTier(tier policy.Tier, path string) (*policy.Document, error) {
+	data, err := readPolicy(path, tier == policy.Organisation)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return policy.Parse(path, data)
 }
 
 // readPolicy reads a policy file, or nil when there is none. The organisation's is a ceiling only if nobody else can write it.
@@ -155,8 +167,22 @@ func readPolicy(path string, rootOwned bool) ([]byte, error) {
 	return data, nil
 }
 
-// ProjectPolicy reads a project's own policy, or nil when it has none.
+// ProjectPolicy reads a project's own policy, or nil when it has none, and whether it is approved.
 func (p Person) ProjectPolicy(project string) (*ProjectPolicy, error) {
+	own, err := readProject(project)
+	if err != nil || own == nil {
+		return nil, err
+	}
+	trust, err := p.Trust()
+	if err != nil {
+		return nil, err
+	}
+	own.Trusted = trust.Approved(own.Path, own.Digest)
+	return own, nil
+}
+
+// readProject reads it. Nothing of it is approved yet.
+func readProject(project string) (*ProjectPolicy, error) {
 	path := filepath.Join(project, PolicyFile)
 	if to, err := os.Readlink(path); err == nil { // the repository would choose a file of yours whose lines messages then quote
 		return nil, &Refusal{fmt.Errorf("policy %s is a symbolic link (to %q): a project's policy must be a file of its own", path, to), "put the file itself there, or remove the link"}
@@ -171,14 +197,10 @@ func (p Person) ProjectPolicy(project string) (*ProjectPolicy, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := &ProjectPolicy{Path: path, Data: data, Digest: policy.Digest(data), Doc: doc}
-	trust, err := p.Trust()
-	if err != nil {
-		return nil, err
-	}
-	own.Trusted = trust.Approved(path, own.Digest)
-	return own, nil
+	return &ProjectPolicy{Path: path, Data: data, Digest: policy.Digest(data), Doc: doc}, nil
 }
+
+func (p Person) policyFile() string { return filepath.Join(p.Config, "policy.yaml") }
 
 func (p Person) trustFile() string { return filepath.Join(p.Config, "trusted.json") }
 

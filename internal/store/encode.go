@@ -32,6 +32,7 @@ func (r *Record) encode() []byte {
 	o.text("name", r.Name)
 	o.texts("internal", r.Internal)
 	o.texts("ports", r.Ports)
+	o.text("policy", r.Policy)
 	o.key("uid").number(int64(r.UID))
 	o.key("pid").number(int64(r.PID))
 	if r.PIDStart != 0 {

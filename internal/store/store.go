@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,7 @@ type Record struct {
 	Name      string            `json:"name,omitempty"`     // while it runs: by which others reach it
 	Internal  []string          `json:"internal,omitempty"` // while it runs: the private networks that it is on
 	Ports     []string          `json:"ports,omitempty"`    // while it runs: HOST:INSIDE, a port of the host's loopback and the one inside that is behind it
+	Policy    string            `json:"policy,omitempty"`   // while it runs: what of the policy files does not hold in it, as they changed
 	UID       int               `json:"uid"`                // of the sandbox, whose the layer is
 	PID       int               `json:"pid"`                // of the supervisor
 	PIDStart  uint64            `json:"pid_start,omitzero"` // when that process started (field 22 of proc_pid_stat(5)): its number may become another's
@@ -125,7 +127,8 @@ const alphabet = "abcdefghijkmnpqrstuvwxyz23456789" // 32 letters that are told 
 
 func newID() string {
 	var b [8]byte
-	unix.Getrandom(b[:], 0) // never short for 8 bytes; package crypto/rand would cost every start its inits
+	// Never short for 8 bytes. Package crypto/rand would cost every start its inits, and unix.Getrandom a page for the kernel's generator in user space.
+	unix.RawSyscall(unix.SYS_GETRANDOM, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), 0)
 	for i := range b {
 		b[i] = alphabet[b[i]%32]
 	}

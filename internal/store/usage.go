@@ -25,6 +25,7 @@ type Row struct {
 	Name     string    `json:"name,omitempty"`     // while it runs: by which others reach it
 	Internal []string  `json:"internal,omitempty"` // while it runs: the private networks that it is on
 	Ports    []string  `json:"ports,omitempty"`    // HOST:INSIDE, while it runs: ports of the host's loopback, and those inside that are behind them
+	Policy   string    `json:"policy,omitempty"`   // while it runs: what of the policy files does not hold in it, as they changed
 }
 
 // Usage lists what runs, and with all what is kept.
@@ -47,7 +48,7 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 		}
 		if b.Running {
 			r.State, r.PID, r.Ports = "running", b.Record.PID, b.Record.Ports
-			r.Name, r.Internal = b.Record.Name, b.Record.Internal
+			r.Name, r.Internal, r.Policy = b.Record.Name, b.Record.Internal, b.Record.Policy
 		}
 		rows = append(rows, r)
 	}

@@ -22,7 +22,9 @@ type ScanOptions struct {
 
 	Home      string   // the user's home directory
 	State     string   // Casemate's state directory
+	Real      bool     // both are known to be named without links
 	GitConfig []string // the user's git configuration files, which may name hooks in the project
+	Own       []string // files and directories of casemate's own configuration
 
 	Protect *policy.Paths // the policy's own patterns of what is protected; may be nil
 	Mounts  []byte        // /proc/self/mountinfo, where it has just been read; nil: read it
@@ -143,7 +145,7 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 		return nil, err
 	}
 	for _, root := range s.Elsewhere {
-		if err := s.checkState(root, realPath(o.State)); err != nil {
+		if err := s.checkState(root, o.real(o.State)); err != nil {
 			return nil, err
 		}
 	}
@@ -155,6 +157,8 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 	s.dirs = w.dirs
 	s.summarise(w)
 	s.surveyGit(o)
+	s.linkedFrom(o.GitConfig, "git executes commands that it names")
+	s.linkedFrom(o.Own, whySandbox)
 	s.sort()
 	s.tracked = s.findTracked(old.tracked)
 	s.sort()
@@ -163,7 +167,7 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 
 // checkPlace refuses directories that are no project.
 func (s *Survey) checkPlace(o ScanOptions) error {
-	home, state := realPath(o.Home), realPath(o.State)
+	home, state := o.real(o.Home), o.real(o.State)
 	switch {
 	case s.Root == "/":
 		return fmt.Errorf("the project would be %q, the whole machine: start in the directory of one project", "/")
@@ -187,6 +191,13 @@ func (s *Survey) checkState(root, state string) error {
 	return nil
 }
 
+func (o ScanOptions) real(name string) string {
+	if o.Real {
+		return name
+	}
+	return realPath(name)
+}
+
 // realPath resolves a path as far as it exists; what does not exist yet keeps its name.
 func realPath(name string) string {
 	if name == "" {
@@ -198,15 +209,15 @@ func realPath(name string) string {
 	}
 	rest := ""
 	for dir := name; ; dir = filepath.Dir(dir) {
-		if real, err := whereabouts(dir); err == nil {
+		if real, err := Whereabouts(dir); err == nil {
 			return filepath.Join(real, rest)
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)
 	}
 }
 
-// whereabouts asks the kernel where a path leads, with three calls at any depth. What has no place in the tree, such as a pipe, is left to the slow way.
-func whereabouts(name string) (string, error) {
+// Whereabouts asks the kernel where a path leads, with three calls at any depth. What has no place in the tree, such as a pipe, is left to the slow way.
+func Whereabouts(name string) (string, error) {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err

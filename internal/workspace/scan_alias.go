@@ -33,6 +33,24 @@ func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
 	s.find("symlink", link, Handled, "what it points to, %q, is protected as well", to)
 }
 
+// linkedFrom protects what the person's own configuration leads to by links, as they do who keep such files in a repository: no name in there says so.
+func (s *Survey) linkedFrom(names []string, why string) {
+	for _, name := range names {
+		real, err := s.whereabouts(name)
+		if err == nil && real == name {
+			continue
+		}
+		if _, no := os.Readlink(name); err != nil && no != nil { // there is none, and a link that leads nowhere could be given an end
+			continue
+		}
+		passed, to, inside := s.trail("", name)
+		s.alias(passed, why+", through the link "+name)
+		if inside {
+			s.Aliases[to] = why + ", through the link " + name
+		}
+	}
+}
+
 func (s *Survey) alias(paths []string, why string) {
 	for _, p := range paths {
 		s.Aliases[p] = why

@@ -102,6 +102,10 @@ func readWhole(name string, limit int64) ([]byte, *unix.Stat_t, error) {
 		return nil, nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
+	return readOpen(fd, name, limit)
+}
+
+func readOpen(fd int, name string, limit int64) ([]byte, *unix.Stat_t, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, nil, &os.PathError{Op: "stat", Path: name, Err: err}
@@ -109,8 +113,11 @@ func readWhole(name string, limit int64) ([]byte, *unix.Stat_t, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > limit {
 		return nil, nil, fmt.Errorf("%q is not a file of at most %d bytes", name, limit)
 	}
-	const unknown = 32 << 10 // files of /proc say 0
-	buf := make([]byte, max(st.Size+1, min(unknown, limit)))
+	size := st.Size + 1
+	if st.Size == 0 {
+		size = min(32<<10, limit) // files of /proc say 0
+	}
+	buf := make([]byte, size)
 	for n := 0; ; {
 		got, err := unix.Read(fd, buf[n:])
 		if err == unix.EINTR {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // settings reads git's configuration of one working tree, with the files that it includes, and notes the files of the project that it names: git
@@ -33,8 +35,12 @@ func (c *settings) user(files []string) {
 }
 
 func (c *settings) file(name string, depth int) {
+	if depth > maxIncludes || len(c.seen) >= maxSettings {
+		return
+	}
+	c.readPlain(name)
 	real, err := c.s.whereabouts(name)
-	if err != nil || depth > maxIncludes || len(c.seen) >= maxSettings || slices.Contains(c.seen, real) || !c.may(real) {
+	if err != nil || slices.Contains(c.seen, real) || !c.may(real) {
 		return
 	}
 	c.seen = append(c.seen, real)
@@ -59,6 +65,25 @@ func (c *settings) file(name string, depth int) {
 	}
 }
 
+// readPlain reads a file to whose place no link leads, as most are: then its name says where it lies, and it need not be asked for first. Whatever it
+// cannot answer, file finds out.
+func (c *settings) readPlain(name string) {
+	if _, known := c.s.places[name]; known || filepath.Clean(name) != name || !c.may(name) {
+		return
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == unix.ENOENT {
+		c.s.places[name] = ""
+	}
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if config, _, err := readOpen(fd, name, maxConfig); err == nil {
+		c.s.places[name], c.s.configs[name] = name, string(config)
+	}
+}
+
 // whereabouts remembers the answers: each working tree asks for the person's own files again.
 func (s *Survey) whereabouts(name string) (string, error) {
 	if real, known := s.places[name]; known {
@@ -67,7 +92,7 @@ func (s *Survey) whereabouts(name string) (string, error) {
 		}
 		return real, nil
 	}
-	real, err := whereabouts(name)
+	real, err := Whereabouts(name)
 	s.places[name] = real
 	return real, err
 }

@@ -561,3 +561,28 @@ func FuzzParseDirent(f *testing.F) {
 		}
 	})
 }
+
+// TestScanOwnByLink: what casemate or git obeys of the person's own is protected where it is a link into the project, whatever it is called there, and also
+// where it does not exist yet.
+func TestScanOwnByLink(t *testing.T) {
+	f := newMaskFixture(t, nil, "pol", "pre/x.yaml", "hop")
+	own := filepath.Join(f.dir, "own")
+	must(t, os.MkdirAll(own, 0o700))
+	must(t, os.Symlink("../elsewhere", f.project+"/way"))
+	for name, to := range map[string]string{"policy": "pol", "presets": "pre", "trusted": "absent", "through": "way/z", "gitc": "git c"} {
+		must(t, os.Symlink(filepath.Join(f.project, to), filepath.Join(own, name)))
+		f.o.Own = append(f.o.Own, filepath.Join(own, name))
+	}
+	must(t, os.WriteFile(filepath.Join(own, "plain"), nil, 0o600))
+	f.o.Own = append(f.o.Own, filepath.Join(own, "plain"), filepath.Join(own, "none"))
+	f.o.GitConfig = []string{filepath.Join(own, "gitc")}
+	s := f.scan()
+	for _, want := range []string{"pol", "pre", "absent", "way", "git c"} {
+		if _, ok := s.Aliases[want]; !ok {
+			t.Errorf("%q is not protected: %q", want, s.Aliases)
+		}
+	}
+	if len(s.Aliases) != 5 {
+		t.Errorf("more is protected: %q", s.Aliases)
+	}
+}

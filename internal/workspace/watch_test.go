@@ -77,7 +77,7 @@ func (s *inside) trees(t testing.TB) (merged, upper *rooted) {
 // wait until the watcher has dealt with a path.
 func (x *watched) wait(path string) {
 	x.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		x.mu.Lock()
 		seen := slices.Contains(x.appeared, path)
 		x.mu.Unlock()

@@ -4,15 +4,17 @@ package address
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"casemate.dev/internal/gate/wire"
 )
 
 // class is a range that no public name has a reason to resolve to.
 type class struct {
-	prefix string
+	text   string
 	what   string
 	grip   grip
+	prefix netip.Prefix // text, read
 }
 
 // grip is what it takes to open a class.
@@ -27,40 +29,50 @@ const (
 // classes are asked from the top. Sources: the IANA registries of special-purpose addresses (RFC 6890 and updates), and the clouds' manuals for
 // metadata. Documentation ranges are not here: nothing lives there.
 func classes() []class {
-	return []class{
-		{"169.254.169.254/32", "the metadata service of clouds", exact},
-		{"169.254.170.2/32", "the credentials service of Amazon's containers", exact},
-		{"169.254.170.23/32", "the credentials service of Amazon's clusters", exact},
-		{"100.100.100.200/32", "the metadata service of Alibaba's cloud", exact},
-		{"168.63.129.16/32", "the agent's service of Azure", exact},
-		{"192.0.0.192/32", "the metadata service of Oracle's cloud", exact},
-		{"fd00:ec2::254/128", "the metadata service of Amazon's cloud", exact},
-		{"fd00:ec2::23/128", "the credentials service of Amazon's clusters", exact},
-		{"fd20:ce::254/128", "the metadata service of Google's cloud", exact},
-		{"127.0.0.0/8", "loopback", exact},
-		{"::1/128", "loopback", exact},
-		{"169.254.0.0/16", "link-local", exact},
-		{"fe80::/10", "link-local", exact},
-		{"0.0.0.0/8", "an unspecified address", never},
-		{"::/128", "an unspecified address", never},
-		{"224.0.0.0/4", "multicast", never},
-		{"ff00::/8", "multicast", never},
-		{"240.0.0.0/4", "reserved", never},
-		{wire.SyntheticV4, "of the range of synthetic addresses", ranged},
-		{wire.SyntheticV6, "of the range of synthetic addresses", ranged},
-		{"10.0.0.0/8", "private", ranged},
-		{"172.16.0.0/12", "private", ranged},
-		{"192.168.0.0/16", "private", ranged},
-		{"100.64.0.0/10", "of a carrier's private range", ranged},
-		{"192.0.0.0/24", "of a range for protocols", ranged},
-		{"192.88.99.0/24", "a 6to4 relay", ranged},
-		{"fc00::/7", "private", ranged},
-		{"fec0::/10", "site-local", ranged},
-		{"64:ff9b:1::/48", "of a local translation to IPv4", ranged},
-		{"100::/64", "of a range that is discarded", ranged},
-		{"2001::/23", "of a range for protocols, such as Teredo", ranged},
-		{"::/96", "an old form of an IPv4 address", ranged},
+	list := []class{
+		{text: "169.254.169.254/32", what: "the metadata service of clouds", grip: exact},
+		{text: "169.254.170.2/32", what: "the credentials service of Amazon's containers", grip: exact},
+		{text: "169.254.170.23/32", what: "the credentials service of Amazon's clusters", grip: exact},
+		{text: "100.100.100.200/32", what: "the metadata service of Alibaba's cloud", grip: exact},
+		{text: "168.63.129.16/32", what: "the agent's service of Azure", grip: exact},
+		{text: "192.0.0.192/32", what: "the metadata service of Oracle's cloud", grip: exact},
+		{text: "fd00:ec2::254/128", what: "the metadata service of Amazon's cloud", grip: exact},
+		{text: "fd00:ec2::23/128", what: "the credentials service of Amazon's clusters", grip: exact},
+		{text: "fd20:ce::254/128", what: "the metadata service of Google's cloud", grip: exact},
+		{text: "127.0.0.0/8", what: "loopback", grip: exact},
+		{text: "::1/128", what: "loopback", grip: exact},
+		{text: "169.254.0.0/16", what: "link-local", grip: exact},
+		{text: "fe80::/10", what: "link-local", grip: exact},
+		{text: "0.0.0.0/8", what: "an unspecified address", grip: never},
+		{text: "::/128", what: "an unspecified address", grip: never},
+		{text: "224.0.0.0/4", what: "multicast", grip: never},
+		{text: "ff00::/8", what: "multicast", grip: never},
+		{text: "240.0.0.0/4", what: "reserved", grip: never},
+		{text: wire.SyntheticV4, what: "of the range of synthetic addresses", grip: ranged},
+		{text: wire.SyntheticV6, what: "of the range of synthetic addresses", grip: ranged},
+		{text: "10.0.0.0/8", what: "private", grip: ranged},
+		{text: "172.16.0.0/12", what: "private", grip: ranged},
+		{text: "192.168.0.0/16", what: "private", grip: ranged},
+		{text: "100.64.0.0/10", what: "of a carrier's private range", grip: ranged},
+		{text: "192.0.0.0/24", what: "of a range for protocols", grip: ranged},
+		{text: "192.88.99.0/24", what: "a 6to4 relay", grip: ranged},
+		{text: "fc00::/7", what: "private", grip: ranged},
+		{text: "fec0::/10", what: "site-local", grip: ranged},
+		{text: "64:ff9b:1::/48", what: "of a local translation to IPv4", grip: ranged},
+		{text: "100::/64", what: "of a range that is discarded", grip: ranged},
+		{text: "2001::/23", what: "of a range for protocols, such as Teredo", grip: ranged},
+		{text: "::/96", what: "an old form of an IPv4 address", grip: ranged},
 	}
+	for i := range list {
+		list[i].prefix = netip.MustParsePrefix(list[i].text)
+	}
+	return list
+}
+
+// read are the classes from the first question on: each connection asks several times, and reading them takes longer than asking.
+var read struct {
+	once sync.Once
+	list []class
 }
 
 // Check returns why a rule with these networks may not be used to connect to the address; nil if it may.
@@ -69,9 +81,10 @@ func Check(a netip.Addr, networks []netip.Prefix) error {
 		return fmt.Errorf("%v is no address of another machine", a)
 	}
 	a = a.Unmap()
-	for _, c := range classes() {
-		if p := netip.MustParsePrefix(c.prefix); p.Contains(a) {
-			if c.opened(p, a, networks) {
+	read.once.Do(func() { read.list = classes() })
+	for i := range read.list {
+		if c := &read.list[i]; c.prefix.Contains(a) {
+			if c.opened(a, networks) {
 				return nil
 			}
 			return refusal(a, c)
@@ -87,17 +100,17 @@ func Check(a netip.Addr, networks []netip.Prefix) error {
 
 // CheckOwn is Check for an address of this machine: everything that listens here hears it, so a wide network does not open it.
 func CheckOwn(a netip.Addr, networks []netip.Prefix) error {
-	own := class{what: "an address of this machine", grip: exact}
 	a = a.Unmap()
-	if a.IsLoopback() || own.opened(netip.PrefixFrom(a, a.BitLen()), a, networks) {
+	own := class{what: "an address of this machine", grip: exact, prefix: netip.PrefixFrom(a, a.BitLen())}
+	if a.IsLoopback() || own.opened(a, networks) {
 		return nil // Check has decided about loopback
 	}
-	return refusal(a, own)
+	return refusal(a, &own)
 }
 
-func (c class) opened(p netip.Prefix, a netip.Addr, networks []netip.Prefix) bool {
+func (c *class) opened(a netip.Addr, networks []netip.Prefix) bool {
 	for _, n := range networks {
-		if c.grip != never && n.Contains(a) && (c.grip == ranged || n.Bits() >= p.Bits()) {
+		if c.grip != never && n.Contains(a) && (c.grip == ranged || n.Bits() >= c.prefix.Bits()) {
 			return true
 		}
 	}
@@ -113,7 +126,7 @@ func contains(networks []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-func refusal(a netip.Addr, c class) error {
+func refusal(a netip.Addr, c *class) error {
 	switch c.grip {
 	case never:
 		return fmt.Errorf("%v is %s, to which nothing connects", a, c.what)

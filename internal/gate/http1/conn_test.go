@@ -208,7 +208,7 @@ func TestSlowHead(t *testing.T) {
 	}
 	go func() {
 		io.WriteString(client, "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n")
-		time.Sleep(60 * time.Millisecond)
+		time.Sleep(60 * time.Millisecond) // what is tested: longer than a head may take
 		io.WriteString(client, "0\r\n\r\n")
 	}()
 	c.SetReadDeadline(time.Time{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -89,16 +90,23 @@ func TestLostSocket(t *testing.T) {
 	if fd, err := wait(50 * time.Millisecond); err == nil {
 		t.Fatalf("descriptor %d came from nowhere", fd)
 	}
+	waits := func() int {
+		k.sockets.mu.Lock()
+		defer k.sockets.mu.Unlock()
+		return len(k.sockets.waiting[unix.AF_INET])
+	}
 	for range 2 {
 		go func() {
 			buf := make([]byte, 128)
 			unix.Read(supervisor, buf)
 			if fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
-				time.Sleep(50 * time.Millisecond) // it waits by then
+				for waits() == 0 { // the request that was read may be the lost one
+					runtime.Gosched()
+				}
 				k.sockets.deliver(unix.AF_INET, []int{fd})
 			}
 		}()
-		fd, err := wait(5 * time.Second)
+		fd, err := wait(20 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -226,6 +226,7 @@ const (
 	Asked  Verdict = "asked"  // no rule allows or denies it, and it waits for an answer; a record with the same ID follows
 	Denied Verdict = "denied" // no rule allows it, or one denies it; with the ID of an opened one: it was ended, because it named another host
 	Failed Verdict = "failed" // a rule allows it, and it could not be made
+	Ruled  Verdict = "ruled"  // no attempt, and not the gate's: other rules hold, or some cannot; Why says which
 	Lost   Verdict = "lost"   // no attempt: Times records were left out, because there were too many for the supervisor
 )
 
