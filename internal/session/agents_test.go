@@ -25,7 +25,7 @@ func TestAgentsPreset(t *testing.T) {
 		{"chosen, for a runtime", "node", "", policy.Flags{Presets: []string{"claude"}}, true, true},
 		{"a narrower level", "claude", "level: minimal\n", policy.Flags{}, true, false},
 		{"a narrower level on the command line", "claude", "", policy.Flags{Level: "minimal"}, true, false},
-		{"closed by the person", "claude", "network: {deny: [{host: api.anthropic.com}]}\n", policy.Flags{}, true, true}, // the rule to deny wins, at the gate
+		{"closed by the person", "claude", "network: {deny: [api.anthropic.com]}\n", policy.Flags{}, true, true}, // the rule to deny wins, at the gate
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			home := t.TempDir()
