@@ -189,6 +189,7 @@ func showAgent(w io.Writer, p preset.Preset) {
 		list("Its key", []string{fmt.Sprintf("%s, for %s", a.Secret.Env, strings.Join(a.Secret.Hosts, ", "))})
 	}
 	list("Its own sandbox", []string{a.Sandbox})
+	list("Keeps in a home of its own", []string{strings.Join(a.Home, ", ")})
 	list("Sees of your home, read-only", a.Imports)
 	var lays []string
 	for _, l := range a.Lays {
@@ -198,7 +199,7 @@ func showAgent(w io.Writer, p preset.Preset) {
 		}
 		lays = append(lays, text)
 	}
-	list("Gets in a home of its own, once", lays)
+	list("Gets there, once", lays)
 	list("Cannot", a.Cannot)
 	fmt.Fprintf(w, "\nNote: %s\n", wrap(tested(a), 72, "      "))
 }

@@ -23,9 +23,10 @@ before it reaches what no rule allows: yes once, until its run ends, for an
 hour, or always, which writes the rule into your own policy. What other
 sandboxes were denied is asked about afterwards, each host once; most programs
 try again. Of a host where your policy allows only some requests, a request that
-was denied is listed with the rule for it, and not asked about. Enter is no. One question stands there at a time, and what was typed
-before it counts as nothing. Without a terminal nothing is asked; casemate allow
-is the same in a script. Interrupt it to end.`,
+was denied is listed with the rule for it, and not asked about. Enter is no. One
+question stands there at a time, and what was typed before it counts as nothing.
+Without a terminal nothing is asked; casemate allow is the same in a script.
+Interrupt it to end.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON, one line for each record, and ask nothing")

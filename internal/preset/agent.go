@@ -16,6 +16,7 @@ import (
 // Agent is what a preset says of an AI agent, beside what it opens.
 type Agent struct {
 	Tested  string   `yaml:"tested,omitempty" json:"tested,omitempty"` // the version that the tests run; empty: nobody has tried
+	Home    []string `yaml:"home,omitempty" json:"home,omitempty"`     // what it keeps in its home
 	Logins  []string `yaml:"logins,omitempty" json:"logins,omitempty"` // files of a home that are there where somebody has logged in
 	Secret  *Secret  `yaml:"secret,omitempty" json:"secret,omitempty"`
 	Imports []string `yaml:"imports,omitempty" json:"imports,omitempty"` // files and directories of a home that are the person's own inside, read-only
@@ -88,7 +89,7 @@ func (p *Preset) checkAgent(where string) error {
 	if p.Agent == nil {
 		return nil
 	}
-	paths := slices.Concat(p.Agent.Imports, p.Agent.Logins)
+	paths := slices.Concat(p.Agent.Home, p.Agent.Imports, p.Agent.Logins)
 	for _, l := range p.Agent.Lays {
 		paths = append(paths, l.File)
 		if _, err := l.Content(""); err != nil {

@@ -19,7 +19,7 @@ func TestAgents(t *testing.T) {
 	for _, f := range list {
 		p := f.Preset
 		names = append(names, p.Name)
-		if len(p.Hosts) == 0 || len(p.From) > 0 || p.Agent.Sandbox == "" || len(p.Agent.Cannot) == 0 {
+		if len(p.Hosts) == 0 || len(p.From) > 0 || p.Agent.Sandbox == "" || len(p.Agent.Cannot) == 0 || len(p.Agent.Home) == 0 {
 			t.Errorf("%s: %+v", p.Name, p)
 		}
 		if slices.Contains([]string{"claude", "codex", "gemini", "opencode", "qwen"}, p.Name) != (p.Agent.Tested != "") {

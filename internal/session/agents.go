@@ -22,6 +22,9 @@ import (
 func (r *Run) tellAgents() {
 	for _, a := range r.agents {
 		name := a.Preset.Name
+		if s := a.Preset.Agent.Secret; r.Options.Meanwhile && s != nil && r.Person.getenv(s.Env) != "" && !r.gives(s.Env) {
+			r.notice("%s stays outside (--env %s lets it in, where all that runs can read it)", s.Env, s.Env)
+		}
 		if !r.Options.Meanwhile || slices.ContainsFunc(r.Policy.Presets, func(v policy.Value[string]) bool { return v.V == name }) {
 			continue
 		}
@@ -37,6 +40,13 @@ func (r *Run) tellAgents() {
 		}
 		r.notice("preset %s: %s (casemate preset show %s; --preset none leaves it out)", name, what, name)
 	}
+}
+
+// gives says whether a variable is set inside.
+func (r *Run) gives(name string) bool {
+	return slices.ContainsFunc(r.Policy.Env.Pass, func(v policy.Value[string]) bool { return v.V == name }) ||
+		slices.ContainsFunc(r.Policy.Env.Set, func(v policy.Value[policy.Variable]) bool { return v.V.Name == name }) ||
+		slices.ContainsFunc(r.Policy.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Env == name })
 }
 
 // agentsHome gives the home of the sandbox what the presets of agents want in it: what is the person's own, read-only, and files of settings.
