@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // realAgent is one, installed by test/setup.sh, and how it is driven without a person.
@@ -60,14 +61,12 @@ func (a realAgent) works(t *testing.T) {
 
 	ran, err := os.ReadFile(filepath.Join(s.State, "casemate", "sandboxes", out.result.Sandbox, "layer", "upper", "proof.txt"))
 	if err != nil || string(ran) != out.result.Sandbox {
-		t.Errorf("the proof is %q, %v\n%s", ran, err, told())
+		t.Fatalf("the proof is %q, %v\n%s", ran, err, told())
 	}
 	if isThere(filepath.Join(s.Work, "proof.txt")) {
 		t.Error("the proof is in the project")
 	}
-	if !s.world.saw("result " + a.host) {
-		t.Errorf("the model was not told the result\n%s", told())
-	}
+	eventually(t, 20*time.Second, "the model is told the result", func() bool { return s.world.saw("result " + a.host) })
 	asked := s.world.told("model ")
 	if !slices.ContainsFunc(asked, func(l string) bool {
 		return strings.HasPrefix(l, "model "+a.host+" POST ") && strings.HasSuffix(l, " "+apiKey)
