@@ -244,6 +244,7 @@ func TestWhereANameLeads(t *testing.T) {
 func TestDeadAddress(t *testing.T) {
 	outside.name("two.example.com", "203.0.113.99", "203.0.113.5", "2001:db8::99")
 	outside.serve(t, "203.0.113.5:443", echo)
+	outside.silence(t, netip.MustParseAddrPort("203.0.113.99:443"))
 	b := open(t, rulesOf(allow("two.example.com", 443)))
 	c := b.dial("two.example.com", 443, v4)
 	if err := ping(c); err != nil {

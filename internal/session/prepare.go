@@ -95,7 +95,8 @@ func (r *Refusal) Hint() string { return r.Remedy }
 
 // Prepare decides everything about a run.
 func Prepare(p Person, o Options) (*Run, error) {
-	r := &Run{Person: p, Options: o, Facts: host.Quick(), Offers: limits.Detect(p.UID)}
+	facts := host.Quick()
+	r := &Run{Person: p, Options: o, Facts: facts, Offers: limits.Detect(p.UID, !facts.AtLeast(5, 14))}
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
