@@ -68,9 +68,12 @@ type Run struct {
 	etc       *guest.Tree
 	trusted   *trusted // nil where no TLS is opened
 	verifiers []string // variables by which the gate verifies hosts there
-	hide      *policy.Paths
-	masked    *workspace.Mask
-	surveyed  *workspace.Survey // of the project, whichever way it was looked through
+
+	placeholders map[string]string // by the secret's name, once the run begins
+
+	hide     *policy.Paths
+	masked   *workspace.Mask
+	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
 	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
