@@ -4,7 +4,7 @@ set -euo pipefail
 
 user=casemate-test
 want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client
-	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
+	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client curl:curl wget:wget openssl:openssl dbus-daemon:dbus)
 [ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat ip:iproute2)
 
 # Packages of servers start them, unless the machine's policy says no: the tests start their own.
@@ -41,7 +41,11 @@ missing=()
 for pair in "${want[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-python3 -c 'import ensurepip' 2>/dev/null || [ "${1:-}" = bench ] || missing+=(python3-venv)
+if [ "${1:-}" != bench ]; then
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+	/usr/bin/python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+fi
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ "${1:-}" = bench ] || missing+=(postgresql)
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
