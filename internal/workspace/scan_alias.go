@@ -34,17 +34,22 @@ func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
 	s.find("symlink", link, Handled, "what it points to, %q, is protected as well", to)
 }
 
-// linkedFrom protects what the person's own configuration leads to by links, as they do who keep such files in a repository: no name in there says so.
-func (s *Survey) linkedFrom(names []string, why string) {
+// obeyed protects the person's own configuration where it lies in the project, or is a link into it as with those who keep such files in a repository: no name
+// in there need say so. A link that leads nowhere could be given an end. A directory stands before what is in it.
+func (s *Survey) obeyed(names []string, why string) {
+	gone := ""
 	for _, name := range names {
-		if s.straight(name) {
+		if rel, inside := s.relative(name); inside {
+			s.Aliases[rel] = why
+		}
+		if s.places[name] == name || gone != "" && within(name, gone) {
 			continue
 		}
-		real, err := s.whereabouts(name)
-		if err == nil && real == name {
+		switch linked(name) {
+		case nil:
 			continue
-		}
-		if _, no := os.Readlink(name); err != nil && no != nil { // there is none, and a link that leads nowhere could be given an end
+		case unix.ENOENT:
+			gone = name
 			continue
 		}
 		passed, to, inside := s.trail("", name)
@@ -55,23 +60,13 @@ func (s *Survey) linkedFrom(names []string, why string) {
 	}
 }
 
-// straight says, with one call or two, that no link is on the way to a name, whether something is there or not.
-func (s *Survey) straight(name string) bool {
-	if s.places[name] == name || s.absent[name] || s.absent[filepath.Dir(name)] {
-		return true
-	}
-	if _, known := s.places[name]; known || filepath.Clean(name) != name {
-		return false
-	}
+// linked is nil for what is there and reached without a link, ENOENT where neither is anything there nor a link on the way.
+func linked(name string) error {
 	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
-	switch err {
-	case nil:
+	if err == nil {
 		unix.Close(fd)
-		s.places[name] = name
-	case unix.ENOENT:
-		s.places[name], s.absent[name] = "", true
 	}
-	return err == nil || err == unix.ENOENT
+	return err
 }
 
 func (s *Survey) alias(paths []string, why string) {
