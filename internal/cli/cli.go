@@ -50,7 +50,7 @@ func commands() []command {
 		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(), forkCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
-		netCommand(), allowCommand(), watchCommand(), presetCommand(), cacheCommand(),
+		netCommand(), allowCommand(), watchCommand(), secretCommand(), presetCommand(), cacheCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}
 }

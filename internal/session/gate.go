@@ -200,7 +200,7 @@ func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
 	if r.Facts.EUID == 0 {
 		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
 	}
-	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.Person.authorities(), Files: []*os.File{null, null, words, theirs}, Sys: as})
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.verifiers, Files: []*os.File{null, null, words, theirs}, Sys: as})
 	if err != nil {
 		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
 	}
@@ -269,16 +269,6 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 		}
 		m, fds = wire.Message{}, nil
 	}
-}
-
-// authorities are those of the person's own by which hosts are verified where their TLS is opened, as variables: the gate takes them from nowhere else.
-func (p Person) authorities() (env []string) {
-	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if value := p.getenv(name); value != "" {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
 }
 
 // proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
@@ -357,11 +347,12 @@ func (g *gateway) rules() wire.Rules {
 	return rules
 }
 
-// reload sends the rules anew.
+// reload sends the rules anew. A gate that does not take them would go on by the old ones, which may be too wide.
 func (g *gateway) reload() {
 	err := g.send(wire.Message{}, nil)
 	if err != nil && !g.ended {
-		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules: %v", err)})
+		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules, and was ended: %v", err)})
+		g.process.Kill()
 	}
 }
 

@@ -119,7 +119,7 @@ func (c *connection) about(host string, once bool) {
 func (c *connection) deny(d rules.Decision) {
 	reset(c.client)
 	r := c.record
-	r.Verdict, r.Rule, r.Why = wire.Denied, d.Rule, d.Why
+	r.Verdict, r.Rule, r.Why, r.Unasked = wire.Denied, d.Rule, d.Why, !public(r.Name)
 	c.keeper.log.TellOnce(r)
 }
 

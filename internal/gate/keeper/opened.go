@@ -157,7 +157,7 @@ func (c *connection) decider() func(rules.Request) rules.Decision {
 
 // denied tells of a request that was turned away. Its connection goes on.
 func (c *connection) denied(method, path string, d rules.Decision) {
-	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
+	r := wire.Record{Verdict: wire.Denied, Unasked: true, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
 	c.keeper.log.TellOnce(r)
 }
 
