@@ -21,10 +21,10 @@ var layers = []string{
 	"internal/secret/stores",
 	"internal/secret/serve",
 	"internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
-	"internal/gate/http1",
+	"internal/gate/http1 internal/gate/broker",
 	"internal/gate/dns internal/gate/requests",
 	"internal/gate/keeper",
-	"internal/history internal/preset",
+	"internal/history internal/preset internal/shim",
 	"internal/guest internal/plan internal/workspace internal/cache",
 	"internal/engine/native internal/engine/enginetest internal/review internal/commits",
 	"internal/session internal/screen",
@@ -48,7 +48,7 @@ var only = map[string][]string{
 var nowhere = []string{"net/http", "crypto/tls", "text/template", "html/template", "regexp"}
 
 // besideOnly are the packages that nothing but the gate or casemate-secret links (beside sees to it), and that open connections.
-var besideOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1", "internal/secret/stores"}
+var besideOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1", "internal/gate/broker", "internal/secret/stores"}
 
 // beside lists what only one of the sibling programs may import, so that nothing of it comes into casemate: packages of ours, and modules, with those who may.
 var beside = map[string]string{
