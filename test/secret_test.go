@@ -109,7 +109,7 @@ func TestSecretIsNeverShown(t *testing.T) {
 		if holds(b) || holds([]byte(path)) {
 			t.Errorf("the value is in %s", path)
 		}
-		if strings.HasPrefix(d.Name(), ".secrets") {
+		if strings.HasPrefix(d.Name(), ".new") {
 			t.Errorf("%s is left", path)
 		}
 		return err

@@ -4,7 +4,7 @@ set -euo pipefail
 
 user=casemate-test
 want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client
-	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
+	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client curl:curl wget:wget openssl:openssl dbus-daemon:dbus)
 [ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat ip:iproute2)
 
 # Packages of servers start them, unless the machine's policy says no: the tests start their own.
@@ -15,33 +15,37 @@ no_daemons() {
 	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 }
 
-# An npm registry of the tests' own, once: in a place that the ordinary user can read too. Which registry it comes from is npm's configuration.
-npm_registry() {
-	local cache=${XDG_CACHE_HOME:-$HOME/.cache} version=6.3.2 dir
+# from_npm NAME PACKAGE VERSION [OVERRIDES]: installs a package of exactly that version, once: in a place that the ordinary user can read too. Which
+# registry it comes from is npm's configuration; nothing of the package is executed.
+from_npm() {
+	local cache=${XDG_CACHE_HOME:-$HOME/.cache} name=$1 package=$2 version=$3 overrides=${4:-{\}} dir
 	[ "$(id -u)" = 0 ] && cache=/var/cache
-	dir=$cache/casemate-test/verdaccio
-	[ "$(cat "$dir/done" 2>/dev/null)" != $version ] || return 0
+	dir=$cache/casemate-test/$name
+	[ "$(cat "$dir/done" 2>/dev/null)" != "$version" ] || return 0
 	if ! command -v npm >/dev/null; then
-		echo "setup: without npm there is no npm registry to test with" >&2
+		echo "setup: without npm there is no $name to test with" >&2
 		return 0
 	fi
 	rm -rf "$dir"
 	mkdir -p "$dir"
-	# verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
-	printf '{"private":true,"dependencies":{"verdaccio":"%s"},"overrides":{"node-fetch":"2.7.0"}}\n' $version >"$dir/package.json"
+	printf '{"private":true,"dependencies":{"%s":"%s"},"overrides":%s}\n' "$package" "$version" "$overrides" >"$dir/package.json"
 	(cd "$dir" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) || {
-		echo "setup: no npm registry to test with: npm install verdaccio did not work" >&2
+		echo "setup: no $name to test with: npm install $package did not work" >&2
 		return 0
 	}
 	chmod -R a+rX "$cache/casemate-test"
-	echo $version >"$dir/done"
+	echo "$version" >"$dir/done"
 }
 
 missing=()
 for pair in "${want[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-python3 -c 'import ensurepip' 2>/dev/null || [ "${1:-}" = bench ] || missing+=(python3-venv)
+if [ "${1:-}" != bench ]; then
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+	/usr/bin/python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+fi
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ "${1:-}" = bench ] || missing+=(postgresql)
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -55,4 +59,9 @@ fi
 if [ "$(id -u)" = 0 ] && ! id "$user" >/dev/null 2>&1; then
 	useradd --create-home --shell /bin/bash "$user"
 fi
-[ "${1:-}" = bench ] || npm_registry
+[ "${1:-}" != bench ] || exit 0
+# verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
+from_npm verdaccio verdaccio 6.3.2 '{"node-fetch":"2.7.0"}'
+from_npm pnpm pnpm 10.12.1
+from_npm yarn yarn 1.22.22
+from_npm yarn4 @yarnpkg/cli-dist 4.9.2

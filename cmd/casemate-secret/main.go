@@ -44,6 +44,7 @@ type desk struct {
 	place        book.Place
 	log          uses.Log
 	json         bool
+	left         func() // is called when the person leaves a question with Ctrl-C; may be nil
 }
 
 func run(args []string) int {

@@ -18,6 +18,11 @@ func (d *desk) serve(args []string) error {
 		return wrongUse("casemate secret --help", "serve is run by casemate run")
 	}
 	unix.CloseOnExec(ask.FD)
+	d.left = func() {
+		if packet, err := ask.EncodeReady(ask.Ready{Error: "the passphrase was not given"}); err == nil {
+			unix.Sendto(ask.FD, packet, unix.MSG_NOSIGNAL, nil)
+		}
+	}
 	return serve.Run(ask.FD, serve.Options{
 		Place: d.place, Log: d.log, Getenv: d.getenv, Passphrase: d.passphrase(),
 		Ready: func() { // not Ignore, which the commands of stores would inherit

@@ -16,7 +16,7 @@ import (
 )
 
 // hidden asks on a terminal for what is not to be shown: echo is off while it is typed, and on again however this ends.
-func hidden(tty *os.File, say io.Writer, question string) (secret.Value, error) {
+func (d *desk) hidden(tty *os.File, say io.Writer, question string) (secret.Value, error) {
 	fd := int(tty.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
@@ -32,6 +32,9 @@ func hidden(tty *os.File, say io.Writer, question string) (secret.Value, error) 
 		case s := <-stop:
 			term.Restore(fd, before)
 			fmt.Fprintln(say)
+			if d.left != nil {
+				d.left()
+			}
 			os.Exit(128 + int(s.(syscall.Signal)))
 		case <-done:
 		}
@@ -62,7 +65,7 @@ func echoOff(fd int) error {
 // newValue is the value of an entry: typed at the terminal, or read from standard input, whose last line break is not part of it.
 func (d *desk) newValue(name string) (secret.Value, error) {
 	if term.IsTerminal(int(d.in.Fd())) {
-		return hidden(d.in, d.err, "Value of "+name+" (not shown): ")
+		return d.hidden(d.in, d.err, "Value of "+name+" (not shown): ")
 	}
 	return readValue(d.in)
 }
@@ -89,7 +92,7 @@ func (d *desk) passphrase() book.Ask {
 	if err != nil {
 		return nil
 	}
-	return func() (secret.Value, error) { return hidden(tty, tty, "Passphrase of casemate's secrets: ") }
+	return func() (secret.Value, error) { return d.hidden(tty, tty, "Passphrase of casemate's secrets: ") }
 }
 
 func passphraseFrom(file string) (secret.Value, error) {
@@ -109,11 +112,11 @@ func (d *desk) newPassphrase() (secret.Value, error) {
 	if !term.IsTerminal(int(d.in.Fd())) {
 		return readValue(d.in)
 	}
-	first, err := hidden(d.in, d.err, "New passphrase (not shown): ")
+	first, err := d.hidden(d.in, d.err, "New passphrase (not shown): ")
 	if err != nil {
 		return first, err
 	}
-	second, err := hidden(d.in, d.err, "Once more: ")
+	second, err := d.hidden(d.in, d.err, "Once more: ")
 	defer second.Wipe()
 	if err != nil {
 		return first, err

@@ -59,20 +59,20 @@ type Run struct {
 	Denials []Denial // what the command tried and could not reach
 	Project string
 
-	state   string      // where the store's directory really lies
-	tiers   *Tiers      // what the policy was merged from
-	ruledBy string      // the directory whose project policy applies, also where none of it is seen
-	found   unix.Stat_t // the project's directory
-	events  []event.Event
-	mounted time.Time
-	etc     *guest.Tree
-	trusted *trusted // nil where no TLS is opened
+	state     string      // where the store's directory really lies
+	tiers     *Tiers      // what the policy was merged from
+	ruledBy   string      // the directory whose project policy applies, also where none of it is seen
+	found     unix.Stat_t // the project's directory
+	events    []event.Event
+	mounted   time.Time
+	etc       *guest.Tree
+	trusted   *trusted // nil where no TLS is opened
+	verifiers []string // variables by which the gate verifies hosts there
+	hide      *policy.Paths
+	masked    *workspace.Mask
+	surveyed  *workspace.Survey // of the project, whichever way it was looked through
 
 	placeholders map[string]string // by the secret's name, once the run begins
-
-	hide     *policy.Paths
-	masked   *workspace.Mask
-	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
 	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
@@ -97,7 +97,8 @@ func (r *Refusal) Hint() string { return r.Remedy }
 
 // Prepare decides everything about a run.
 func Prepare(p Person, o Options) (*Run, error) {
-	r := &Run{Person: p, Options: o, Facts: host.Quick(), Offers: limits.Detect(p.UID)}
+	facts := host.Quick()
+	r := &Run{Person: p, Options: o, Facts: facts, Offers: limits.Detect(p.UID, !facts.AtLeast(5, 14))}
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}

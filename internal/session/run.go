@@ -182,7 +182,11 @@ func (s *supervision) connect() (err error) {
 			host[2] = -1
 		}
 	}
-	s.streams, err = relay.OpenStreams(host, s.run.Plan.User.UID)
+	owner := s.run.Plan.User.UID
+	if owner == s.run.Facts.EUID {
+		owner = -1
+	}
+	s.streams, err = relay.OpenStreams(host, owner)
 	return err
 }
 

@@ -53,6 +53,7 @@ type Survey struct {
 	scanned
 	places  map[string]string // where git's configuration files lie; "" for those that cannot be found
 	configs map[string]string // and what is in them
+	absent  map[string]bool   // names where nothing is, and on the way to which no link is
 	dev     uint64
 	foreign int   // entries to copy
 	bulk    int64 // their bytes
@@ -157,8 +158,8 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 	s.dirs = w.dirs
 	s.summarise(w)
 	s.surveyGit(o)
-	s.linkedFrom(o.GitConfig, "git executes commands that it names")
-	s.linkedFrom(o.Own, whySandbox)
+	s.obeyed(o.GitConfig, "git executes commands that it names")
+	s.obeyed(o.Own, whySandbox)
 	s.sort()
 	s.tracked = s.findTracked(old.tracked)
 	s.sort()

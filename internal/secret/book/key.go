@@ -55,7 +55,7 @@ func (p Place) readKey(passphrase Ask) (*key, error) {
 		}
 		return &key{identity}, nil
 	}
-	return nil, problem("put back the file as it was, from a backup; without its key nobody can read the secrets", "the key file %q is damaged", p.Key)
+	return nil, p.keyDamaged()
 }
 
 func (p Place) unseal(sealed []byte, passphrase Ask) ([]byte, error) {
@@ -94,7 +94,7 @@ func (p Place) keyDamaged() error {
 // PassphraseVariable names a file that holds the passphrase, where no person can be asked.
 const PassphraseVariable = "CASEMATE_SECRET_PASSPHRASE_FILE"
 
-// newKeyFile makes a key, or takes over the one there is, and writes it: with a passphrase, or without.
+// writeKey replaces the key file: encrypted, or where the passphrase is empty as it is.
 func (p Place) writeKey(k *key, passphrase secret.Value, work int) error {
 	contents := []byte("# The key of casemate's secrets (" + bookName + "). Who has both files has the secrets.\n" + k.identity.String() + "\n")
 	defer clear(contents)

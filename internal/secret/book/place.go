@@ -18,8 +18,8 @@ const (
 	bookName = "secrets.age"
 	keyName  = "secrets.key"
 	lockName = "secrets.lock"
-	newBook  = ".secrets.age.new" // what a writer that was killed leaves; the next one removes it
-	newKey   = ".secrets.key.new"
+	newBook  = ".new.secrets.age" // what a writer that was killed leaves; the next one removes it
+	newKey   = ".new.secrets.key" // its name ends as those of keys do, which no sandbox sees (policy.hide)
 )
 
 // Place is where a book and its key lie.

@@ -396,6 +396,26 @@ func TestUnnotedUse(t *testing.T) {
 	}
 }
 
+// TestManyRefusals: what was noted before stays in the log, however often a sandbox has itself refused.
+func TestManyRefusals(t *testing.T) {
+	s := newSite(t)
+	s.add("anthropic", "api.anthropic.com")
+	s.start(anthropic())
+	s.gives("anthropic", "api.anthropic.com", real)
+	for range eachUpTo + 500 {
+		s.refuses("anthropic", "evil.test", "does not name")
+	}
+	s.stop()
+	list, err := s.log.Read()
+	counted := 0
+	for _, u := range list {
+		counted += u.Times
+	}
+	if err != nil || len(list) > 1+eachUpTo+100 || list[0].Refused != "" || counted != 500 { // one line a minute for the others, however slow the machine is
+		t.Errorf("%d lines, %v, %d counted", len(list), err, counted)
+	}
+}
+
 // TestHostileGate sends what is no request: it gets nothing more.
 func TestHostileGate(t *testing.T) {
 	for _, packet := range []string{"{", `{"id":0,"entry":"anthropic","host":"api.anthropic.com","port":443}`, `{"sandbox":"b","entries":[]}`, strings.Repeat("x", ask.MaxMessage+1)} {

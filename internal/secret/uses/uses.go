@@ -26,6 +26,7 @@ type Use struct {
 	Path    string    `json:"path,omitempty"` // at most MaxPath of it, and never the query
 	Grant   int       `json:"grant,omitempty"`
 	Refused string    `json:"refused,omitempty"` // why not; empty: it was given
+	Times   int       `json:"times,omitempty"`   // how many refusals the line stands for, the last of which it shows; 0 is one
 }
 
 // MaxPath is how much of a path is kept.
