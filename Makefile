@@ -5,7 +5,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 FLAGS := -trimpath -ldflags '-s -w -X casemate.dev/internal/cli.Version=$(VERSION)'
 PREFIX ?= /usr/local
 
-.PHONY: build demo test check bench docs install clean
+.PHONY: build demo test test-agents check bench docs install clean
 
 build:
 	go build $(FLAGS) -o bin/ ./cmd/...
@@ -17,6 +17,11 @@ demo: build
 test: build
 	./test/setup.sh
 	./test/all.sh
+
+# Real agents that make test leaves out, as they take a minute each.
+test-agents: build
+	./test/setup.sh agents
+	./test/agents.sh
 
 check:
 	./test/check.sh

@@ -24,7 +24,7 @@ var layers = []string{
 	"internal/gate/http1 internal/gate/broker",
 	"internal/gate/dns internal/gate/requests",
 	"internal/gate/keeper",
-	"internal/history internal/preset",
+	"internal/history internal/preset internal/shim",
 	"internal/guest internal/plan internal/workspace internal/cache",
 	"internal/engine/native internal/engine/enginetest internal/review internal/commits",
 	"internal/session internal/screen",

@@ -245,6 +245,9 @@ func gitBackend(dir string) http.Handler {
 
 // realAddress is a real host's address, for the world's name server.
 func realAddress(name string) []netip.Addr {
+	if a, ok := modelHosts[name]; ok && os.Getenv(modelsVariable) != "" {
+		return []netip.Addr{netip.MustParseAddr(a)}
+	}
 	if a, ok := realHosts[name]; ok && os.Getenv(serversVariable) != "" {
 		return []netip.Addr{netip.MustParseAddr(a)}
 	}

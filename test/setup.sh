@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and makes the ordinary user that they also run as. With "bench": what the measurements compare against.
+# Installs what the tests need and makes the ordinary user that they also run as. With "bench": what the measurements compare against; with "agents": the
+# agents of make test-agents too.
 set -euo pipefail
 
 user=casemate-test
@@ -65,3 +66,10 @@ from_npm verdaccio verdaccio 6.3.2 '{"node-fetch":"2.7.0"}'
 from_npm pnpm pnpm 10.12.1
 from_npm yarn yarn 1.22.22
 from_npm yarn4 @yarnpkg/cli-dist 4.9.2
+# The versions that presets say they were tested with.
+from_npm claude @anthropic-ai/claude-code 2.1.330
+from_npm codex @openai/codex 0.169.0
+[ "${1:-}" = agents ] || exit 0
+from_npm gemini @google/gemini-cli 0.61.0
+from_npm qwen @qwen-code/qwen-code 0.15.10
+from_npm opencode opencode-ai 1.18.33

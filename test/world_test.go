@@ -294,7 +294,7 @@ func makeHosts(dir string) error {
 	if err := ip(lines...); err != nil {
 		return err
 	}
-	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy, serveReal} {
+	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy, serveReal, serveModels} {
 		if err := serve(dir); err != nil {
 			return err
 		}
@@ -479,11 +479,20 @@ func serveTLS(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), text, 0o644); err != nil {
 		return err
 	}
+	certificates := []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	if os.Getenv(modelsVariable) != "" { // some clients take no authority for a server
+		leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: template.NotBefore, NotAfter: template.NotAfter, DNSNames: slices.Collect(maps.Keys(modelHosts)), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		signed, err := x509.CreateCertificate(rand.Reader, leaf, template, key.Public(), key)
+		if err != nil {
+			return err
+		}
+		certificates = append(certificates, tls.Certificate{Certificate: [][]byte{signed}, PrivateKey: key})
+	}
 	l, err := listenAll(443)
 	if err != nil {
 		return err
 	}
-	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(byName), TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}}
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(byName), TLSConfig: &tls.Config{Certificates: certificates, NextProtos: []string{"h2", "http/1.1"}}}
 	go server.ServeTLS(l, "", "")
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/shim"
 )
 
 // Version is set by the Makefile from git.
@@ -51,6 +52,7 @@ func commands() []command {
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
 		netCommand(), allowCommand(), watchCommand(), secretCommand(), presetCommand(), cacheCommand(),
+		agentsCommand(), shimCommand(), homeCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}
 }
@@ -95,6 +97,8 @@ func dispatch(std *IO, args []string) error {
 	case "__complete":
 		complete(std.Out, args[1:])
 		return nil
+	case shim.Command:
+		return runShim(std, args[1:])
 	case session.ThawCommand:
 		session.Thaw(std.In)
 		return nil

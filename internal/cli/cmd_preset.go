@@ -18,7 +18,7 @@ import (
 
 func presetCommand() command {
 	return command{
-		name: "preset", args: "list | show NAME", summary: "list what tool chains need of the network",
+		name: "preset", args: "list | show NAME", summary: "list what tool chains and agents need of the network",
 		example: "casemate preset show npm",
 		help: `
 A preset opens the network to what a tool chain installs from, and nothing more:
@@ -27,6 +27,10 @@ installing asks is allowed there: publishing, or a push, is answered with 403.
 The hosts of package registries come from the tool's own configuration, so
 mirrors need no further word. Where no file says it the tool itself is asked,
 once.
+
+An agent's preset opens the API of its model, and its command takes it by
+itself: casemate run -- claude. --preset none, or presets: [none] in a policy,
+leaves that out. casemate agents lists these.
 
 list       the presets, and which are usable here
 show NAME  the hosts that it opens, which line or command named each, and the
@@ -152,6 +156,9 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 			fmt.Fprintf(w, "  %s\n", workspace.Visible(policy.Variable(v).String()))
 		}
 	}
+	if p.Agent != nil {
+		showAgent(w, p)
+	}
 	for _, n := range append(f.Warnings, f.Notes...) {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap(workspace.Visible(n), 72, "      "))
 	}
@@ -159,9 +166,53 @@ func showPreset(w io.Writer, here *preset.Here, f preset.Found) {
 		fmt.Fprintf(w, "\nNote: %s\n", wrap("what you have downloaded already need not be again: --cache "+strings.Join(names, " or --cache "), 72, "      "))
 	}
 	if !p.ReadOnly() {
-		fmt.Fprintf(w, "\nNote: %s\n", wrap(publishing, 72, "      "))
+		text := publishing
+		if p.Agent != nil {
+			text = telling
+		}
+		fmt.Fprintf(w, "\nNote: %s\n", wrap(text, 72, "      "))
 	}
 }
+
+// showAgent says what becomes of an agent inside.
+func showAgent(w io.Writer, p preset.Preset) {
+	list := func(title string, lines []string) {
+		if len(lines) > 0 {
+			fmt.Fprintf(w, "\n%s\n", title)
+		}
+		for _, l := range lines {
+			fmt.Fprintf(w, "  %s\n", wrap(workspace.Visible(l), 74, "    "))
+		}
+	}
+	a := p.Agent
+	if a.Secret != nil {
+		list("Its key", []string{fmt.Sprintf("%s, for %s", a.Secret.Env, strings.Join(a.Secret.Hosts, ", "))})
+	}
+	list("Its own sandbox", []string{a.Sandbox})
+	list("Keeps in a home of its own", []string{strings.Join(a.Home, ", ")})
+	list("Sees of your home, read-only", a.Imports)
+	var lays []string
+	for _, l := range a.Lays {
+		text := l.File
+		if len(l.Keep) > 0 {
+			text += ": of yours " + strings.Join(l.Keep, ", ")
+		}
+		lays = append(lays, text)
+	}
+	list("Gets there, once", lays)
+	list("Cannot", a.Cannot)
+	fmt.Fprintf(w, "\nNote: %s\n", wrap(tested(a), 72, "      "))
+}
+
+func tested(a *preset.Agent) string {
+	if a.Tested == "" {
+		return "untested: nobody has tried this preset with the agent itself"
+	}
+	return "tested with version " + a.Tested
+}
+
+// telling is the honest limit of an agent's preset.
+const telling = "what the agent reads of the project it may send to these hosts: that is how it works"
 
 // publishing is the honest limit of a preset that opens hosts wholly.
 const publishing = "a host that serves both installs and publishing can be published to by whoever has a credential inside; there is none unless you let one in"

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
 )
@@ -106,6 +107,14 @@ func candidates(words []string, last string) (list []string) {
 			list = []string{"ls", "rm"}
 		case c.name == "cache" && words[1] == "rm":
 			list = policy.Words("cache")
+		case c.name == "shim" && len(words) == 2:
+			list = []string{"install", "list", "remove"}
+		case c.name == "shim" && words[1] != "list":
+			list = preset.Commands()
+		case c.name == "home" && len(words) == 2:
+			list = []string{"ls", "diff", "reset"}
+		case c.name == "home" && words[1] != "ls":
+			list = homeIDs()
 		case c.name == "undo" && len(words) == 2:
 			list = historyNumbers()
 		}
@@ -120,7 +129,7 @@ func flagValues(flag string) (values func() []string, ok bool) {
 	case "--sandbox":
 		return sandboxNames, true
 	case "--preset":
-		return presetNames, true
+		return func() []string { return append(presetNames(), session.NoPreset) }, true
 	case "--then":
 		return words(string(thenKeep), string(thenReview), string(thenApply), string(thenDiscard))
 	case "--workspace":
@@ -154,6 +163,18 @@ func historyNumbers() (names []string) {
 	numbers, _ := h.Numbers()
 	for _, n := range numbers {
 		names = append(names, strconv.Itoa(n))
+	}
+	return names
+}
+
+func homeIDs() (names []string) {
+	st, err := openStore()
+	if err != nil {
+		return nil
+	}
+	homes, _ := session.Homes(st)
+	for _, h := range homes {
+		names = append(names, h.ID)
 	}
 	return names
 }

@@ -148,6 +148,9 @@ func find(name, dir string, o Options) (found string, link bool, err error) {
 		if !filepath.IsAbs(d) || slices.Contains(dirs[:i], d) {
 			continue // relative ones are dropped from PATH inside, so they are not searched here either
 		}
+		if o.isShims(d) {
+			continue
+		}
 		file := filepath.Join(d, name)
 		link, errno := executableFile(file)
 		switch {
@@ -161,6 +164,19 @@ func find(name, dir string, o Options) (found string, link bool, err error) {
 		return "", false, commandError(name, unix.EACCES)
 	}
 	return "", false, &CommandError{Name: name, Status: 127, Why: "not found in PATH"}
+}
+
+// isShims says whether a directory of PATH is the one with shims, which lead back to casemate: the program itself comes after it.
+func (o Options) isShims(dir string) bool {
+	if filepath.Base(dir) != "shims" || o.State == "" {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false
+	}
+	state, err := filepath.EvalSymlinks(o.State)
+	return err == nil && within(real, state)
 }
 
 func commandError(name string, errno unix.Errno) error {

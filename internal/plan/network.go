@@ -18,7 +18,7 @@ func (n *NoNamespace) Error() string {
 
 // Hint names the way out.
 func (n *NoNamespace) Hint() string {
-	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy"
+	return "run it where namespaces can be had (casemate doctor says what is missing), or take the rule out of the policy (that of an agent's preset: --preset none)"
 }
 
 // maxPorts keeps the descriptors that a sandbox hands out well below what one message can carry (SCM_MAX_FD in unix(7)).

@@ -324,7 +324,7 @@ func TestProjectIsNotBelieved(t *testing.T) {
 // TestBuiltIn: each preset reads, names where its words come from, and knows either hosts or whom to ask.
 func TestBuiltIn(t *testing.T) {
 	h := machine(t, nil)
-	want := []string{"cargo", "debian", "github", "gitlab", "go", "huggingface", "jupyter", "maven", "npm", "playwright", "pnpm", "pypi", "rubygems", "yarn"}
+	want := []string{"aider", "cargo", "claude", "cline", "codex", "continue", "debian", "gemini", "github", "gitlab", "go", "goose", "huggingface", "jupyter", "maven", "npm", "opencode", "playwright", "pnpm", "pypi", "qwen", "rubygems", "yarn"}
 	if !slices.Equal(h.Names(), want) {
 		t.Errorf("presets %q", h.Names())
 	}
@@ -340,7 +340,10 @@ func TestBuiltIn(t *testing.T) {
 		if len(p.From) > 0 && len(p.Hosts) > 0 {
 			t.Errorf("%s: a registry's hosts are asked for, never written down", name)
 		}
-		if p.ReadOnly() != (name != "huggingface") {
+		if (OfCommand(name) != "") != (p.Agent != nil) {
+			t.Errorf("%s: its command would take %q", name, OfCommand(name))
+		}
+		if p.ReadOnly() != (name != "huggingface" && p.Agent == nil) {
 			t.Errorf("%s is read-only: %v", name, p.ReadOnly())
 		}
 		for _, r := range p.Requests {

@@ -76,7 +76,7 @@ func (h *Here) find(name string, idle bool) (found Found, whole bool, err error)
 	if err != nil {
 		return found, false, err
 	}
-	s := &search{Here: h, found: Found{Preset: p, Notes: p.Notes}, idle: idle}
+	s := &search{Here: h, found: Found{Preset: p, Set: p.variables(), Notes: p.Notes}, idle: idle}
 	s.found.Tool = h.lookFor(p.Tools...)
 	for i, host := range slices.Concat(p.Hosts, p.Whole) {
 		requests := p.Requests

@@ -39,6 +39,9 @@ type Preset struct {
 	Lockfiles   []string   `yaml:"lockfiles,omitempty" json:"lockfiles,omitempty"` // files of a project that installs by it
 	Installs    []string   `yaml:"installs,omitempty" json:"installs,omitempty"`   // arguments by which the programs install
 	Notes       []string   `yaml:"notes,omitempty" json:"-"`                       // what a person should know
+
+	Set   map[string]string `yaml:"set,omitempty" json:"-"`                 // variables inside
+	Agent *Agent            `yaml:"agent,omitempty" json:"agent,omitempty"` // nil: it is of a tool chain
 }
 
 // Requests are what a preset allows of what can be asked of its hosts: each of the methods on each of the paths.
@@ -167,6 +170,9 @@ func parse(name, file string, text []byte) (Preset, error) {
 		if err := policy.CheckRequests(r.Methods, r.Paths); err != nil {
 			return p, fmt.Errorf("%s: requests: %w", where, err)
 		}
+	}
+	if err := p.checkAgent(where); err != nil {
+		return p, err
 	}
 	if len(p.Hosts)+len(p.Whole)+len(p.From) == 0 {
 		return p, fmt.Errorf("%s: it opens nothing: write hosts, or from", where)

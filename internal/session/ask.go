@@ -23,7 +23,7 @@ const answerFile = "workspace"
 // and no policy says anything.
 func (r *Run) wantsLive() (bool, error) {
 	o := r.Options
-	if !o.Attended || r.Project == "" || len(o.Command) == 0 || !slices.Contains(agents[:], filepath.Base(o.Command[0])) {
+	if !o.Attended && !o.Answered || r.Project == "" || len(o.Command) == 0 || !o.Answered && !slices.Contains(agents[:], filepath.Base(o.Command[0])) {
 		return false, nil
 	}
 	if at := r.Policy.Files.Workspace; at.Origin.Tier != policy.LevelTier || at.V != policy.Held {

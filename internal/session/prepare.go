@@ -18,6 +18,7 @@ import (
 	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
+	"casemate.dev/internal/preset"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -35,6 +36,7 @@ type Options struct {
 	DryRun   bool   // only the plan is wanted: nothing is created
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
+	Answered bool   // what was answered before holds, although nobody sits there
 
 	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
 
@@ -68,11 +70,14 @@ type Run struct {
 	etc       *guest.Tree
 	trusted   *trusted // nil where no TLS is opened
 	verifiers []string // variables by which the gate verifies hosts there
-	hide      *policy.Paths
-	masked    *workspace.Mask
-	surveyed  *workspace.Survey // of the project, whichever way it was looked through
 
 	placeholders map[string]string // by the secret's name, once the run begins
+
+	hide     *policy.Paths
+	masked   *workspace.Mask
+	surveyed *workspace.Survey // of the project, whichever way it was looked through
+
+	agents []preset.Found // whose presets hold
 
 	cached *cache.Set // what the project's sandboxes have added to caches; nil without any
 
@@ -107,7 +112,11 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Notices, err = p.AddPresets(tiers, r.Project); err != nil {
+	command := ""
+	if len(o.Command) > 0 {
+		command = o.Command[0]
+	}
+	if r.agents, r.Notices, err = p.addPresets(tiers, r.Project, command); err != nil {
 		return nil, err
 	}
 	if err = r.merge(tiers); err != nil {
@@ -118,6 +127,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 	}
 	r.tiers, r.ruledBy = tiers, r.Project
 	r.untrusted(tiers)
+	r.tellAgents()
 	mode, err := r.mode()
 	if err != nil {
 		return nil, err
@@ -150,6 +160,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := r.agentsHome(&req); err != nil {
 		r.Abandon()
 		return nil, err
 	}

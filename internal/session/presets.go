@@ -18,37 +18,62 @@ func (p Person) Presets(project string) (*preset.Here, error) {
 	if err != nil {
 		return nil, err
 	}
+	if project == p.Home { // that is none, see checkProject; or all that is the person's own would be taken for an agent's
+		project = ""
+	}
 	return &preset.Here{Home: p.Home, Config: filepath.Dir(p.Config), Env: p.Environ, Project: project, Cache: filepath.Join(st.Root, "presets")}, nil
 }
 
 // AddPresets adds what the chosen presets open, as sources of their tier, and returns what the person should hear. A preset is chosen by a tier that is
 // believed: an untrusted project's word adds none, and one that a level takes back adds none.
+//
+// NoPreset among them opens nothing, and keeps a command from taking an agent's preset by itself.
 func (p Person) AddPresets(t *Tiers, project string) (notices []string, err error) {
-	if !slices.ContainsFunc(t.Sources, func(s policy.Source) bool { return len(s.Doc.Presets) > 0 }) {
-		return nil, nil // and a start without presets pays nothing for them
+	_, notices, err = p.addPresets(t, project, "")
+	return notices, err
+}
+
+// NoPreset is the name that stands for no preset.
+const NoPreset = "none"
+
+// addPresets does it for a command, which may be an agent that has a preset: it is chosen by nobody, so that whatever anybody says of the network holds.
+func (p Person) addPresets(t *Tiers, project, command string) (agents []preset.Found, notices []string, err error) {
+	automatic := preset.OfCommand(command)
+	if automatic == "" && !slices.ContainsFunc(t.Sources, func(s policy.Source) bool { return len(s.Doc.Presets) > 0 }) {
+		return nil, nil, nil // and a start without presets pays nothing for them
 	}
 	merged, err := policy.Merge(t.Sources)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	here, err := p.Presets(project)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	list := merged.Presets
+	if automatic != "" && !slices.ContainsFunc(list, func(v policy.Value[string]) bool { return v.V == automatic || v.V == NoPreset }) {
+		list = append(slices.Clone(list), policy.Value[string]{V: automatic, Origin: policy.Origin{Tier: policy.Preset}})
 	}
 	var sources []policy.Source
-	for _, chosen := range merged.Presets {
+	for _, chosen := range list {
+		if chosen.V == NoPreset {
+			continue
+		}
 		found, err := here.Find(chosen.V)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", chosen.Origin, err)
 			if chosen.Origin.Tier == policy.CommandLine && errors.As(err, new(*preset.Unknown)) {
 				err = &BadFlag{err}
 			}
-			return nil, err
+			return nil, nil, err
+		}
+		if found.Preset.Agent != nil {
+			agents = append(agents, found)
 		}
 		if len(found.Openings) == 0 {
 			nothing := opensNothing(found)
 			if chosen.Origin.Tier == policy.CommandLine {
-				return nil, nothing
+				return nil, nil, nothing
 			}
 			notices = append(notices, fmt.Sprintf("%s: %v", chosen.Origin, nothing))
 		}
@@ -57,12 +82,12 @@ func (p Person) AddPresets(t *Tiers, project string) (notices []string, err erro
 		}
 		src, err := found.Source(chosen.Origin.Tier)
 		if err != nil {
-			return nil, fmt.Errorf("preset %s: %w", chosen.V, err)
+			return nil, nil, fmt.Errorf("preset %s: %w", chosen.V, err)
 		}
 		sources = append(sources, src)
 	}
 	t.Sources = append(sources, t.Sources...)
-	return notices, nil
+	return agents, notices, nil
 }
 
 // opensNothing says why no host was found, and what to do.

@@ -221,7 +221,10 @@ func (p *ruling) sources() []policy.Source {
 	}
 	merged, _ := policy.Permitted(files)
 	presets = slices.DeleteFunc(presets, func(s policy.Source) bool {
-		return !slices.ContainsFunc(merged.Presets, func(v policy.Value[string]) bool { return v.V == s.Doc.Name })
+		holds := func(name string) bool {
+			return slices.ContainsFunc(merged.Presets, func(v policy.Value[string]) bool { return v.V == name })
+		}
+		return !holds(s.Doc.Name) && (s.Chosen != policy.Preset || holds(NoPreset)) // nobody chose that of an agent's command
 	})
 	return append(presets, files...)
 }

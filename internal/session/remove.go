@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -43,6 +45,9 @@ func removeHomes(dir string) error {
 	homes, err := filepath.Glob(filepath.Join(dir, "home*"))
 	for _, h := range homes {
 		err = errors.Join(err, workspace.Discard(context.Background(), h))
+		if gone := os.Remove(laidFile(h)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
 	}
 	return err
 }
@@ -50,6 +55,14 @@ func removeHomes(dir string) error {
 // RemoveHome deletes the home that the sandboxes of the project in the state directory dir share, if none of them runs. Most projects have a home
 // and no sandbox: what was held is applied or discarded, and the home stays.
 func RemoveHome(st *store.Store, dir string) error {
+	if err := homeInUse(st, dir); err != nil {
+		return err
+	}
+	return removeHomes(dir)
+}
+
+// homeInUse says which sandbox has the home of the project in the state directory dir now.
+func homeInUse(st *store.Store, dir string) error {
 	list, err := st.List()
 	if err != nil {
 		return err
@@ -62,7 +75,7 @@ func RemoveHome(st *store.Store, dir string) error {
 			return &Refusal{fmt.Errorf("sandbox %s, which has this home, is running", b.Record.ID), "wait for its end, or end it: casemate rm --force --home " + b.Record.ID}
 		}
 	}
-	return removeHomes(dir)
+	return nil
 }
 
 // end kills the supervisor, with which its sandbox ends, and takes the lock that it leaves. The record may be of an earlier run while the next one

@@ -75,6 +75,24 @@ func (s *Store) homes() ([]string, error) {
 	return filepath.Glob(filepath.Join(s.Root, "projects", "*", "home*"))
 }
 
+// Home is one home that sandboxes of a project have.
+type Home struct {
+	ID      string // as Usage lists it
+	Dir     string
+	Project string
+}
+
+// Homes lists them all.
+func (s *Store) Homes() ([]Home, error) {
+	dirs, err := s.homes()
+	list := make([]Home, len(dirs))
+	for i, dir := range dirs {
+		project, _ := Read(filepath.Join(filepath.Dir(dir), "project"), unix.PathMax)
+		list[i] = Home{homeID(filepath.Dir(dir)), dir, string(project)}
+	}
+	return list, err
+}
+
 // homeID is what Usage calls the home in a project's directory.
 func homeID(dir string) string { return filepath.Base(dir)[:8] }
 

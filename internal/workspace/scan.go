@@ -53,7 +53,6 @@ type Survey struct {
 	scanned
 	places  map[string]string // where git's configuration files lie; "" for those that cannot be found
 	configs map[string]string // and what is in them
-	absent  map[string]bool   // names where nothing is, and on the way to which no link is
 	dev     uint64
 	foreign int   // entries to copy
 	bulk    int64 // their bytes

@@ -19,7 +19,7 @@ type GitDir struct {
 
 // surveyGit finds the git directories and what they name.
 func (s *Survey) surveyGit(o ScanOptions) {
-	s.places, s.configs, s.absent = map[string]string{}, map[string]string{}, map[string]bool{}
+	s.places, s.configs = map[string]string{}, map[string]string{}
 	common, worktreeConfig := map[string]string{}, map[string]bool{} // by git directory
 	for d, n := range s.notes() {
 		switch n.kind {

@@ -73,7 +73,7 @@ func (c *settings) readPlain(name string) {
 	}
 	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
 	if err == unix.ENOENT {
-		c.s.places[name], c.s.absent[name] = "", true
+		c.s.places[name] = ""
 	}
 	if err != nil {
 		return

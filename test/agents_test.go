@@ -1,0 +1,106 @@
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// realAgent is one, installed by test/setup.sh, and how it is driven without a person.
+type realAgent struct {
+	name string // of its preset, and of the program
+	file string // below the directory that test/setup.sh installs into, a pattern
+	node bool   // the program is a script for node
+	host string // of its model, where the stand-in answers
+	key  string // the variable with the key
+	args []string
+}
+
+const apiKey = "sk-stand-in-0123456789abcdef0123456789abcdef"
+
+// agentFile is where an agent is, or "".
+func agentFile(a realAgent) string {
+	cache, _ := os.UserCacheDir()
+	for _, dir := range []string{"/var/cache", cache} {
+		if found := glob(filepath.Join(dir, "casemate-test", a.name, a.file)); len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+// works has the agent run one command inside, and judges by what that left in the layer and by what the model's stand-in saw: an agent's exit status says
+// little.
+func (a realAgent) works(t *testing.T) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		t.Skip("an agent is an ordinary user's")
+	}
+	file := agentFile(a)
+	if file == "" {
+		t.Skipf("%s is not installed: test/setup.sh does it", a.name)
+	}
+	s := newSite(t, best())
+	var end func()
+	s.world, end = startWorld(t, modelsVariable+"=1")
+	t.Cleanup(end)
+	s.put("README.md", "a project\n", 0o644)
+	s.Accept()
+
+	argv := append([]string{file}, a.args...)
+	flags := []string{"--read", packages(file), "--env", a.key + "=" + apiKey, "--env", "NODE_EXTRA_CA_CERTS=" + bundle, "--env", "SSL_CERT_FILE=" + bundle}
+	if a.node {
+		argv = append([]string{"node"}, argv...)
+		flags = append(flags, "--preset", a.name)
+	}
+	out := s.run(slices.Concat(flags, []string{"--"}, argv)...)
+	told := func() string { return out.stdout + out.stderr + "\n" + strings.Join(s.world.told(""), "\n") }
+
+	ran, err := os.ReadFile(filepath.Join(s.State, "casemate", "sandboxes", out.result.Sandbox, "layer", "upper", "proof.txt"))
+	if err != nil || string(ran) != out.result.Sandbox {
+		t.Fatalf("the proof is %q, %v\n%s", ran, err, told())
+	}
+	if isThere(filepath.Join(s.Work, "proof.txt")) {
+		t.Error("the proof is in the project")
+	}
+	eventually(t, 20*time.Second, "the model is told the result", func() bool { return s.world.saw("result " + a.host) })
+	asked := s.world.told("model ")
+	if !slices.ContainsFunc(asked, func(l string) bool {
+		return strings.HasPrefix(l, "model "+a.host+" POST ") && strings.HasSuffix(l, " "+apiKey)
+	}) {
+		t.Errorf("the model saw no key: %q", asked)
+	}
+	for _, line := range s.world.told("query ") {
+		if line != "query "+a.host {
+			t.Errorf("%s", line)
+		}
+	}
+	for _, line := range s.world.told("accepted ") {
+		if line != "accepted "+modelHosts[a.host]+":443" {
+			t.Errorf("%s", line)
+		}
+	}
+	if list := denials(t, out.stderr); len(list) > 0 {
+		t.Errorf("it asked for more than its preset opens: %v", list)
+	}
+	has(t, "casemate net", s.do("net").stdout, a.host)
+}
+
+// packages is the directory of packages that a file is of.
+func packages(file string) string {
+	before, _, _ := strings.Cut(file, "/node_modules/")
+	return before + "/node_modules"
+}
+
+func TestAgentClaude(t *testing.T) {
+	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", key: "ANTHROPIC_API_KEY",
+		args: []string{"-p", "leave a proof", "--dangerously-skip-permissions"}}.works(t)
+}
+
+func TestAgentCodex(t *testing.T) {
+	realAgent{name: "codex", file: "node_modules/@openai/codex-linux-*/vendor/*/bin/codex", host: "api.openai.com", key: "OPENAI_API_KEY",
+		args: []string{"exec", "--skip-git-repo-check", "leave a proof"}}.works(t)
+}
