@@ -4,23 +4,25 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d /var/tmp/casemate-tests.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+work=$(mktemp -d /var/tmp/casemate.XXXXXX)
+trap 'umount "$work/memory" 2>/dev/null; rm -rf "$work"' EXIT
 chmod 755 "$work"
-mkdir "$work/bin" "$work/tests"
+mkdir "$work/bin" "$work/tests" "$work/memory"
 cp bin/casemate bin/casemate-* "$work/bin/"
 go test -c -o "$work/tests/" ./... >/dev/null || exit 1
 export CASEMATE_BIN="$work/bin/casemate" CASEMATE_PROBE="$work/bin/casemate-probe"
 
 status=0
-./test/packages.sh "$work/tests" internal/limits || status=1 # it measures /dev/shm, which both fill beside each other
 if [ "$(id -u)" = 0 ]; then
 	env --default-signal=INT,QUIT ./test/rootless.sh "$work" >"$work/rootless.log" 2>&1 & # a script's background jobs ignore these, and so would all they start
 	rootless=$!
+	# Root's files lie in memory and the user's on the disk: each kind of file system has its ways, and the tests of both, on one ext4, wait for its inodes.
+	mount -t tmpfs -o mode=1777,size=16g casemate-tests "$work/memory" || exit 1
+	export TMPDIR="$work/memory"
 else
 	echo "make test ran as an ordinary user: the tests as root were not run (they need root)"
 fi
-./test/packages.sh "$work/tests" $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./... | sed "s|^$PWD/*||; s|^$|.|" | grep -v '^internal/limits$') || status=1
+./test/packages.sh "$work/tests" $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.Dir}}{{end}}' ./... | sed "s|^$PWD/*||; s|^$|.|") || status=1
 if [ "$(id -u)" = 0 ]; then
 	wait "$rootless" || status=1
 	cat "$work/rootless.log"

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"casemate.dev/internal/workspace"
 )
@@ -222,7 +221,7 @@ func TestApplyKilledWhileTheSandboxStandsStill(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "a file is applied, while all stand still", func() bool { return r.read("f0") == "inside\n" })
+	eventually(t, patience, "a file is applied, while all stand still", func() bool { return r.read("f0") == "inside\n" })
 	cmd.Process.Kill()
 	cmd.Wait()
 	if out := r.inside("echo alive"); out != "alive\n" {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,7 +144,7 @@ func TestForceKillsNoStranger(t *testing.T) {
 		k := s.talk()
 		k.ask("echo ready")
 		running := ""
-		eventually(t, 5*time.Second, "recorded", func() bool {
+		eventually(t, patience, "recorded", func() bool {
 			var rows []struct{ ID string }
 			_ = json.Unmarshal([]byte(s.do("ps", "--json").stdout), &rows)
 			if len(rows) == 1 {
@@ -400,7 +399,7 @@ func TestApplyWhileRunning(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
 		k := s.talk()
 		k.ask("mkdir d; echo x >d/f; echo done")
-		eventually(t, 5*time.Second, "a record of the run", func() bool { return strings.Contains(s.do("apply", "--dry-run").stdout, "planned") })
+		eventually(t, patience, "a record of the run", func() bool { return strings.Contains(s.do("apply", "--dry-run").stdout, "planned") })
 		out, fallback := s.do("apply"), s.mode.name == "landlock"
 		if landed := exists(filepath.Join(s.Work, "d", "f")); landed == fallback || fallback && (out.exit != 125 || !strings.Contains(out.stderr, "cannot be frozen")) {
 			t.Errorf("apply: %v", out)

@@ -193,25 +193,25 @@ func TestRootIsNotLedAway(t *testing.T) {
 		if out := s.sh(inside + `echo two >>a; git commit -qam two`); out.exit != 0 {
 			t.Fatal(out)
 		}
-		bin, open := t.TempDir(), filepath.Join(s.Dir, "open")
-		s.hostly(t, s.Dir, "mkdir -m 777 open; mkdir -m 700 closed; echo ROOTS >closed/file; chmod 755 "+bin+" "+filepath.Dir(bin))
+		bin, open, scratch := t.TempDir(), filepath.Join(s.Dir, "open"), filepath.Join(s.Dir, "scratch") // in /tmp, others take commits at the same time
+		s.hostly(t, s.Dir, "mkdir -m 777 open; mkdir -m 1777 scratch; mkdir -m 700 closed; echo ROOTS >closed/file; chmod 755 "+bin+" "+filepath.Dir(bin))
 		attack := `#!/bin/sh
 git=$(PATH=${PATH#*:} command -v git)
 "$git" "$@"; status=$?
-if [ "$(id -u)" != 0 ] && d=$(ls -d /tmp/casemate-commits-* 2>/dev/null | head -n 1) && cd "$d"; then
+if [ "$(id -u)" != 0 ] && d=$(ls -d SCRATCH/casemate-commits-* 2>/dev/null | head -n 1) && cd "$d"; then
 	touch OPEN/attacked; cat raw/shallow >>OPEN/seen 2>/dev/null
 	for r in raw checked; do rm -rf $r/objects/info/alternates; mkdir -p $r/objects/info; ln -s CLOSED/alternates $r/objects/info/alternates; done 2>/dev/null
 	for x in $(printf '%02x ' $(seq 0 255)); do ln -s CLOSED raw/objects/$x; done 2>/dev/null
 fi
 exit $status
 `
-		attack = strings.NewReplacer("OPEN", open, "CLOSED", filepath.Join(s.Dir, "closed")).Replace(attack)
+		attack = strings.NewReplacer("OPEN", open, "SCRATCH", scratch, "CLOSED", filepath.Join(s.Dir, "closed")).Replace(attack)
 		if err := os.WriteFile(filepath.Join(bin, "git"), []byte(attack), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		return s, filepath.Join(open, "attacked"), func() output {
 			cmd := s.command("apply", "--commit", "b")
-			cmd.Env = append(cmd.Env, "PATH="+bin+":/usr/local/bin:/usr/bin:/bin")
+			cmd.Env = append(cmd.Env, "PATH="+bin+":/usr/local/bin:/usr/bin:/bin", "TMPDIR="+scratch)
 			return s.finish(cmd)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // long is how long a test waits for what happens within a second on a machine that does nothing else.
-const long = 20 * time.Second
+const long = patience
 
 // closed is what curl says of a port on which nobody listens.
 const closed = "curl: (7)"
@@ -41,13 +41,13 @@ func inwardSite(t *testing.T) *site {
 
 // servingWord is a line of shell that serves a word over HTTP, and one that ends it.
 func servingWord(word string, port int, bind string) (begin, end string) {
-	dir := fmt.Sprintf("/tmp/%s-%d", word, port)
+	dir := fmt.Sprintf("/tmp/%s-%d-%d", word, port, os.Getpid()) // where it serves on the host, others run the same
 	return fmt.Sprintf("mkdir -p %[1]s; echo %[2]s >%[1]s/word; python3 -m http.server -d %[1]s --bind %[3]s %[4]d >/dev/null 2>&1 & echo $! >%[1]s/pid", dir, word, bind, port),
-		fmt.Sprintf("kill $(cat %s/pid)", dir)
+		fmt.Sprintf("kill $(cat %[1]s/pid); rm -r %[1]s", dir)
 }
 
 func get(host string, port int) string {
-	return fmt.Sprintf("curl -sS --noproxy '*' --max-time 10 http://%s:%d/word 2>&1", host, port)
+	return fmt.Sprintf("curl -sS --noproxy '*' --max-time 30 http://%s:%d/word 2>&1", host, port)
 }
 
 // answers asks until the word comes.
@@ -208,12 +208,12 @@ func refusedAtOnce(t *testing.T, what string, k *talk, host string, port int) {
 // TestInternal: sandboxes that say so reach each other by name, and nobody else does; through one of them nothing else is reached.
 func TestInternal(t *testing.T) {
 	inward(t, func(t *testing.T, s *site) {
-		begin, _ := servingWord("of-the-host", 5432, "127.0.0.1")
+		begin, end := servingWord("of-the-host", 5432, "127.0.0.1")
 		host := s.outsideCommand(begin + "; wait")
 		if err := host.Start(); err != nil {
 			t.Fatal(err)
 		}
-		defer func() { s.outside("kill $(cat /tmp/of-the-host-5432/pid); rm -r /tmp/of-the-host-5432"); host.Wait() }()
+		defer func() { s.outside(end); host.Wait() }()
 
 		api := s.talk("--name", "api", "--internal", "mocks", "--allow", "allowed.example:80", "--host-port", "5432", "--publish", "8082:8080")
 		web := s.talk("--name", "web", "--internal", "others", "--internal", "mocks")

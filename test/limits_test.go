@@ -174,14 +174,14 @@ func TestR09Time(t *testing.T) {
 				}
 				forever := lasting(t)
 				cmd := s.command("run", "--json", c.flag, "1s", "--", "sh", "-c", "trap '' TERM INT HUP; (setsid sleep "+forever+") & sleep "+forever)
-				watch := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+				watch := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 				start := time.Now()
 				out := s.finish(cmd)
 				watch.Stop()
 				if took := time.Since(start); out.exit != 124 || out.result.Reason != c.reason || took < time.Second {
 					t.Errorf("after %v: %v", took, out)
 				}
-				eventually(t, time.Second, "everything gone after the limit", func() bool { return len(named(forever)) == 0 })
+				eventually(t, patience, "everything gone after the limit", func() bool { return len(named(forever)) == 0 })
 			})
 		})
 	}
@@ -190,11 +190,11 @@ func TestR09Time(t *testing.T) {
 // TestIdleIsWithoutOutput: a command that writes now and then is not idle, however little it computes.
 func TestIdleIsWithoutOutput(t *testing.T) {
 	namespaced(t, func(t *testing.T, s *site) {
-		const talk = `for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo $i; done`
-		if out := s.run("--idle", "1s", "--", "sh", "-c", talk); out.exit != 0 || !strings.HasSuffix(out.stdout, "8\n") {
+		const talk = `for i in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $i; done` // four times as often as it must
+		if out := s.run("--idle", "2s", "--", "sh", "-c", talk); out.exit != 0 || !strings.HasSuffix(out.stdout, "8\n") {
 			t.Errorf("with output: %v", out)
 		}
-		if out := s.run("--idle", "1s", "--", "sh", "-c", "("+talk+") >/dev/null"); out.exit != 124 || out.result.Reason != "idle" {
+		if out := s.run("--idle", "2s", "--", "sh", "-c", "("+talk+") >/dev/null"); out.exit != 124 || out.result.Reason != "idle" {
 			t.Errorf("the control, without: %v", out)
 		}
 	})

@@ -179,7 +179,7 @@ func (s *site) command(args ...string) *exec.Cmd {
 	if s.world != nil {
 		s.world.enter(cmd, append([]string{casemate}, args...)...)
 	}
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = patience
 	return cmd
 }
 

@@ -33,7 +33,7 @@ func (s *site) byHost(t *testing.T, line string) {
 func (k *talk) seen(t *testing.T, line, want string) time.Duration {
 	t.Helper()
 	var got string
-	took := eventually(t, 5*time.Second, fmt.Sprintf("inside, %q gives %q", line, want), func() bool {
+	took := eventually(t, patience, fmt.Sprintf("inside, %q gives %q", line, want), func() bool {
 		got = k.ask(line)
 		return got == want
 	})
@@ -104,15 +104,15 @@ func TestMirrorEditors(t *testing.T) {
 				k := s.talk()
 				k.ask("ls -R src >/dev/null; cat src/f src/new src/newer lib/deep/one; stat src/f") // so that it is looked up, or its absence
 				k.ask("python3 watch.py >/tmp/events 2>&1 &")
-				eventually(t, 10*time.Second, "the watcher inside watches", func() bool { return strings.Contains(k.ask("cat /tmp/events"), "watching") })
-				eventually(t, 20*time.Second, "the one outside watches", func() bool { // what changes before it does raises no event
+				eventually(t, patience, "the watcher inside watches", func() bool { return strings.Contains(k.ask("cat /tmp/events"), "watching") })
+				eventually(t, patience, "the one outside watches", func() bool { // what changes before it does raises no event
 					s.put("ready", fmt.Sprint(time.Now()), 0o644)
 					return strings.Contains(k.ask("cat /tmp/events"), "event ready")
 				})
 				s.byHost(t, c.host)
 				start := time.Now()
 				if c.path != "" { // who looks before it is mirrored finds it, and there is no event any more
-					eventually(t, 5*time.Second, "an event of "+c.path, func() bool { return strings.Contains(k.ask("cat /tmp/events"), "event "+c.path+" ") })
+					eventually(t, patience, "an event of "+c.path, func() bool { return strings.Contains(k.ask("cat /tmp/events"), "event "+c.path+" ") })
 				}
 				k.seen(t, c.inside, c.want)
 				t.Logf("seen inside after %v", time.Since(start).Round(time.Millisecond))
@@ -236,7 +236,7 @@ func TestMirrorAfterAKill(t *testing.T) {
 		}
 		<-k.ended
 		var out output
-		eventually(t, 10*time.Second, "the sandbox is over", func() bool {
+		eventually(t, patience, "the sandbox is over", func() bool {
 			out = s.do("diff", "--name-only")
 			return out.exit == 0 && !strings.Contains(out.stdout, "many")
 		})
@@ -272,8 +272,8 @@ func TestMirrorDevServer(t *testing.T) {
 		for i, save := range []string{"printf \"export const word = 'N'\\n\" >word.js", "printf \"export const word = 'N'\\n\" >.word.tmp && mv .word.tmp word.js", "sed -i \"s/'.*'/'N'/\" word.js"} {
 			want := fmt.Sprint("saved", i)
 			s.byHost(t, strings.ReplaceAll(save, "N", want))
-			eventually(t, 10*time.Second, "vite serves what was saved: "+save, func() bool { return strings.Contains(k.ask("node get.mjs /word.js"), want) })
-			eventually(t, 10*time.Second, "vite says that it reloads", func() bool { return strings.Count(k.ask("cat /tmp/vite.log"), "page reload") > i })
+			eventually(t, patience, "vite serves what was saved: "+save, func() bool { return strings.Contains(k.ask("node get.mjs /word.js"), want) })
+			eventually(t, patience, "vite says that it reloads", func() bool { return strings.Count(k.ask("cat /tmp/vite.log"), "page reload") > i })
 		}
 		if t.Failed() {
 			t.Log(k.ask("cat /tmp/vite.log"))

@@ -156,8 +156,15 @@ func TestN25PortsInside(t *testing.T) {
 		t.Error("control: outside the port cannot be reached either")
 	}
 	eachMode(t, func(t *testing.T, s *site) {
-		if reach(t, s.command("run", "--", "sh", "-c", "exec ./bin/probe listen")) {
-			t.Error("the host reached a port that was opened inside")
+		reached := 0
+		for range 3 { // a port of the same number may be somebody else's on the host, once
+			if !reach(t, s.command("run", "--", "sh", "-c", "exec ./bin/probe listen")) {
+				break
+			}
+			reached++
+		}
+		if reached == 3 {
+			t.Error("the host reached ports that were opened inside")
 		}
 	})
 }

@@ -71,10 +71,16 @@ func TestOwnAuthorities(t *testing.T) {
 		if err := os.WriteFile(none, []byte("# no authority that anybody here has\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		for file, want := range map[string]string{filepath.Join(s.Home, "company.pem"): "GET allowed.example /v1/a 0", none: "certificate is not valid here"} {
+		s.put("agents.pem", "# nor any of the system's\n", 0o644)
+		agents := filepath.Join(s.Work, "agents.pem") // in the project
+		for file, want := range map[string]string{filepath.Join(s.Home, "company.pem"): "GET allowed.example /v1/a 0", none: "certificate is not valid here", agents: "GET allowed.example /v1/a 0"} {
 			cmd := s.command("run", "--", "curl", "-sS", "https://allowed.example/v1/a")
 			cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+file, "SSL_CERT_DIR=/nowhere")
-			has(t, file, s.finish(cmd).stdout, want)
+			out := s.finish(cmd)
+			has(t, file, out.stdout, want)
+			if said := strings.Contains(out.stderr, "not believed"); said != (file == agents) {
+				t.Errorf("%s: what is said is %q", file, out.stderr)
+			}
 		}
 	})
 }

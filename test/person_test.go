@@ -132,7 +132,7 @@ func (p *person) gone(t *testing.T, cmd *exec.Cmd) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the shell did not end with its terminal")
 		_ = cmd.Process.Kill()
 	}

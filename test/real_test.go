@@ -45,8 +45,12 @@ func servedOnce(t *testing.T, do func(t *testing.T, s *site), servers ...string)
 func realServers(t *testing.T, servers ...string) *world {
 	t.Helper()
 	for name, there := range map[string]bool{"verdaccio": verdaccioMain() != "", "postgres": postgresBin() != "", "sshd": sshd() != ""} {
-		if slices.Contains(servers, name) && !there {
-			t.Skipf("%s is not installed: test/setup.sh does it", name)
+		switch {
+		case there || !slices.Contains(servers, name):
+		case name == "verdaccio":
+			t.Skip("verdaccio is not installed: test/setup.sh does it where npm and a registry are there")
+		default:
+			t.Fatalf("%s is not installed: test/setup.sh does it", name)
 		}
 	}
 	if realWorld.world == nil {
@@ -58,7 +62,7 @@ func realServers(t *testing.T, servers ...string) *world {
 	default:
 	}
 	for _, name := range servers {
-		eventually(t, 60*time.Second, name+" serves", func() bool {
+		eventually(t, 2*time.Minute, name+" serves", func() bool {
 			if ended := realWorld.world.told("ended " + name); len(ended) > 0 {
 				words, _ := os.ReadFile(filepath.Join(realWorld.world.dir, name+".log"))
 				t.Fatalf("%v: %s", ended, words)
@@ -73,13 +77,13 @@ func realServers(t *testing.T, servers ...string) *world {
 func (w *world) mark() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.lines)
+	return len(w.all())
 }
 
 func (w *world) since(mark int, begin string) (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, l := range w.lines[mark:] {
+	for _, l := range w.all()[mark:] {
 		if rest, ok := strings.CutPrefix(l, begin); ok && !slices.Contains(list, rest) {
 			list = append(list, rest)
 		}
@@ -139,11 +143,14 @@ func (s *site) does(j job) {
 
 // The places of programs that no PATH has.
 
-func verdaccioMain() string {
+func verdaccioMain() string { return fromNpm("verdaccio/node_modules/verdaccio/bin/verdaccio") }
+
+// fromNpm is where a program is that test/setup.sh has installed; empty: it has not.
+func fromNpm(program string) string {
 	cache, _ := os.UserCacheDir()
 	for _, dir := range []string{"/var/cache", cache} {
-		if main := filepath.Join(dir, "casemate-test/verdaccio/node_modules/verdaccio/bin/verdaccio"); isThere(main) {
-			return main
+		if path := filepath.Join(dir, "casemate-test", program); isThere(path) {
+			return path
 		}
 	}
 	return ""

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,13 +14,7 @@ const bundle = "/etc/ssl/certs/ca-certificates.crt"
 // atHome writes a file of the person's home.
 func (s *site) atHome(name, content string) {
 	s.t.Helper()
-	path := filepath.Join(s.Home, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+	writeDeep(s.t, filepath.Join(s.Home, name), content)
 }
 
 // TestRealNpm installs from verdaccio, which only the person's own configuration names.
@@ -88,7 +81,7 @@ func goProgram(t *testing.T) string {
 func TestRealPip(t *testing.T) {
 	servedOnce(t, func(t *testing.T, s *site) {
 		if out := s.outside("python3 -m pip --version"); out.exit != 0 {
-			t.Skip("python3 has no pip")
+			t.Fatal("python3 has no pip: test/setup.sh installs it")
 		}
 		s.atHome(".config/pip/pip.conf", "[global]\nindex-url = https://pypi.example/simple/\n")
 		s.does(job{

@@ -11,7 +11,7 @@ import (
 // holding keeps a connection open until somebody ends it.
 const holding = `
 import socket
-s = socket.create_connection(("allowed.example", 7), 5)
+s = socket.create_connection(("allowed.example", 7))
 s.sendall(b"hello\n"); s.recv(6)
 open("/tmp/held", "w").write("held")
 try: s.recv(1)
@@ -51,15 +51,15 @@ func TestReload(t *testing.T) {
 		}
 		reached := func(name string) {
 			t.Helper()
-			eventually(t, 30*time.Second, name+" is reached", func() bool { return get(name) })
+			eventually(t, patience, name+" is reached", func() bool { return get(name) })
 		}
 		refused := func(name string) {
 			t.Helper()
-			eventually(t, 30*time.Second, name+" is not reached", func() bool { return !get(name) })
+			eventually(t, patience, name+" is not reached", func() bool { return !get(name) })
 		}
 		said := func(what string) {
 			t.Helper()
-			eventually(t, 30*time.Second, "casemate net says "+what, func() bool { return strings.Contains(s.do("net", id).stdout, what) })
+			eventually(t, patience, "casemate net says "+what, func() bool { return strings.Contains(s.do("net", id).stdout, what) })
 		}
 		if get("one") {
 			t.Fatal("control: it is reached before a policy says so")
@@ -69,9 +69,9 @@ func TestReload(t *testing.T) {
 		write(user, "network:\n  allow:\n    - {host: one.allowed.example, ports: [80]}\n    - {host: allowed.example, ports: [7]}\n")
 		reached("one")
 		k.ask("rm -f /tmp/held; python3 hold.py >/dev/null 2>&1 &")
-		eventually(t, 30*time.Second, "the connection is held", func() bool { return k.ask("cat /tmp/held") == "held" })
+		eventually(t, patience, "the connection is held", func() bool { return k.ask("cat /tmp/held") == "held" })
 		over(user, "network:\n  allow:\n    - {host: one.allowed.example, ports: [80]}\n    - {host: two.allowed.example, ports: [80]}\n  deny: [denied.example]\n")
-		eventually(t, 30*time.Second, "the connection ends", func() bool { return k.ask("cat /tmp/held") == "ended" })
+		eventually(t, patience, "the connection ends", func() bool { return k.ask("cat /tmp/held") == "ended" })
 		said("allowed no more: allowed.example:7")
 		reached("two")
 
@@ -131,6 +131,17 @@ func TestReload(t *testing.T) {
 		if !get("flag") {
 			t.Error("what --allow opened is not reached any more")
 		}
+
+		// Asking begins and ends.
+		write(user, "network: {ask: true}\n")
+		said("what no rule allows is asked about in casemate watch")
+		eventually(t, 30*time.Second, "it would ask", func() bool {
+			return !get("nine") && strings.Contains(s.do("net", id).stdout, "no rule allows nine.allowed.example; nobody is there to be asked")
+		})
+		write(user, "{}\n")
+		said("what no rule allows is not asked about any more")
+		write(user, "network: {ask: true, allow: [{host: ten.allowed.example, ports: [80]}]}\n")
+		reached("ten")
 		k.end()
 		has(t, "events", s.events(t), `"kind":"ruled","subject":"network"`)
 		hasNot(t, "events", s.events(t), "casemate.yaml changed too often")

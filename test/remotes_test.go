@@ -105,7 +105,7 @@ func TestRealDatabases(t *testing.T) {
 		s.put("casemate.yaml", "network:\n  allow:\n    - {host: db.example, ports: [5432, 6379], networks: [10.1.2.0/24]}\n", 0o644)
 		s.Accept()
 		const query = ` -U app -d postgres -w -Atc "select 'hello from ' || current_database()" 2>&1`
-		psql := func(host string) string { return `PGCONNECT_TIMEOUT=10 psql -h ` + host + query }
+		psql := func(host string) string { return `PGCONNECT_TIMEOUT=30 psql -h ` + host + query }
 		redis := func(host string) string { return `redis-cli -h ` + host + ` incr ` + s.unique() + ` 2>&1` }
 		const greets = "hello from postgres"
 
@@ -130,7 +130,7 @@ func TestRealDatabases(t *testing.T) {
 
 		// A name of the own network: without the range it is looked up, and refused when it is connected to.
 		tls := "'sslmode=verify-full sslrootcert=ca.txt host=db.example'"
-		inTLS := `PGCONNECT_TIMEOUT=10 psql ` + strings.Replace(tls, "host=", "user=app dbname=postgres host=", 1) + ` -w -Atc "select 'hello from ' || current_database() || ssl from pg_stat_ssl where pid = pg_backend_pid()" 2>&1`
+		inTLS := `PGCONNECT_TIMEOUT=30 psql ` + strings.Replace(tls, "host=", "user=app dbname=postgres host=", 1) + ` -w -Atc "select 'hello from ' || current_database() || ssl from pg_stat_ssl where pid = pg_backend_pid()" 2>&1`
 		mark = s.world.mark()
 		k = s.talk("--allow", "db.example:5432,6379")
 		hasNot(t, "psql, by a name without its network", k.ask(inTLS), "hello")

@@ -46,13 +46,7 @@ func newShop(t *testing.T) *shop {
 
 func (s *shop) put(name, content string) {
 	s.t.Helper()
-	path := filepath.Join(s.project, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		s.t.Fatal(err)
-	}
+	writeDeep(s.t, filepath.Join(s.project, name), content)
 }
 
 // has is what the project has under a name, "" for nothing.
@@ -64,7 +58,7 @@ func (s *shop) has(name string) string {
 // command is a command of the owner's, in the project, without a terminal.
 func (s *shop) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = s.project, s.env, 5*time.Second
+	cmd.Dir, cmd.Env, cmd.WaitDelay = s.project, s.env, patience
 	return cmd
 }
 
@@ -179,8 +173,8 @@ func (sc *screen) until(what string, holds func(shown string) bool) string {
 		if holds(shown) {
 			return shown
 		}
-		if time.Since(start) > 20*time.Second {
-			sc.t.Fatalf("not within 20 s: %s; it shows\n%s", what, shown)
+		if time.Since(start) > 4*patience { // ten thousand files are applied before one of them
+			sc.t.Fatalf("not within %v: %s; it shows\n%s", 4*patience, what, shown)
 		}
 	}
 }

@@ -363,7 +363,7 @@ func TestReviewLeavesTheTerminal(t *testing.T) {
 		t.Run("casemate "+unix.SignalName(sig), func(t *testing.T) {
 			pid, parent := start(t)
 			kill(t, parent, sig)
-			eventually(t, 5*time.Second, "the screen has ended", func() bool { return unix.Kill(pid, 0) != nil })
+			eventually(t, patience, "the screen has ended", func() bool { return unix.Kill(pid, 0) != nil })
 			shown := "\x1b[?1049h\x1b[?25l" + p.types("echo do''ne\r", "done")
 			p.sees("out> ")
 			restored(t, shown)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 user=casemate-test
 want=(tmux:tmux vim:vim less:less htop:htop python3:python3 setpriv:util-linux strace:strace setfattr:attr git:git ssh-keygen:openssh-client
-	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client)
+	ip:iproute2 redis-server:redis-server /usr/sbin/sshd:openssh-server psql:postgresql-client curl:curl wget:wget openssl:openssl dbus-daemon:dbus)
 [ "${1:-}" = bench ] && want=(bwrap:bubblewrap git:git socat:socat ip:iproute2)
 
 # Packages of servers start them, unless the machine's policy says no: the tests start their own.
@@ -42,7 +42,11 @@ missing=()
 for pair in "${want[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
-python3 -c 'import ensurepip' 2>/dev/null || [ "${1:-}" = bench ] || missing+=(python3-venv)
+if [ "${1:-}" != bench ]; then
+	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+	/usr/bin/python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+fi
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ "${1:-}" = bench ] || missing+=(postgresql)
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -59,6 +63,9 @@ fi
 [ "${1:-}" != bench ] || exit 0
 # verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
 from_npm verdaccio verdaccio 6.3.2 '{"node-fetch":"2.7.0"}'
+from_npm pnpm pnpm 10.12.1
+from_npm yarn yarn 1.22.22
+from_npm yarn4 @yarnpkg/cli-dist 4.9.2
 # The versions that presets say they were tested with.
 from_npm claude @anthropic-ai/claude-code 2.1.330
 from_npm codex @openai/codex 0.169.0

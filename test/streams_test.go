@@ -135,7 +135,7 @@ func (term *terminal) start(cmd *exec.Cmd) {
 func (term *terminal) expect(want string) string {
 	term.t.Helper()
 	var all strings.Builder
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for !strings.Contains(all.String(), want) {
 		select {
 		case s, ok := <-term.seen:
@@ -144,7 +144,7 @@ func (term *terminal) expect(want string) string {
 			}
 			all.WriteString(s)
 		case <-deadline:
-			term.t.Fatalf("%q did not appear in 20 s; the terminal shows %q", want, all.String())
+			term.t.Fatalf("%q did not appear in %v; the terminal shows %q", want, patience, all.String())
 		}
 	}
 	return all.String()
@@ -235,7 +235,7 @@ func TestT07JobControl(t *testing.T) {
 			term.expect("READY")
 			term.slave.Close()
 			term.master.Close()
-			eventually(t, 5*time.Second, "everything gone after the terminal closed", func() bool { return len(named(forever)) == 0 })
+			eventually(t, patience, "everything gone after the terminal closed", func() bool { return len(named(forever)) == 0 })
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 		})
@@ -252,7 +252,7 @@ func TestT07JobControl(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			eventually(t, 2*time.Second, "the terminal restored after SIGKILL to the supervisor", func() bool { return term.modes() == before })
+			eventually(t, patience, "the terminal restored after SIGKILL to the supervisor", func() bool { return term.modes() == before })
 		})
 	})
 }

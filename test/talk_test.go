@@ -87,7 +87,7 @@ func (k *talk) ask(line string) string {
 func (k *talk) hear() (string, bool) {
 	k.t.Helper()
 	var b strings.Builder
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		select {
 		case line, ok := <-k.lines:
@@ -99,7 +99,7 @@ func (k *talk) hear() (string, bool) {
 			}
 			b.WriteString(line + "\n")
 		case <-deadline:
-			k.t.Fatalf("no answer in 30 s; so far %q, %s", b.String(), k.stderr)
+			k.t.Fatalf("no answer in a minute; so far %q, %s", b.String(), k.stderr)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func eventually(t *testing.T, limit time.Duration, what string, holds func() boo
 			t.Errorf("not within %v: %s", limit, what)
 			break
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // between two looks
 	}
 	return time.Since(start)
 }

@@ -3,6 +3,7 @@ package test
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -123,7 +124,7 @@ func publishOne(name string) error {
 		"_id": name, "name": name, "dist-tags": map[string]string{"latest": "1.0.0"},
 		"versions": map[string]any{"1.0.0": map[string]any{
 			"name": name, "version": "1.0.0", "main": "index.js", "_id": name + "@1.0.0",
-			"dist": map[string]string{"tarball": "http://" + behind + ":4873/" + name + "/-/" + name + "-1.0.0.tgz"},
+			"dist": map[string]string{"tarball": "http://" + behind + ":4873/" + name + "/-/" + name + "-1.0.0.tgz", "shasum": fmt.Sprintf("%x", sha1.Sum(tar))},
 		}},
 		"_attachments": map[string]any{name + "-1.0.0.tgz": map[string]any{"content_type": "application/octet-stream", "data": base64.StdEncoding.EncodeToString(tar), "length": len(tar)}},
 	}

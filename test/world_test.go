@@ -42,8 +42,12 @@ type world struct {
 	user  bool          // it has a user namespace of its own: the tests are an ordinary user's
 	over  chan struct{} // closed when it has ended
 	state string        // how
+	in    io.Writer     // what is written there it tells again
 	mu    sync.Mutex
+	more  *sync.Cond // a line came, or the world ended
 	lines []string
+	deaf  bool // nothing comes any more
+	asked int  // how often it was to tell where it stands
 }
 
 const worldVariable = "CASEMATE_TEST_WORLD"
@@ -84,6 +88,7 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 		t.Fatal(err)
 	}
 	w = &world{dir: dir, user: os.Getuid() != 0}
+	w.more = sync.NewCond(&w.mu)
 	w.cmd = exec.Command(self)
 	w.cmd.Env = append(append(os.Environ(), worldVariable+"="+dir), env...)
 	w.cmd.Stderr = os.Stderr
@@ -99,6 +104,7 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.in = in
 	out, err := w.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -125,14 +131,15 @@ func startWorld(t *testing.T, env ...string) (w *world, end func()) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	eventually(t, 30*time.Second, "the world is there", func() bool {
-		select {
-		case <-w.over:
-			t.Fatal("the world ended: " + w.state)
-		default:
-		}
-		return w.saw("ready")
-	})
+	late := time.AfterFunc(2*time.Minute, func() { _ = w.cmd.Process.Kill() })
+	defer late.Stop()
+	w.mu.Lock()
+	there := w.awaits("ready")
+	w.mu.Unlock()
+	if !there {
+		<-w.over
+		t.Fatal("the world ended: " + w.state)
+	}
 	return w, end
 }
 
@@ -141,21 +148,47 @@ func (w *world) listen(out io.Reader) {
 		w.mu.Lock()
 		w.lines = append(w.lines, sc.Text())
 		w.mu.Unlock()
+		w.more.Broadcast()
 	}
+	w.mu.Lock()
+	w.deaf = true
+	w.mu.Unlock()
+	w.more.Broadcast()
+}
+
+// awaits waits for a line, and says whether it came before the world ended; mu is held.
+func (w *world) awaits(line string) bool {
+	read := 0
+	for !slices.Contains(w.lines[read:], line) {
+		if w.deaf {
+			return false
+		}
+		read = len(w.lines)
+		w.more.Wait()
+	}
+	return true
+}
+
+// all are the lines that were told by now: what a client has an answer to was told before. mu is held.
+func (w *world) all() []string {
+	w.asked++
+	fmt.Fprintln(w.in, w.asked)
+	w.awaits(fmt.Sprint("asked ", w.asked))
+	return w.lines
 }
 
 // saw reports whether a line was told.
 func (w *world) saw(line string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Contains(w.lines, line)
+	return slices.Contains(w.all(), line)
 }
 
 // told returns the lines that begin with what is given.
 func (w *world) told(begin string) (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, l := range w.lines {
+	for _, l := range w.all() {
 		if strings.HasPrefix(l, begin) {
 			list = append(list, l)
 		}
@@ -199,7 +232,9 @@ func beWorld() int {
 		return 1
 	}
 	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
+	for sc := bufio.NewScanner(os.Stdin); sc.Scan(); {
+		fmt.Println("asked", sc.Text())
+	}
 	for _, end := range ends {
 		end()
 	}

@@ -92,7 +92,7 @@ func sandbox(t testing.TB, rules wire.Rules, more []wire.Listener) (*box, wire.M
 			continue
 		}
 		var l net.Listener
-		if l, err = net.Listen("tcp4", "127.0.0.1:0"); err == nil {
+		if l, err = listen("tcp4", "127.0.0.1:0"); err == nil {
 			b.published[kind] = l.Addr().String()
 			var f *os.File
 			f, err = l.(*net.TCPListener).File()
@@ -107,12 +107,12 @@ func sandbox(t testing.TB, rules wire.Rules, more []wire.Listener) (*box, wire.M
 }
 
 func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, err error) {
-	listen := func(kind wire.Listener, network, at string) {
+	add := func(kind wire.Listener, network, at string) {
 		if err != nil {
 			return
 		}
 		var l net.Listener
-		if l, err = net.Listen(network, at); err != nil {
+		if l, err = listen(network, at); err != nil {
 			return
 		}
 		defer l.Close()
@@ -122,13 +122,13 @@ func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, e
 		}
 	}
 	for _, p := range ports {
-		listen(wire.TCP4, "tcp4", "0.0.0.0:"+strconv.Itoa(int(p)))
-		listen(wire.TCP6, "tcp6", "[::]:"+strconv.Itoa(int(p)))
+		add(wire.TCP4, "tcp4", "0.0.0.0:"+strconv.Itoa(int(p)))
+		add(wire.TCP6, "tcp6", "[::]:"+strconv.Itoa(int(p)))
 	}
-	listen(wire.DNSOver, "tcp4", wire.Resolver+":53")
+	add(wire.DNSOver, "tcp4", wire.Resolver+":53")
 	for _, kind := range more {
 		if kind.HostPort() != 0 {
-			listen(kind, "tcp4", kind.Inside().String())
+			add(kind, "tcp4", kind.Inside().String())
 		}
 	}
 	if err != nil {
@@ -141,6 +141,13 @@ func listeners(more []wire.Listener) (kinds []wire.Listener, files []*os.File, e
 	defer c.Close()
 	f, err := c.File()
 	return append(kinds, wire.DNS), append(files, f), err
+}
+
+// listen makes a listener of plain TCP, as pid 1 inside does; package net's own are of MPTCP.
+func listen(network, at string) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), network, at)
 }
 
 // pair joins a supervisor to a gate, whose end it returns.
@@ -290,18 +297,26 @@ func (b *box) socket(family int) {
 // await returns the first record that matches, when it has come.
 func (b *box) await(what string, match func(wire.Record) bool) wire.Record {
 	b.t.Helper()
+	return b.awaitMany(what, 1, match)
+}
+
+// awaitMany returns the last of the first many records that match, when it has come.
+func (b *box) awaitMany(what string, many int, match func(wire.Record) bool) wire.Record {
+	b.t.Helper()
 	late := time.After(30 * time.Second)
 	for {
 		b.mu.Lock()
-		i := slices.IndexFunc(b.records, match)
-		var all []wire.Record
-		if i >= 0 {
-			r := b.records[i]
-			b.mu.Unlock()
-			return r
-		}
-		all = append(all, b.records...)
+		all := slices.Clone(b.records)
 		b.mu.Unlock()
+		found := 0
+		for _, r := range all {
+			if !match(r) {
+				continue
+			}
+			if found++; found == many {
+				return r
+			}
+		}
 		select {
 		case <-b.arrived:
 		case <-late:

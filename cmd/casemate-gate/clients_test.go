@@ -60,8 +60,8 @@ func TestClients(t *testing.T) {
 			if needed == "java" {
 				needed = "javac" // it compiles what it runs
 			}
-			if _, err := exec.LookPath(needed); err != nil {
-				t.Skipf("%s is not installed: how %s looks names up and connects is not shown here", needed, strings.TrimSuffix(c.name, ", denied"))
+			if _, err := exec.LookPath(needed); err != nil && (needed == "node" || needed == "javac") {
+				t.Skipf("%s is not installed, and too large to be installed for tests: how %s looks names up and connects is not shown here", needed, strings.TrimSuffix(c.name, ", denied"))
 			}
 			b := open(t, rulesOf(allow("a.example.com", 8080)))
 			began := time.Now()

@@ -150,20 +150,21 @@ func TestDenied(t *testing.T) {
 		port int
 		name string
 		why  string
+		asks bool // somebody may be asked about it afterwards
 	}{
-		{"203.0.113.5", 443, "203.0.113.5", "no rule allows 203.0.113.5:443"},
-		{"2001:db8::5", 443, "2001:db8::5", "no rule allows [2001:db8::5]:443"},
-		{"::ffff:203.0.113.5", 443, "203.0.113.5", "no rule allows"},
-		{"169.254.169.254", 80, "169.254.169.254", "no rule allows"},
-		{"a.example.com", 22, "a.example.com", "a rule allows it on port 443"},
-		{"198.18.77.77", 443, "198.18.77.77", "no name was looked up"},
-		{wire.HostV4, 443, wire.HostV4, "no name was looked up"},
-		{"127.0.0.1", 443, "127.0.0.1", "loopback inside"},
-		{"::1", 443, "::1", "loopback inside"},
+		{"203.0.113.5", 443, "203.0.113.5", "no rule allows 203.0.113.5:443", true},
+		{"2001:db8::5", 443, "2001:db8::5", "no rule allows [2001:db8::5]:443", true},
+		{"::ffff:203.0.113.5", 443, "203.0.113.5", "no rule allows", true},
+		{"169.254.169.254", 80, "169.254.169.254", "no rule allows", false},
+		{"a.example.com", 22, "a.example.com", "a rule allows it on port 443", true},
+		{"198.18.77.77", 443, "198.18.77.77", "no name was looked up", false},
+		{wire.HostV4, 443, wire.HostV4, "no name was looked up", false},
+		{"127.0.0.1", 443, "127.0.0.1", "loopback inside", false},
+		{"::1", 443, "::1", "loopback inside", false},
 	} {
 		refused(t, b.dial(c.host, c.port, v4), "hello")
 		r := b.await(c.name, func(r wire.Record) bool { return r.Name == c.name && r.Port == c.port })
-		if r.Verdict != wire.Denied || !strings.Contains(r.Why, c.why) {
+		if r.Verdict != wire.Denied || !strings.Contains(r.Why, c.why) || r.Unasked == c.asks {
 			t.Errorf("%s: %+v", c.name, r)
 		}
 	}
@@ -243,6 +244,7 @@ func TestWhereANameLeads(t *testing.T) {
 func TestDeadAddress(t *testing.T) {
 	outside.name("two.example.com", "203.0.113.99", "203.0.113.5", "2001:db8::99")
 	outside.serve(t, "203.0.113.5:443", echo)
+	outside.silence(t, netip.MustParseAddrPort("203.0.113.99:443"))
 	b := open(t, rulesOf(allow("two.example.com", 443)))
 	c := b.dial("two.example.com", 443, v4)
 	if err := ping(c); err != nil {

@@ -28,5 +28,7 @@ func run() error {
 	if err := confine.Confine(); err != nil {
 		return err
 	}
-	return keeper.Run(wire.FD, keeper.DefaultLimits())
+	limits := keeper.DefaultLimits()
+	limits.Processors = 1
+	return keeper.Run(wire.FD, limits)
 }

@@ -78,7 +78,7 @@ func TestOnlySomeRequests(t *testing.T) {
 			}
 		}
 		r := b.await("the denial", func(r wire.Record) bool { return r.Verdict == wire.Denied && r.Method == "DELETE" })
-		if r.Name != "api.example.com" || r.Port != 443 || r.Path != "/v1/a" || r.Address == "" {
+		if r.Name != "api.example.com" || r.Port != 443 || r.Path != "/v1/a" || r.Address == "" || !r.Unasked {
 			t.Errorf("%+v", r)
 		}
 		c.CloseIdleConnections()

@@ -105,7 +105,7 @@ type world struct {
 var outside = &world{names: map[string][]netip.Addr{}}
 
 // The servers' addresses. Documentation ranges stand for public ones.
-var serverAddresses = []string{"203.0.113.5/24", "203.0.113.53/24", "203.0.113.6/24", "2001:db8::5/64", "10.0.0.5/24", "169.254.169.254/16", "fd00:ec2::254/64"}
+var serverAddresses = []string{"203.0.113.5/24", "203.0.113.53/24", "203.0.113.6/24", "203.0.113.99/24", "2001:db8::5/64", "10.0.0.5/24", "169.254.169.254/16", "fd00:ec2::254/64"}
 
 const resolvConf = "nameserver 203.0.113.53\noptions timeout:1 attempts:5\n"
 
@@ -285,6 +285,30 @@ func (w *world) serve(t testing.TB, at string, f func(*net.TCPConn)) {
 	}
 	t.Cleanup(func() { l.Close() })
 	go serveEach(l, f)
+}
+
+// silence is what an address has to say: who connects gets no answer at all, for the one place in the queue is taken.
+func (w *world) silence(t testing.TB, at netip.AddrPort) {
+	t.Helper()
+	to := &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}
+	var listener, client int
+	var err error
+	w.servers.do(func() {
+		listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = errors.Join(unix.Bind(listener, to), unix.Listen(listener, 0))
+		}
+		if err == nil {
+			client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		}
+		if err == nil {
+			err = unix.Connect(client, to)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(client); unix.Close(listener) })
 }
 
 // serveEach gives each connection to f, and closes it afterwards.

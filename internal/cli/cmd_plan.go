@@ -91,6 +91,11 @@ func printPlan(w io.Writer, r *session.Run, explain, asJSON bool) error {
 	fmt.Fprintf(w, "workspace  %s by %s\n", p.Workspace.Kind, p.Workspace.By)
 	fmt.Fprintf(w, "           %s\n", p.Workspace.Mirror)
 	fmt.Fprintf(w, "network    %s\n", p.Network)
+	if p.Network.Kind == plan.Gate {
+		fmt.Fprintln(w, "           follows allow, deny and ask of the policy files while it runs")
+	} else {
+		fmt.Fprintln(w, "           until it ends: without a gate at the start nothing can be opened")
+	}
 	fmt.Fprintln(w, "\nSeen inside")
 	for _, m := range p.Mounts {
 		fmt.Fprintf(w, "  %-9s %s\n", access(m), workspace.Visible(mountText(m)))

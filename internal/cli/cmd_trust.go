@@ -18,7 +18,8 @@ func trustCommand() command {
 		help: `
 A project's casemate.yaml lies where an agent can write. What it narrows holds
 at once; what it widens has no effect until you approve exactly these bytes.
-This shows the widening lines, and asks. A changed file asks again.`,
+This shows the widening lines, and asks. A changed file asks again. Sandboxes of
+the project that run take up at once what it says of network.allow.`,
 		exits: `
 1    not approved
 125  the policy could not be read`,

@@ -22,11 +22,11 @@ and asks you. A sandbox that was started with run --ask waits for your answer
 before it reaches what no rule allows: yes once, until its run ends, for an
 hour, or always, which writes the rule into your own policy. What other
 sandboxes were denied is asked about afterwards, each host once; most programs
-try again. Of a host where your policy allows only some requests, a request that
-was denied is listed with the rule for it, and not asked about. Enter is no. One
-question stands there at a time, and what was typed before it counts as nothing.
-Without a terminal nothing is asked; casemate allow is the same in a script.
-Interrupt it to end.`,
+try again. Listed and not asked about are addresses that are not public, and
+requests to a host of which your policy allows some: a rule opens them. Enter is
+no. One question stands there at a time, and what was typed
+before it counts as nothing. Without a terminal nothing is asked; casemate allow
+is the same in a script. Interrupt it to end.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON, one line for each record, and ask nothing")
@@ -110,14 +110,27 @@ func (w *watching) run() error {
 		if list, next, err = session.Connections(w.store, "", next); err != nil {
 			return err
 		}
-		if len(list) > 0 && w.prompt != nil {
-			fmt.Fprintln(w.std.Out) // the question is asked again below
-			w.prompt = nil
-		}
-		if err := w.print(list); err != nil {
+		if err := w.show(list); err != nil {
 			return err
 		}
-		w.note(list)
-		w.ask()
 	}
+}
+
+// show lists what happened. The question that stood there is asked again below; where it is over, the next one is, which a key that was meant for the other
+// must not answer.
+func (w *watching) show(list []session.Connection) error {
+	stood := w.prompt
+	if len(list) > 0 && stood != nil {
+		fmt.Fprintln(w.std.Out)
+		w.prompt = nil
+	}
+	if err := w.print(list); err != nil {
+		return err
+	}
+	w.note(list)
+	w.ask()
+	if stood != nil && w.prompt != nil && w.prompt.question != stood.question {
+		w.hasty = time.Now().Add(time.Second)
+	}
+	return nil
 }

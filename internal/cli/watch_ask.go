@@ -77,12 +77,12 @@ func (w *watching) command(sandbox string, room int) string {
 }
 
 // note keeps what a person can be asked about afterwards: not what a rule denies. What else a sandbox tries meanwhile is listed, and not asked about. Nor is
-// a request to a host of which the policy allows only some: a yes would allow them all. The rule that allows it is listed.
+// a request to a host of which the policy allows only some, since a yes would allow them all, nor an address that is not public.
 func (w *watching) note(list []session.Connection) {
 	const most = 64
 	for _, c := range list {
 		key := c.Sandbox + " " + c.Target()
-		if w.typed == nil || c.Verdict != wire.Denied || c.Rule != "" || c.Address != "" || w.known[key] || w.closed[c.Sandbox] || !c.Allowable() || len(w.waiting) == most {
+		if w.typed == nil || c.Verdict != wire.Denied || c.Rule != "" || c.Unasked || w.known[key] || w.closed[c.Sandbox] || !c.Allowable() || len(w.waiting) == most {
 			continue
 		}
 		w.known[key] = true

@@ -53,10 +53,10 @@ except socket.gaierror as e: print(e.errno == socket.EAI_NONAME)'`, "True\n", 2 
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if _, err := exec.LookPath(c.program); err != nil {
-				t.Skipf("no %s here", c.program)
-			}
-			if strings.Contains(c.script, "ISRG") && content("/etc/ssl/certs/ISRG_Root_X1.pem") == "" {
-				t.Skip("no ISRG_Root_X1.pem here")
+				if c.program != "node" && c.program != "java" {
+					t.Fatalf("%s is missing: test/setup.sh installs it", c.program)
+				}
+				t.Skipf("%s is missing, and too large to be installed for tests: how it reads /etc is not shown here", c.program)
 			}
 			start := time.Now()
 			out, err := inGuest(o, got.Path, c.script).Output()

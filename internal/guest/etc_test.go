@@ -232,7 +232,7 @@ func TestEtcTable(t *testing.T) {
 func settle(t *testing.T, host, dir string, o EtcOptions) *Tree {
 	t.Helper()
 	last := ""
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		got, err := etcFrom(host, dir, o)
 		if err != nil {
 			t.Fatal(err)

@@ -41,7 +41,7 @@ func TestKeyStore(t *testing.T) {
 		if found, _ := filepath.Glob("/usr/lib/jvm/*/bin/keytool"); len(found) > 0 {
 			keytool = found[0]
 		} else {
-			t.Skip("no keytool here: no program that reads Java's key stores")
+			t.Skip("keytool is missing, and a Java runtime is too large to be installed for tests: that Java reads our key stores is not shown here")
 		}
 	}
 	dir := t.TempDir()
@@ -123,7 +123,7 @@ func TestCertificates(t *testing.T) {
 // TestAuthorityHash: the name in the directory of certificates is the one that OpenSSL looks for.
 func TestAuthorityHash(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip("no openssl here, whose hash it is")
+		t.Fatal("openssl is missing, whose hash it is: test/setup.sh installs it")
 	}
 	cmd := exec.Command("openssl", "x509", "-noout", "-hash")
 	cmd.Stdin = bytes.NewReader(certificate(t, wire.AuthorityName))

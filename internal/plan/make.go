@@ -175,7 +175,7 @@ func (p *Plan) tree(t Tree) {
 	}
 	p.mount(Mount{Kind: Bind, Source: t.Source, Target: t.Target, File: t.File, Origin: t.Why})
 	for _, h := range t.Hide {
-		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true})
+		p.mount(Mount{Kind: Bind, Source: "/dev/null", Target: h, File: true, Empty: true}) // yarn 1 ends where a file of npm's is there and cannot be read
 	}
 }
 

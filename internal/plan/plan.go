@@ -147,6 +147,7 @@ type Mount struct {
 	NoExec   bool      `json:"noexec,omitempty"`
 	File     bool      `json:"file,omitempty"`     // Bind: the source is not a directory
 	ReadOnly bool      `json:"readonly,omitempty"` // Overlay: the workspace as a whole cannot be changed
+	Empty    bool      `json:"empty,omitempty"`    // Bind of /dev/null: it can be read, and nothing is in it; without this, opening it fails
 	Self     bool      `json:"self,omitempty"`     // Bind: the source is what is already mounted at the target, made read-only
 	Size     int64     `json:"size,omitempty"`     // Tmpfs: bytes
 	Perm     uint32    `json:"perm,omitempty"`     // Tmpfs: permission bits

@@ -121,7 +121,7 @@ func TestPathsExact(t *testing.T) {
 func TestPathsAsGit(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		t.Skip("git is missing")
+		t.Fatal("git is missing: test/setup.sh installs it")
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	rounds, perTree := 40, 12

@@ -62,7 +62,7 @@ func newConsole(t *testing.T, name string, args ...string) *console {
 func newShell(t *testing.T) *console {
 	t.Helper()
 	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("missing: bash, for its job control")
+		t.Fatal("bash is missing, for its job control")
 	}
 	c := newConsole(t, "bash", "--norc", "--noprofile", "-i")
 	c.expect(`host> `)
@@ -525,7 +525,7 @@ func TestPrograms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := exec.LookPath(tt.name); err != nil {
-				t.Skip("missing: " + tt.name)
+				t.Fatal(tt.name + " is missing: test/setup.sh installs it")
 			}
 			c := newShell(t)
 			c.send("$SUPERVISOR " + tt.command + "\n")
@@ -540,7 +540,7 @@ func TestPrograms(t *testing.T) {
 // Reset does nothing to a terminal that needs none, and puts one right that a full-screen program has left, as tmux sees it.
 func TestResetInTmux(t *testing.T) {
 	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("missing: tmux")
+		t.Fatal("tmux is missing: test/setup.sh installs it")
 	}
 	// The alternate screen was used before, so a cursor is saved somewhere else.
 	const used = `\033[?1049h\033[?1049l\033[2;5H`

@@ -32,7 +32,11 @@ func readAsTcell(stop bool) {
 	if err := t.Start(); err != nil {
 		panic(err)
 	}
-	go t.Read(make([]byte, 128))
+	taken := make(chan bool)
+	go func() {
+		t.Read(make([]byte, 128))
+		close(taken)
+	}()
 	for reading := false; !reading; { // until it does
 		if reading = !t.reading.TryLock(); !reading {
 			t.reading.Unlock()
@@ -44,7 +48,12 @@ func readAsTcell(stop bool) {
 		}
 	}
 	fmt.Println("ready")
-	time.Sleep(100 * time.Millisecond) // the time that a shell takes, for a thief
+	if stop {
+		time.Sleep(100 * time.Millisecond) // the time that a shell takes, for a thief: were it too short the test would prove less, not fail
+	} else {
+		<-taken
+		fmt.Println("taken")
+	}
 	var line [64]byte
 	n, _ := os.Stdin.Read(line[:])
 	fmt.Printf("read %q\n", line[:n])
@@ -79,7 +88,7 @@ func TestNobodyReadsWhenStopped(t *testing.T) {
 				t.Fatal(err)
 			}
 			if state == "reading" {
-				time.Sleep(time.Second) // until the screen has taken that
+				sees("taken")
 				if _, err := io.WriteString(master, "second\n"); err != nil {
 					t.Fatal(err)
 				}

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"casemate.dev/internal/guest"
 	"casemate.dev/internal/plan"
+	"casemate.dev/internal/preset"
 	"casemate.dev/internal/store"
 	"golang.org/x/sys/unix"
 )
@@ -48,6 +50,7 @@ func (r *Run) trust(req *plan.Request, v guest.View) error {
 	for _, row := range guest.TrustRows() {
 		req.Trust.Variables = append(req.Trust.Variables, plan.Variable{Name: row.Name, Value: row.Value})
 	}
+	r.verifiers = r.authorities()
 	if len(t.over) == 0 || t.over[0].Java {
 		r.notice("this machine has no bundle of authorities, as the package ca-certificates brings one: inside, programs trust the gate for the hosts whose TLS it opens, and may trust no other")
 	}
@@ -59,6 +62,23 @@ func (r *Run) trust(req *plan.Request, v guest.View) error {
 		return fmt.Errorf("authorities for the sandbox: %w", err)
 	}
 	return nil
+}
+
+// authorities are those of the person's own by which hosts are verified where their TLS is opened, as variables: the gate takes them from nowhere else. As with
+// all that says where things come from, nothing in the project is believed: an agent could add an authority there.
+func (r *Run) authorities() (env []string) {
+	here := &preset.Here{Project: r.Project, Cache: filepath.Join(r.Store.Root, "presets")}
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		value := r.Person.getenv(name)
+		if slices.ContainsFunc(filepath.SplitList(value), func(path string) bool { return !here.Believes(path) }) {
+			r.notice("%s names %s, where an agent can write: it is not believed, and hosts whose TLS is opened are verified by the system's authorities (name a copy outside of the project)", name, value)
+			continue
+		}
+		if value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // names are all files, each once.

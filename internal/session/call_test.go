@@ -40,3 +40,15 @@ func TestOtherSide(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckName: a sandbox has no name by which no program would reach it.
+func TestCheckName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"": true, "db": true, "db-2": true, "2db": true, "7f": true, "localhost": false, "-a": false, "A": false, "a.b": false, "../x": false,
+		"127": false, "0": false, "0x7f": false, "0177": false, "99999999999999999999999999": false,
+	} {
+		if err := checkName(name); (err == nil) != want {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,9 +40,15 @@ func (c Connection) Target() string {
 	return c.Name + ":" + strconv.Itoa(c.Port)
 }
 
-// Allowable reports whether the name is one that a rule can have. What a program inside looks up is any bytes, and must not come into a command line that a
-// person copies.
+// Allowable reports whether the name is one that a rule can have, and not an address to which no rule leads. What a program inside looks up is any bytes, and
+// must not come into a command line that a person copies.
 func (c Connection) Allowable() bool {
+	if a, err := netip.ParseAddr(c.Name); err == nil {
+		stands := func(prefix string) bool { return netip.MustParsePrefix(prefix).Contains(a) } // for a name, or for nothing
+		if a.IsLoopback() || stands(wire.SyntheticV4) || stands(wire.SyntheticV6) {
+			return false
+		}
+	}
 	return c.Name != "" && !strings.ContainsFunc(c.Name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r))
 	})

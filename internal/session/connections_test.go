@@ -234,6 +234,12 @@ func TestDenialAllow(t *testing.T) {
 	}{
 		{Denial{Name: "a.example", Port: 443}, "--allow a.example:443"},
 		{Denial{Name: "a b", Port: 443}, ""},
+		{Denial{Name: "192.0.2.1", Port: 80}, "--allow 192.0.2.1:80"},
+		{Denial{Name: "2001:db8::1", Port: 80}, "--allow [2001:db8::1]:80"},
+		{Denial{Name: "198.18.0.2", Port: 80}, ""}, // no rule leads there
+		{Denial{Name: "fd43:6173:6d61::2", Port: 80}, ""},
+		{Denial{Name: "127.0.0.1", Port: 80}, ""},
+		{Denial{Name: "fe80::1%x;y", Port: 80}, ""},
 		{Denial{Name: "a.example", Port: 443, method: "POST", rule: "{host: a.example}"}, "network.allow: {host: a.example}"},
 		{Denial{Name: "a.example", Port: 443, method: "POST"}, ""},
 	} {

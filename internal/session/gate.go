@@ -24,6 +24,7 @@ type gateway struct {
 	run     *Run
 	process *os.Process
 	fd      int
+	buf     []byte // for what it says: one each time would be a collection of garbage for every few connections
 	watch   *relay.Watch
 	log     *os.File           // the record of connections, open only while there is something to be written
 	words   *os.File           // what it writes to its standard error
@@ -199,7 +200,7 @@ func (r *Run) execGate(theirs, words *os.File) (*os.Process, error) {
 	if r.Facts.EUID == 0 {
 		as.Credential = &syscall.Credential{Uid: uint32(r.Plan.User.UID), Gid: uint32(r.Plan.User.GID)}
 	}
-	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.Person.authorities(), Files: []*os.File{null, null, words, theirs}, Sys: as})
+	p, err := os.StartProcess(program, []string{program}, &os.ProcAttr{Dir: "/", Env: r.verifiers, Files: []*os.File{null, null, words, theirs}, Sys: as})
 	if err != nil {
 		return nil, &Refusal{fmt.Errorf("gate: %w", err), "casemate-gate must lie beside casemate, where the sandbox's user can execute it; make install puts it there"}
 	}
@@ -268,16 +269,6 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 		}
 		m, fds = wire.Message{}, nil
 	}
-}
-
-// authorities are those of the person's own by which hosts are verified where their TLS is opened, as variables: the gate takes them from nowhere else.
-func (p Person) authorities() (env []string) {
-	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if value := p.getenv(name); value != "" {
-			env = append(env, name+"="+value)
-		}
-	}
-	return env
 }
 
 // proxy is how this machine gets out, as most programs read it from the environment. Empty: directly.
@@ -356,11 +347,12 @@ func (g *gateway) rules() wire.Rules {
 	return rules
 }
 
-// reload sends the rules anew.
+// reload sends the rules anew. A gate that does not take them would go on by the old ones, which may be too wide.
 func (g *gateway) reload() {
 	err := g.send(wire.Message{}, nil)
 	if err != nil && !g.ended {
-		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules: %v", err)})
+		g.run.emit(event.Event{Kind: event.Warned, Subject: "network", Detail: fmt.Sprintf("the gate did not take new rules, and was ended: %v", err)})
+		g.process.Kill()
 	}
 }
 
@@ -368,9 +360,11 @@ func (g *gateway) reload() {
 func (g *gateway) receive() {
 	defer g.written()
 	defer g.tellQuestions()
-	buf := make([]byte, wire.MaxMessage)
+	if g.buf == nil {
+		g.buf = make([]byte, longest+1)
+	}
 	for range 64 {
-		n, _, err := unix.Recvfrom(g.fd, buf, unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(g.fd, g.buf, unix.MSG_DONTWAIT)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
@@ -379,7 +373,7 @@ func (g *gateway) receive() {
 			g.lost()
 			return
 		default:
-			g.note(buf[:n])
+			g.note(g.buf[:n])
 		}
 	}
 }
@@ -397,9 +391,11 @@ func (g *gateway) lost() {
 	g.run.notice("the gate ended, and the network with it; the command went on without%s", g.said())
 }
 
+// longest is how long what the gate says may be, which cuts names and sentences. Of anything longer a byte more is read, and then it is thrown away.
+const longest = 8 << 10
+
 // note writes one record down.
 func (g *gateway) note(text []byte) {
-	const longest = 8 << 10 // the gate cuts names and sentences
 	var said struct {
 		wire.Record
 		wire.Request

@@ -49,10 +49,11 @@ const (
 	maxWords   = 1024            // bytes that members say to each other
 )
 
-// checkName refuses what cannot be a host's name.
+// checkName refuses what cannot be a host's name, and numbers: programs take 127 for the address 0.0.0.127 (inet_aton(3)), and never ask for a name.
 func checkName(name string) error {
-	if name != "" && !wire.IsMember(name) {
-		return &Refusal{fmt.Errorf("%q cannot be the name of a sandbox", name), "names are made of a-z, 0-9 and -, at most 32 of them, and are not localhost"}
+	_, err := strconv.ParseUint(name, 0, 64)
+	if number := !errors.Is(err, strconv.ErrSyntax); name != "" && (number || !wire.IsMember(name)) {
+		return &Refusal{fmt.Errorf("%q cannot be the name of a sandbox", name), "names are made of a-z, 0-9 and -, at most 32 of them, and are neither numbers nor localhost"}
 	}
 	return nil
 }

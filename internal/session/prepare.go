@@ -61,17 +61,18 @@ type Run struct {
 	Denials []Denial // what the command tried and could not reach
 	Project string
 
-	state    string      // where the store's directory really lies
-	tiers    *Tiers      // what the policy was merged from
-	ruledBy  string      // the directory whose project policy applies, also where none of it is seen
-	found    unix.Stat_t // the project's directory
-	events   []event.Event
-	mounted  time.Time
-	etc      *guest.Tree
-	trusted  *trusted // nil where no TLS is opened
-	hide     *policy.Paths
-	masked   *workspace.Mask
-	surveyed *workspace.Survey // of the project, whichever way it was looked through
+	state     string      // where the store's directory really lies
+	tiers     *Tiers      // what the policy was merged from
+	ruledBy   string      // the directory whose project policy applies, also where none of it is seen
+	found     unix.Stat_t // the project's directory
+	events    []event.Event
+	mounted   time.Time
+	etc       *guest.Tree
+	trusted   *trusted // nil where no TLS is opened
+	verifiers []string // variables by which the gate verifies hosts there
+	hide      *policy.Paths
+	masked    *workspace.Mask
+	surveyed  *workspace.Survey // of the project, whichever way it was looked through
 
 	agents []preset.Found // whose presets hold
 

@@ -18,7 +18,7 @@ func program(t *testing.T, opts Options, filtered bool, dir string, argv ...stri
 	t.Helper()
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
-		t.Skipf("needs %s", argv[0])
+		t.Fatalf("%s is missing: test/setup.sh installs it", argv[0])
 	}
 	cmd := child(role{Name: "exec", Options: opts, Filtered: filtered}, append([]string{path}, argv[1:]...)...)
 	cmd.Dir = dir
@@ -114,7 +114,7 @@ func TestToolsWork(t *testing.T) {
 		t.Run(tool.name, func(t *testing.T) {
 			t.Parallel()
 			if name := needs(tool.argv); name != "" {
-				t.Skipf("needs %s", name)
+				t.Skipf("%s is missing: that it works below the filter is not shown here", name)
 			}
 			dir := t.TempDir()
 			write(t, dir, "work.py", pythonWork)
@@ -172,7 +172,7 @@ func TestToolsAreRefused(t *testing.T) {
 func TestJobControl(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("needs bash")
+		t.Fatal("bash is missing, for its job control")
 	}
 	for _, opts := range []Options{{}, {Fallback: true}} {
 		master, slave, err := openTerminal()

@@ -55,7 +55,7 @@ func golden(t *testing.T, name, got string) {
 func TestDiffIsAPatchForGit(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		t.Skip("git is not installed")
+		t.Fatal("git is missing: test/setup.sh installs it")
 	}
 	odd := []string{"with space", "tab\there", "new\nline", `quo"te`, `back\slash`, "é", "\xff\xfe", " lead", "trail ", "a -> b", "-dash", "esc\x1b[2J", "bell\a", "b\u202eidi", "@@ -1 +1 @@"}
 	files := map[string]string{"text": strings.Repeat("same\n", 20) + "old\n" + strings.Repeat("same\n", 20), "noend": "x", "mode": "m\n", "both": "b\n", "gone": "g\n", "gone-empty": "", "link -> text": "", "type": "t\n", "linktype -> text": "", "dir/file": "f\n", "crlf": "a\r\nb\r\n", "--- text": "x\n"}

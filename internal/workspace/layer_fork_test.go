@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,11 +137,11 @@ func TestForkMissesNoConflict(t *testing.T) {
 	kinds(t, func(t *testing.T, kind LayerKind) {
 		f := newFixture(t, kind, map[string]string{"a": "1\n", "gone": "2\n", "made/x": "3\n", "free": "4\n"})
 		f.run("echo inside >> a; rm gone; rm -r made; mkdir made; echo n > made/n; echo inside >> free")
-		waitForTick(t, f.project)
+		laterThan(t, f.project)
 		for _, name := range []string{"a", "gone", "made/x"} { // in place: the same inode
 			must(t, os.WriteFile(filepath.Join(f.project, name), []byte("of the host\n"), 0o644))
 		}
-		waitForTick(t, f.project)
+		laterThan(t, f.project)
 		g := f.fork()
 		twice := g.fork()
 		conflicts := func(f *fixture) (paths []string) {
@@ -166,21 +165,6 @@ func TestForkMissesNoConflict(t *testing.T) {
 			}
 		}
 	})
-}
-
-// waitForTick waits until the times that the file system gives have moved on.
-func waitForTick(t testing.TB, dir string) {
-	t.Helper()
-	at := func() time.Time {
-		name := filepath.Join(filepath.Dir(dir), "tick")
-		must(t, os.WriteFile(name, nil, 0o600))
-		defer os.Remove(name)
-		st, err := os.Stat(name)
-		must(t, err)
-		return st.ModTime()
-	}
-	for begin := at(); !at().After(begin); {
-	}
 }
 
 // Each side goes on by itself, and overlayfs takes the copied whiteouts and opaque directories for its own.

@@ -254,6 +254,7 @@ func TestSaveByRenameWhileItRunsIsAConflict(t *testing.T) {
 	must(t, os.WriteFile(host("b"), []byte("host\n"), 0o644)) // in place: it sees this one
 	must(t, os.Rename(host("c"), host("c2")))
 	must(t, os.Rename(host("c2"), host("c")))
+	laterThan(t, f.inside())
 	mounted := f.mounted
 	f.run("for i in a b c; do echo in >> $i; done")
 	f.mounted = mounted // as if it had been one run
@@ -280,7 +281,7 @@ func TestHostDeletedWhatTheCopyChanged(t *testing.T) {
 	f.wantChanges(ChangeOptions{}, "added conflict a")
 }
 
-// laterThan waits until the clock of the file system has moved on, so that what follows is later than what was.
+// laterThan waits until the clock of the file system has moved on by more than a tick, so that what follows is later than what was.
 func laterThan(t testing.TB, dir string) {
 	t.Helper()
 	probe := func() int64 {
@@ -291,7 +292,7 @@ func laterThan(t testing.TB, dir string) {
 		must(t, err)
 		return n.ctime
 	}
-	for start := probe(); probe() <= start+int64(5*time.Millisecond); {
+	for start := probe(); probe() <= start+clockTick; {
 	}
 }
 

@@ -157,8 +157,8 @@ func (s *Survey) scan(top *rooted, hide *policy.Paths, o ScanOptions, old scanne
 	s.dirs = w.dirs
 	s.summarise(w)
 	s.surveyGit(o)
-	s.linkedFrom(o.GitConfig, "git executes commands that it names")
-	s.linkedFrom(o.Own, whySandbox)
+	s.obeyed(o.GitConfig, "git executes commands that it names")
+	s.obeyed(o.Own, whySandbox)
 	s.sort()
 	s.tracked = s.findTracked(old.tracked)
 	s.sort()

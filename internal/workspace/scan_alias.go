@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // protectedLink is about a link in the place of something protected, or of a directory that may hold such. The link itself is guarded by its name;
@@ -33,14 +34,22 @@ func (s *Survey) protectedLink(link, target string, extra *policy.Paths) {
 	s.find("symlink", link, Handled, "what it points to, %q, is protected as well", to)
 }
 
-// linkedFrom protects what the person's own configuration leads to by links, as they do who keep such files in a repository: no name in there says so.
-func (s *Survey) linkedFrom(names []string, why string) {
+// obeyed protects the person's own configuration where it lies in the project, or is a link into it as with those who keep such files in a repository: no name
+// in there need say so. A link that leads nowhere could be given an end. A directory stands before what is in it.
+func (s *Survey) obeyed(names []string, why string) {
+	gone := ""
 	for _, name := range names {
-		real, err := s.whereabouts(name)
-		if err == nil && real == name {
+		if rel, inside := s.relative(name); inside {
+			s.Aliases[rel] = why
+		}
+		if s.places[name] == name || gone != "" && within(name, gone) {
 			continue
 		}
-		if _, no := os.Readlink(name); err != nil && no != nil { // there is none, and a link that leads nowhere could be given an end
+		switch linked(name) {
+		case nil:
+			continue
+		case unix.ENOENT:
+			gone = name
 			continue
 		}
 		passed, to, inside := s.trail("", name)
@@ -49,6 +58,15 @@ func (s *Survey) linkedFrom(names []string, why string) {
 			s.Aliases[to] = why + ", through the link " + name
 		}
 	}
+}
+
+// linked is nil for what is there and reached without a link, ENOENT where neither is anything there nor a link on the way.
+func linked(name string) error {
+	fd, err := unix.Openat2(unix.AT_FDCWD, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 func (s *Survey) alias(paths []string, why string) {

@@ -562,8 +562,8 @@ func FuzzParseDirent(f *testing.F) {
 	})
 }
 
-// TestScanOwnByLink: what casemate or git obeys of the person's own is protected where it is a link into the project, whatever it is called there, and also
-// where it does not exist yet.
+// TestScanOwnByLink: what casemate or git obeys of the person's own is protected where it lies in the project or is a link into it, whatever it is called there,
+// and also where it does not exist yet.
 func TestScanOwnByLink(t *testing.T) {
 	f := newMaskFixture(t, nil, "pol", "pre/x.yaml", "hop")
 	own := filepath.Join(f.dir, "own")
@@ -575,14 +575,14 @@ func TestScanOwnByLink(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(own, "plain"), nil, 0o600))
 	f.o.Own = append(f.o.Own, filepath.Join(own, "plain"), filepath.Join(own, "none"))
-	f.o.GitConfig = []string{filepath.Join(own, "gitc")}
+	f.o.GitConfig = []string{filepath.Join(own, "gitc"), filepath.Join(f.project, "git/config")} // where the project is ~/.config
 	s := f.scan()
-	for _, want := range []string{"pol", "pre", "absent", "way", "git c"} {
+	for _, want := range []string{"pol", "pre", "absent", "way", "git c", "git/config"} {
 		if _, ok := s.Aliases[want]; !ok {
 			t.Errorf("%q is not protected: %q", want, s.Aliases)
 		}
 	}
-	if len(s.Aliases) != 5 {
+	if len(s.Aliases) != 6 {
 		t.Errorf("more is protected: %q", s.Aliases)
 	}
 }

@@ -43,6 +43,9 @@ func openSources(p *program, pl *plan.Plan, at *Attach) ([]inside.Arg, map[int]l
 
 func attributes(m plan.Mount) uint64 {
 	a := uint64(sealed)
+	if m.Empty && m.Source == "/dev/null" {
+		a &^= unix.MOUNT_ATTR_NODEV
+	}
 	if !m.Writable {
 		a |= unix.MOUNT_ATTR_RDONLY
 	}

@@ -132,7 +132,7 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s %v: %v %v, %d additional", c.name, c.kind, m.RCode, got, len(m.Additionals))
 		}
 	}
-	r.Log.Close(time.Second)
+	r.Log.Close(time.Minute)
 	var denied []string
 	for _, d := range to.list {
 		if d.Verdict == wire.Denied && d.Port == 0 && d.Why != "" {
@@ -226,7 +226,7 @@ func TestNamesRunOut(t *testing.T) {
 	if m := ask(t, r, query(t, "api.example.com.", dnsmessage.TypeA)); len(m.Answers) != 1 || m.Answers[0].Body.GoString() != first.Answers[0].Body.GoString() {
 		t.Errorf("a name known before: %v", m)
 	}
-	r.Log.Close(time.Second)
+	r.Log.Close(time.Minute)
 	n := 0
 	for _, rec := range to.list {
 		if rec.Verdict == wire.Failed {

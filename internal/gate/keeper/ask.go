@@ -68,7 +68,11 @@ func (c *connection) ask() *rules.Decision {
 // public is true for names too, whose addresses are checked once they are known.
 func public(host string) bool {
 	a, err := netip.ParseAddr(host)
-	return err != nil || address.Check(a, nil) == nil && !own(a)
+	if err != nil || address.Check(a, nil) != nil {
+		return err != nil
+	}
+	mine, err := own(a)
+	return err == nil && !mine
 }
 
 // put puts a question to the supervisor, and takes it back when it is over. A supervisor that takes nothing keeps nobody waiting but this.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +18,7 @@ import (
 // connection is one attempt to reach something, and what came of it.
 type connection struct {
 	keeper  *Keeper
-	client  *net.TCPConn
+	client  *stream
 	ctx     context.Context // of the attempt; owned by the goroutine that serves it
 	cancel  context.CancelFunc
 	record  wire.Record // what all records of it have in common
@@ -32,14 +32,14 @@ type connection struct {
 	once    bool              // a person let this one pass: no rule allows it
 	proxied bool              // the server's address is that of the host's proxy
 	member  bool              // the server is another sandbox's, which no rule need allow
-	server  *net.TCPConn      // nil until connected
+	server  *stream           // nil until connected
 	whole   bool              // its bytes are passed through, because the rules allowed the host wholly
 	session *requests.Session // nil where it is not opened
 	ended   bool
 	why     string
 }
 
-func newConnection(k *Keeper, client *net.TCPConn) *connection {
+func newConnection(k *Keeper, client *stream) *connection {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &connection{keeper: k, client: client, ctx: ctx, cancel: cancel, started: time.Now(), record: wire.Record{ID: k.log.Next()}}
 	c.active.Store(c.started.UnixNano())
@@ -48,7 +48,11 @@ func newConnection(k *Keeper, client *net.TCPConn) *connection {
 
 // outward serves a connection that was made inside.
 func (c *connection) outward() {
-	to, err := destination(c.client)
+	var to netip.AddrPort
+	err := c.client.control(func(fd int) (err error) {
+		to, err = destination(fd, c.client.remote.Addr())
+		return err
+	})
 	if err != nil {
 		reset(c.client)
 		return
@@ -115,7 +119,7 @@ func (c *connection) about(host string, once bool) {
 func (c *connection) deny(d rules.Decision) {
 	reset(c.client)
 	r := c.record
-	r.Verdict, r.Rule, r.Why = wire.Denied, d.Rule, d.Why
+	r.Verdict, r.Rule, r.Why, r.Unasked = wire.Denied, d.Rule, d.Why, !public(r.Name)
 	c.keeper.log.TellOnce(r)
 }
 
@@ -134,7 +138,7 @@ func (c *connection) fail(err error) {
 }
 
 // opened notes the server. It is false where the connection was ended in the meantime.
-func (c *connection) opened(server *net.TCPConn) bool {
+func (c *connection) opened(server *stream) bool {
 	c.mu.Lock()
 	ended := c.ended
 	if !ended {
@@ -152,7 +156,7 @@ func (c *connection) opened(server *net.TCPConn) bool {
 		return false
 	}
 	c.moved(nil, 0)
-	c.record.Address = server.RemoteAddr().String()
+	c.record.Address = server.remote.String()
 	r := c.record
 	r.Verdict = wire.Opened
 	c.keeper.log.Tell(r)
@@ -186,22 +190,28 @@ func (c *connection) told(err error) {
 	c.keeper.log.Tell(r)
 }
 
-// join copies both ways until both have ended, or one has failed. What the client says first goes through greet.
+// join copies both ways until both have ended, or one has failed. What the client says first goes through greet. Of two ends the second is told by closing.
 func (c *connection) join(greet func() error) error {
-	bound(c.client, true)
-	bound(c.server, false)
-	back := make(chan struct{})
-	go func() {
-		defer close(back)
-		if c.keeper.pipes.move(c.client, c.server, func(n int) { c.moved(&c.got, n) }) != nil {
+	var ends atomic.Int32
+	move := func(to, from *stream, count *atomic.Int64) error {
+		err := c.keeper.pipes.move(to, from, func(n int) { c.moved(count, n) })
+		if err == nil && ends.Add(1) == 1 {
+			err = to.CloseWrite()
+		}
+		if err != nil {
 			c.end("")
 		}
-	}()
+		return err
+	}
+	back := make(chan struct{})
+	c.keeper.workers.do(func() {
+		defer close(back)
+		_ = move(c.client, c.server, &c.got) // which ends the other direction too
+	})
 	err := greet()
 	if err == nil {
-		err = c.keeper.pipes.move(c.server, c.client, func(n int) { c.moved(&c.sent, n) })
-	}
-	if err != nil {
+		err = move(c.server, c.client, &c.sent)
+	} else {
 		c.end("")
 	}
 	<-back
@@ -291,7 +301,7 @@ func (c *connection) astray(d rules.Decision) error {
 	if proxied {
 		return nil
 	}
-	remote := server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	remote := server.remote.Addr()
 	if err := address.Check(remote, d.Networks); err != nil {
 		return err
 	}

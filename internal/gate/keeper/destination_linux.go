@@ -1,40 +1,50 @@
 package keeper
 
 import (
-	"fmt"
-	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 const originalDestination = 80 // SO_ORIGINAL_DST, and IP6T_SO_ORIGINAL_DST
 
-// destination is where the client wanted to go: what it was redirected from or, where nothing redirects, where it arrived.
-func destination(c *net.TCPConn) (netip.AddrPort, error) {
-	arrived, ok := c.LocalAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("the connection has no address")
-	}
-	local := arrived.AddrPort()
-	local = netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	to := local
-	err = raw.Control(func(fd uintptr) {
-		if local.Addr().Is4() {
-			if m, err := unix.GetsockoptIPv6Mreq(int(fd), unix.IPPROTO_IP, originalDestination); err == nil { // room for a sockaddr_in
-				b := m.Multiaddr
-				to = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), uint16(b[2])<<8|uint16(b[3]))
-			}
-		} else if m, err := unix.GetsockoptIPv6MTUInfo(int(fd), unix.IPPROTO_IPV6, originalDestination); err == nil { // begins with a sockaddr_in6
-			p := m.Addr.Port
-			to = netip.AddrPortFrom(netip.AddrFrom16(m.Addr.Addr).Unmap(), p<<8|p>>8)
+// destination is where a client wanted to go: what it was redirected from or, where nothing redirects, where it arrived.
+func destination(fd int, client netip.Addr) (netip.AddrPort, error) {
+	if client.Unmap().Is4() {
+		if m, err := unix.GetsockoptIPv6Mreq(fd, unix.IPPROTO_IP, originalDestination); err == nil { // room for a sockaddr_in
+			b := m.Multiaddr
+			return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), uint16(b[2])<<8|uint16(b[3])), nil
 		}
-	})
-	return to, err
+	} else if m, err := unix.GetsockoptIPv6MTUInfo(fd, unix.IPPROTO_IPV6, originalDestination); err == nil { // begins with a sockaddr_in6
+		p := m.Addr.Port
+		return netip.AddrPortFrom(netip.AddrFrom16(m.Addr.Addr).Unmap(), p<<8|p>>8), nil
+	}
+	return arrivedAt(fd)
+}
+
+// arrivedAt is the address of this end.
+func arrivedAt(fd int) (netip.AddrPort, error) {
+	a, err := syscall.Getsockname(fd)
+	return addrPort(a), err
+}
+
+// addrPort takes what package syscall returns: that of x/sys asks each socket for its protocol before it says the address.
+func addrPort(a syscall.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *syscall.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func sockaddr(a netip.AddrPort) (family int, _ unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
 const (
@@ -42,23 +52,24 @@ const (
 	window = 512 << 10 // bytes from inside that may wait for the gate; the way from there is short
 )
 
-// bound keeps a connection from filling the kernel's memory for TCP, which all of the machine's programs share. It does not bound what is on its way to a
-// peer that takes it, so a long way costs no speed.
-func bound(c *net.TCPConn, inside bool) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
+// settle has a connection send at once what it has, end when its other end is gone for good, and not fill the kernel's memory for TCP, which all of the
+// machine's programs share. It does not bound what is on its way to a peer that takes it, so a long way costs no speed. Without it all works, and more
+// is held.
+func settle(fd int) {
+	for _, o := range []struct{ level, name, value int }{
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15}, // seconds, as package net has them
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent},
+	} {
+		_ = unix.SetsockoptInt(fd, o.level, o.name, o.value)
 	}
-	_ = raw.Control(func(fd uintptr) { // without it all works, and more is held
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
-		if inside {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, window)
-		}
-	})
 }
 
-// reset ends a connection so that its other end knows at once that it was not in order.
-func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0)
-	c.Close()
+// settleClient is settle for a client of the gate, or for a listener: what is accepted there has all this from it.
+func settleClient(fd int) {
+	settle(fd)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, window)
 }

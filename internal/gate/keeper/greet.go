@@ -22,7 +22,7 @@ const (
 // opened, except for names that a rule denies.
 func (c *connection) greet(byName bool) error {
 	buf := make([]byte, 0, page)
-	ended := false
+	ended, hurried := false, false
 	for range pieces {
 		said, need, err := claim.Read(buf, ended)
 		if err != nil {
@@ -32,7 +32,7 @@ func (c *connection) greet(byName bool) error {
 			if err := c.agree(said, byName); err != nil {
 				return disagreement{err}
 			}
-			return c.pass(buf)
+			return c.pass(buf, hurried)
 		}
 		if need > cap(buf) {
 			bigger, done, err := c.long(buf)
@@ -42,14 +42,15 @@ func (c *connection) greet(byName bool) error {
 			defer done()
 			buf = bigger
 		}
-		n, err := c.client.Read(buf[len(buf):cap(buf)])
-		if len(buf) == 0 {
+		if len(buf) > 0 && !hurried { // it has begun, and most that do have said it all by then
+			hurried = true
 			if err := c.client.SetReadDeadline(time.Now().Add(c.keeper.limits.Hello)); err != nil {
 				return err
 			}
 		}
+		n, err := c.client.Read(buf[len(buf):cap(buf)])
 		if n > 0 && len(buf) == 0 && c.got.Load() > 0 {
-			return c.pass(buf[:n])
+			return c.pass(buf[:n], hurried)
 		}
 		buf = buf[:len(buf)+n]
 		switch {
@@ -91,9 +92,11 @@ func (c *connection) agree(said claim.Claim, byName bool) error {
 }
 
 // pass sends the first bytes on. From here the connection is not looked at.
-func (c *connection) pass(first []byte) error {
-	if err := c.client.SetReadDeadline(time.Time{}); err != nil {
-		return err
+func (c *connection) pass(first []byte, hurried bool) error {
+	if hurried {
+		if err := c.client.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
 	}
 	n, err := c.server.Write(first)
 	c.moved(&c.sent, n)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -18,9 +17,7 @@ const near = 5 * time.Second // for what is on this machine to answer
 // toHost serves a connection to a port of the host's loopback that the policy opens.
 func (c *connection) toHost(port int) {
 	c.record.Name, c.record.Port, c.record.Rule = "localhost", port, "network.host_ports"
-	ctx, cancel := context.WithTimeout(c.ctx, near)
-	defer cancel()
-	server, err := race(ctx, []netip.Addr{netip.MustParseAddr(wire.Loopback4), netip.MustParseAddr(wire.Loopback6)}, port)
+	server, err := way{port: port, late: time.Now().Add(near)}.race(c.ctx, []netip.Addr{netip.MustParseAddr(wire.Loopback4), netip.MustParseAddr(wire.Loopback6)})
 	if err != nil {
 		c.fail(err)
 		return
@@ -57,20 +54,14 @@ func (k *Keeper) offer(port int, fds []int) {
 	}
 	for _, fd := range fds {
 		f := os.NewFile(uintptr(fd), "offer")
-		l, err := net.FileListener(f)
+		d, err := newDoor(f)
 		f.Close()
 		if err != nil {
 			k.unoffered(port, err)
 			continue
 		}
-		tcp, ok := l.(*net.TCPListener)
-		if !ok {
-			l.Close()
-			k.unoffered(port, errors.New("it is not of TCP"))
-			continue
-		}
-		k.offered[port] = append(k.offered[port], tcp)
-		go k.accept(tcp, func(c *connection) { c.toInside(port) })
+		k.offered[port] = append(k.offered[port], d)
+		go k.accept(d, func(c *connection) { c.toInside(port) })
 	}
 }
 
@@ -87,73 +78,37 @@ func (k *Keeper) withdraw(port int) {
 }
 
 // connectInside connects to a port of the sandbox's loopback, with a socket that was made there.
-func (k *Keeper) connectInside(ctx context.Context, port int) (*net.TCPConn, error) {
-	c, err := k.connectFamily(ctx, unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}})
+func (k *Keeper) connectInside(ctx context.Context, port int) (*stream, error) {
+	c, err := k.connectFamily(ctx, netip.AddrPortFrom(netip.MustParseAddr(wire.Loopback4), uint16(port)))
 	if err == nil {
 		return c, nil
 	}
-	if six, err6 := k.connectFamily(ctx, unix.AF_INET6, &unix.SockaddrInet6{Port: port, Addr: [16]byte{15: 1}}); err6 == nil {
+	if six, err6 := k.connectFamily(ctx, netip.AddrPortFrom(netip.IPv6Loopback(), uint16(port))); err6 == nil {
 		return six, nil
 	}
 	return nil, err
 }
 
-func (k *Keeper) connectFamily(ctx context.Context, family int, to unix.Sockaddr) (*net.TCPConn, error) {
+func (k *Keeper) connectFamily(ctx context.Context, port netip.AddrPort) (*stream, error) {
+	family, _ := sockaddr(port)
 	fd, err := k.socket(ctx, family)
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "inside")
-	defer f.Close()
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, err
-	}
-	if err := unix.Connect(fd, to); err != nil && err != unix.EINPROGRESS {
-		return nil, err
-	}
-	any, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	c, ok := any.(*net.TCPConn)
-	if !ok {
-		any.Close()
+	if !isTCP(fd) {
+		unix.Close(fd)
 		return nil, errors.New("the socket made inside is not of TCP")
 	}
-	if err := connected(ctx, c); err != nil {
-		c.Close()
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	s, waits, err := begin(fd, port, true)
+	if err == nil && waits {
+		err = s.connected(ctx, time.Time{})
+	}
+	if err != nil {
 		return nil, fmt.Errorf("connect inside: %w", err)
 	}
-	return c, nil
-}
-
-// connected waits until a socket that is connecting has done so.
-func connected(ctx context.Context, c *net.TCPConn) error {
-	if late, ok := ctx.Deadline(); ok {
-		if err := c.SetWriteDeadline(late); err != nil {
-			return err
-		}
-		defer c.SetWriteDeadline(time.Time{})
-	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var failed error
-	err = raw.Write(func(fd uintptr) bool {
-		n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && n != 0 {
-			err = unix.Errno(n)
-		}
-		if err != nil {
-			failed = err
-			return true
-		}
-		_, err = unix.Getpeername(int(fd))
-		return err == nil
-	})
-	if err == nil {
-		err = failed
-	}
-	return err
+	return s, nil
 }

@@ -27,6 +27,7 @@ type Limits struct {
 	Long        int           // clients at once whose first bytes need more than a page; more wait
 	Opened      int           // connections at once whose requests are decided; more are reset
 	Pipes       int           // for connections that are moving bytes; more go through a small buffer
+	Processors  int           // to run on while no requests are decided; 0: as the Go runtime has it
 	Resolve     time.Duration // for a name to be looked up on the host
 	Dial        time.Duration // for a connection to be made, all addresses together
 	Hello       time.Duration // for a client that has begun, to say which host it means
@@ -54,7 +55,10 @@ type Keeper struct {
 	book       rules.Book
 	names      names.Table
 	pipes      pipes
+	processors *processors
+	workers    workers
 	sockets    sockets
+	resolver   *net.Resolver
 	upstream   upstream
 	questions  questions
 	slots      chan struct{} // one for each connection
@@ -96,7 +100,7 @@ func Run(fd int, limits Limits) error {
 		return err
 	}
 	k := &Keeper{
-		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes},
+		limits: limits, supervisor: supervisor, log: records.New(supervisor), pipes: pipes{max: limits.Pipes}, processors: newProcessors(limits.Processors), workers: newWorkers(), resolver: newResolver(),
 		slots: make(chan struct{}, limits.Connections), dials: make(chan struct{}, limits.Dials), long: make(chan struct{}, limits.Long),
 		opened: make(chan struct{}, limits.Opened), authority: open.authority, roots: open.roots,
 		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -110,6 +114,7 @@ func Run(fd int, limits Limits) error {
 func (k *Keeper) serve() error {
 	stop := make(chan struct{})
 	defer close(stop)
+	defer close(k.workers.over)
 	go k.endIdle(stop)
 	go k.endUnruled(stop)
 	for begun := false; ; begun = true {
@@ -175,24 +180,31 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 		go k.answering().Packets(udp)
 		return nil
 	}
-	l, err := net.FileListener(f)
+	if kind == wire.DNSOver {
+		l, err := net.FileListener(f)
+		if err != nil {
+			return fmt.Errorf("the listener %q: %w", kind, err)
+		}
+		tcp, ok := l.(*net.TCPListener)
+		if !ok {
+			return fmt.Errorf("the listener %q is not of TCP", kind)
+		}
+		k.listening = append(k.listening, tcp)
+		go k.answering().Streams(tcp)
+		return nil
+	}
+	d, err := newDoor(f)
 	if err != nil {
 		return fmt.Errorf("the listener %q: %w", kind, err)
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		return fmt.Errorf("the listener %q is not of TCP", kind)
-	}
-	k.listening = append(k.listening, tcp)
+	k.listening = append(k.listening, d)
 	switch {
-	case kind == wire.DNSOver:
-		go k.answering().Streams(tcp)
 	case kind == wire.TCP4 || kind == wire.TCP6:
-		go k.accept(tcp, (*connection).outward)
+		go k.accept(d, (*connection).outward)
 	case kind.HostPort() != 0:
-		go k.accept(tcp, func(c *connection) { c.toHost(kind.HostPort()) })
+		go k.accept(d, func(c *connection) { c.toHost(kind.HostPort()) })
 	case kind.InsidePort() != 0:
-		go k.accept(tcp, func(c *connection) { c.toInside(kind.InsidePort()) })
+		go k.accept(d, func(c *connection) { c.toInside(kind.InsidePort()) })
 	default:
 		return fmt.Errorf("the listener %q is of a kind that this gate does not know: casemate and casemate-gate are of different versions", kind)
 	}
@@ -204,11 +216,11 @@ func (k *Keeper) answering() *dns.Server {
 }
 
 // accept gives each connection a goroutine, within the limit.
-func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
+func (k *Keeper) accept(d *door, serve func(*connection)) {
 	for {
-		client, err := l.AcceptTCP()
+		client, err := d.accept()
 		switch {
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, os.ErrClosed):
 			return
 		case err != nil: // no descriptors or no memory: connections wait in the kernel until there are
 			time.Sleep(20 * time.Millisecond)
@@ -217,14 +229,14 @@ func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
 		select {
 		case k.slots <- struct{}{}:
 			c := k.add(client)
-			go func() {
+			k.workers.do(func() {
 				defer func() {
 					k.remove(c)
 					<-k.slots
 				}()
 				defer c.survive()
 				serve(c)
-			}()
+			})
 		default:
 			reset(client)
 			k.log.TellOnce(wire.Record{Verdict: wire.Failed, Why: fmt.Sprintf("the sandbox has %d connections open, which is as many as it may", k.limits.Connections)})
@@ -232,7 +244,7 @@ func (k *Keeper) accept(l *net.TCPListener, serve func(*connection)) {
 	}
 }
 
-func (k *Keeper) add(client *net.TCPConn) *connection {
+func (k *Keeper) add(client *stream) *connection {
 	c := newConnection(k, client)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -297,6 +309,7 @@ func (k *Keeper) endIdle(stop <-chan struct{}) {
 	for {
 		select {
 		case now := <-tick.C:
+			k.processors.rest()
 			for _, c := range k.connections() {
 				if idle := now.Sub(c.lastActive()); idle > k.limits.Idle {
 					c.end(fmt.Sprintf("nothing was sent for %v", k.limits.Idle))

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
-	"os"
 	"strings"
 	"sync"
 
@@ -42,7 +40,7 @@ func (c *connection) toMember() {
 }
 
 // call asks the supervisor for a connection to another sandbox.
-func (k *Keeper) call(ctx context.Context, member string, port int) (*net.TCPConn, wire.Met, error) {
+func (k *Keeper) call(ctx context.Context, member string, port int) (*stream, wire.Met, error) {
 	select {
 	case k.dials <- struct{}{}:
 		defer func() { <-k.dials }()
@@ -135,20 +133,9 @@ func (a meeting) close() {
 	}
 }
 
-func (a meeting) connection() (*net.TCPConn, error) {
+func (a meeting) connection() (*stream, error) {
 	if a.fd < 0 {
 		return nil, errors.New(a.Why)
 	}
-	f := os.NewFile(uintptr(a.fd), "member")
-	defer f.Close()
-	any, err := net.FileConn(f)
-	if err != nil {
-		return nil, err
-	}
-	c, ok := any.(*net.TCPConn)
-	if !ok {
-		any.Close()
-		return nil, errors.New("what the other sandbox gave is not of TCP")
-	}
-	return c, nil
+	return received(a.fd)
 }

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"net"
 	"sync"
 	"syscall"
 
@@ -58,24 +57,16 @@ func (p *pipes) give(one pipe, empty bool) {
 	unix.Close(one.w)
 }
 
-// move copies until src has no more, then tells dst so; what came before is there by then. It counts what it has read before it passes it on, so that
+// move copies until src has no more. It counts what it has read before it passes it on, so that
 // nobody answers to something that was not counted.
-func (p *pipes) move(dst, src *net.TCPConn, count func(int)) error {
-	from, err := src.SyscallConn()
-	if err != nil {
-		return err
-	}
-	to, err := dst.SyscallConn()
-	if err != nil {
-		return err
-	}
+func (p *pipes) move(dst, src *stream, count func(int)) error {
 	for {
-		n, err := p.once(to, from, count)
+		n, err := p.once(dst.raw, src.raw, count)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return dst.CloseWrite()
+			return nil
 		}
 	}
 }

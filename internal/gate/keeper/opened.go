@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"casemate.dev/internal/gate/address"
@@ -29,12 +28,11 @@ func (c *connection) serveRequests() error {
 	select {
 	case c.keeper.opened <- struct{}{}:
 		defer func() { <-c.keeper.opened }()
+		defer c.keeper.processors.use()()
 	default:
 		c.end(fmt.Sprintf("the sandbox has %d connections open whose requests are decided, which is as many as it may", c.keeper.limits.Opened))
 		return nil
 	}
-	bound(c.client, true)
-	bound(c.server, false)
 	defer c.client.Close()
 	defer c.server.Close()
 	speaks, first, err := c.hear()
@@ -139,8 +137,8 @@ func (c *connection) secure(s *requests.Session) error {
 
 // decider asks the rules about requests to this server: a rule that would not lead to its address allows none.
 func (c *connection) decider() func(rules.Request) rules.Decision {
-	remote := c.server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-	mine := !c.proxied && own(remote)
+	remote := c.server.remote.Addr()
+	mine := !c.proxied && c.server.mine
 	return func(r rules.Request) rules.Decision {
 		d := c.keeper.book.DecideRequest(c.record.Name, c.record.Port, r)
 		if !d.Allowed {
@@ -159,7 +157,7 @@ func (c *connection) decider() func(rules.Request) rules.Decision {
 
 // denied tells of a request that was turned away. Its connection goes on.
 func (c *connection) denied(method, path string, d rules.Decision) {
-	r := wire.Record{Verdict: wire.Denied, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
+	r := wire.Record{Verdict: wire.Denied, Unasked: true, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
 	c.keeper.log.TellOnce(r)
 }
 
@@ -185,7 +183,7 @@ func (c *connection) survive() {
 
 // counted is the client as the session has it: its bytes count, what was read of it already is read again, and closing it leaves the last bytes their time.
 type counted struct {
-	*net.TCPConn
+	*stream
 	of    *connection
 	first []byte
 }
@@ -195,14 +193,14 @@ func (c *counted) Read(p []byte) (n int, err error) {
 		n = copy(p, c.first)
 		c.first = c.first[n:]
 	} else {
-		n, err = c.TCPConn.Read(p)
+		n, err = c.stream.Read(p)
 	}
 	c.of.moved(&c.of.sent, n)
 	return n, err
 }
 
 func (c *counted) Write(p []byte) (int, error) {
-	n, err := c.TCPConn.Write(p)
+	n, err := c.stream.Write(p)
 	c.of.moved(&c.of.got, n)
 	return n, err
 }

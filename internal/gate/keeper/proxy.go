@@ -54,10 +54,11 @@ func (u *upstream) forHost(host string, port int) *url.URL {
 }
 
 // through connects by way of a proxy (CONNECT, RFC 9110, 9.3.6).
-func (k *Keeper) through(ctx context.Context, proxy *url.URL, host string, port int) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, k.limits.Dial)
+func (k *Keeper) through(ctx context.Context, proxy *url.URL, host string, port int) (*stream, error) {
+	late := time.Now().Add(k.limits.Dial)
+	ctx, cancel := context.WithDeadline(ctx, late)
 	defer cancel()
-	c, err := k.reachProxy(ctx, proxy)
+	c, err := k.reachProxy(ctx, proxy, late)
 	if err != nil {
 		return nil, fmt.Errorf("the proxy of this machine, %s: %w", proxy.Host, err)
 	}
@@ -73,7 +74,7 @@ func (k *Keeper) through(ctx context.Context, proxy *url.URL, host string, port 
 	return c, nil
 }
 
-func (k *Keeper) reachProxy(ctx context.Context, proxy *url.URL) (*net.TCPConn, error) {
+func (k *Keeper) reachProxy(ctx context.Context, proxy *url.URL, late time.Time) (*stream, error) {
 	port := 80
 	if text := proxy.Port(); text != "" {
 		n, err := strconv.Atoi(text)
@@ -82,17 +83,21 @@ func (k *Keeper) reachProxy(ctx context.Context, proxy *url.URL) (*net.TCPConn, 
 		}
 		port = n
 	}
+	w := way{port: port, late: late}
 	if a, err := netip.ParseAddr(proxy.Hostname()); err == nil {
-		return race(ctx, []netip.Addr{a}, port)
+		return w.race(ctx, []netip.Addr{a.Unmap()})
 	}
 	list, err := k.lookup(ctx, proxy.Hostname())
 	if err != nil {
 		return nil, err
 	}
+	for i := range list {
+		list[i] = list[i].Unmap()
+	}
 	if len(list) == 0 {
 		return nil, errors.New("its name has no address")
 	}
-	return race(ctx, interleave(list[:min(len(list), maxAddresses)]), port)
+	return w.race(ctx, interleave(list[:min(len(list), maxAddresses)]))
 }
 
 // maxAnswer bounds what a proxy may say before the connection begins.

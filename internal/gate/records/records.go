@@ -18,6 +18,8 @@ const (
 	remembered = 128         // different denials of one second; more are counted, so that a flood does not fill the supervisor's disk
 	window     = time.Second // how long the same denial is counted instead of told
 	maxText    = 512         // bytes of a name or sentence
+
+	together = 5 * time.Millisecond // within which records are told one after the other
 )
 
 // Log is the way to the supervisor. New makes one.
@@ -123,7 +125,9 @@ func (l *Log) write() {
 	for {
 		select {
 		case r := <-l.queue:
+			l.gather()
 			l.send(r)
+			l.sendQueued()
 		case <-second.C:
 			l.sum(false)
 			l.sendLost()
@@ -134,15 +138,24 @@ func (l *Log) write() {
 	}
 }
 
+// gather lets some more come. A supervisor that hears of each connection at once works on it while the connection's first bytes are waited for, and hears of
+// its end separately.
+func (l *Log) gather() {
+	select {
+	case <-time.After(together):
+	case <-l.end:
+	}
+}
+
 func (l *Log) drain() {
-	for {
-		select {
-		case r := <-l.queue:
-			l.send(r)
-		default:
-			l.sendLost()
-			return
-		}
+	l.sendQueued()
+	l.sendLost()
+}
+
+// sendQueued sends what is there now, and not what comes meanwhile: there is more to do than to send.
+func (l *Log) sendQueued() {
+	for range len(l.queue) {
+		l.send(<-l.queue)
 	}
 }
 

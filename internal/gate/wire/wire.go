@@ -246,9 +246,10 @@ type Record struct {
 	Sent    int64         `json:"sent,omitempty"`    // bytes from the sandbox
 	Got     int64         `json:"got,omitempty"`     // bytes to the sandbox
 	Elapsed time.Duration `json:"elapsed_ns,omitempty"`
-	Peer    string        `json:"peer,omitempty"`   // on a private network: the sandbox at the other end
-	Inward  bool          `json:"inward,omitempty"` // it is the other end that connected, and Port is one inside
-	Times   int           `json:"times,omitempty"`  // how often, where the same denial was repeated within a second; 0 is once
+	Peer    string        `json:"peer,omitempty"`    // on a private network: the sandbox at the other end
+	Inward  bool          `json:"inward,omitempty"`  // it is the other end that connected, and Port is one inside
+	Unasked bool          `json:"unasked,omitempty"` // Denied: nobody is asked whether it may after all, as a yes in passing would open too much
+	Times   int           `json:"times,omitempty"`   // how often, where the same denial was repeated within a second; 0 is once
 }
 
 // AllowRule is the rule of a policy that would allow the request that was denied; empty where none can name it.

@@ -4,9 +4,11 @@ package count
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -68,23 +70,78 @@ func UntilExec(argv, env []string, dir string, cred *syscall.Credential, command
 }
 
 func run(argv, env []string, dir string, cred *syscall.Credential, command string) (Calls, error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	t, err := start(argv, &os.ProcAttr{Dir: dir, Env: env, Sys: &syscall.SysProcAttr{Credential: cred}})
 	if err != nil {
 		return Calls{}, err
 	}
-	defer null.Close()
-	p, err := os.StartProcess(argv[0], argv, &os.ProcAttr{
-		Dir: dir, Env: env, Files: []*os.File{null, null, os.Stderr}, Sys: &syscall.SysProcAttr{Ptrace: true, Credential: cred},
-	})
-	if err != nil {
-		return Calls{}, err
-	}
-	t := tracer{Calls: Calls{By: map[uint64]int{}}, root: p.Pid, command: command, counting: true, live: map[int]bool{}, new: map[int]bool{}}
+	t.command = command
 	err = t.run()
+	if err == nil && t.counting {
+		err = fmt.Errorf("%q was never executed", command)
+	}
 	return t.Calls, err
 }
 
+// start executes argv with the files after the standard ones.
+func start(argv []string, attr *os.ProcAttr) (*tracer, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	attr.Files = append([]*os.File{null, null, os.Stderr}, attr.Files...)
+	attr.Sys.Ptrace = true
+	p, err := os.StartProcess(argv[0], argv, attr)
+	if err != nil {
+		return nil, err
+	}
+	return &tracer{Calls: Calls{By: map[uint64]int{}}, root: p.Pid, counting: true, live: map[int]bool{}, new: map[int]bool{}}, nil
+}
+
+// Watched is a program whose calls are counted while it runs.
+type Watched struct {
+	Pid   int
+	t     *tracer
+	ended chan error
+}
+
+// Watch executes argv, with descriptors from 3 on, and counts its calls from the beginning: there is no permission to need for one's own child, which there
+// may be for a program that has confined itself.
+func Watch(argv, env []string, files []*os.File) (*Watched, error) {
+	type begun struct {
+		w   *Watched
+		err error
+	}
+	ready := make(chan begun)
+	go func() { // the thread that traces ends with this goroutine
+		runtime.LockOSThread()
+		t, err := start(argv, &os.ProcAttr{Env: env, Files: files, Sys: &syscall.SysProcAttr{}})
+		if err != nil {
+			ready <- begun{err: err}
+			return
+		}
+		w := &Watched{t.root, t, make(chan error, 1)}
+		ready <- begun{w: w}
+		w.ended <- t.run()
+	}()
+	b := <-ready
+	return b.w, b.err
+}
+
+// Calls are those up to now.
+func (w *Watched) Calls() Calls {
+	w.t.mu.Lock()
+	defer w.t.mu.Unlock()
+	c := w.t.Calls
+	c.By = maps.Clone(c.By)
+	return c
+}
+
+// Wait waits for the program's end.
+func (w *Watched) Wait() error { return <-w.ended }
+
 type tracer struct {
+	mu sync.Mutex // for the calls
 	Calls
 	root     int
 	command  string
@@ -126,9 +183,6 @@ func (t *tracer) run() error {
 		case status.Stopped():
 			t.resume(pid, t.stopped(pid, status))
 		}
-	}
-	if t.counting {
-		return fmt.Errorf("%q was never executed", t.command)
 	}
 	if exit.ExitStatus() != 0 {
 		return fmt.Errorf("exit status %d", exit.ExitStatus())
@@ -176,6 +230,8 @@ func (t *tracer) call(pid int) {
 	if errno != 0 || info.op != opEntry {
 		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.By[info.nr]++
 	if waiting(info.nr) {
 		t.Waiting++
