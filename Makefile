@@ -36,7 +36,7 @@ docs: build
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 bin/casemate bin/casemate-gate bin/casemate-probe bin/casemate-review $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 bin/casemate bin/casemate-gate bin/casemate-probe bin/casemate-review bin/casemate-secret $(DESTDIR)$(PREFIX)/bin/
 
 clean:
 	rm -rf bin

@@ -80,6 +80,12 @@ func commandsPage(t *testing.T) string {
 	}
 	for _, c := range names {
 		fmt.Fprintf(&b, "\n## casemate %s\n\n```text\n%s```\n", c, helpText(t, c, "--help"))
+		if c != "secret" {
+			continue
+		}
+		for _, verb := range strings.Fields(helpText(t, "__complete", c, "")) {
+			fmt.Fprintf(&b, "\n### casemate %s %s\n\n```text\n%s```\n", c, verb, helpText(t, c, verb, "--help"))
+		}
 	}
 	return b.String()
 }
@@ -330,7 +336,7 @@ func holders() []map[string]string {
 // TestDocsRun executes what README and tutorial show: every line that begins with "$ " in a console block must succeed, unless the next one is
 // `echo $?`, and print the lines that follow it, in that order; "..." at the end of a line, or alone, stands for anything.
 func TestDocsRun(t *testing.T) {
-	for name, before := range map[string]string{"README.md": scratch, "docs/tutorial.md": ""} {
+	for name, before := range map[string]string{"README.md": scratch, "docs/tutorial.md": "", "docs/how-to/use-secrets.md": ""} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", name))
 			if err != nil {

@@ -46,7 +46,7 @@ func testMain(m *testing.M) int {
 	for _, b := range []struct {
 		path *string
 		name string
-	}{{&casemate, "casemate"}, {&probe, "casemate-probe"}, {new(string), "casemate-review"}, {new(string), "casemate-gate"}} {
+	}{{&casemate, "casemate"}, {&probe, "casemate-probe"}, {new(string), "casemate-review"}, {new(string), "casemate-gate"}, {new(string), "casemate-secret"}} {
 		*b.path = filepath.Join(dir, b.name)
 		build := exec.Command("go", "build", "-trimpath", "-o", *b.path, "casemate.dev/cmd/"+b.name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")

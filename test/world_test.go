@@ -428,9 +428,22 @@ func listenAll(port int) (net.Listener, error) {
 }
 
 var page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/told") {
+		tellBack(w, r)
+		return
+	}
 	n, _ := io.Copy(io.Discard, r.Body)
 	fmt.Fprintf(w, "%s %s %s %d\n", r.Method, r.Host, r.URL.Path, n)
 })
+
+// tellBack tells the test what it was given, and gives it back.
+func tellBack(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	text := fmt.Sprintf("%s %s key=%s authorization=%s note=%s body=%q", r.Host, r.RequestURI, r.Header.Get("X-Api-Key"), r.Header.Get("Authorization"), r.Header.Get("X-Note"), body)
+	fmt.Println("told", text)
+	w.Header().Set("X-Echo", r.Header.Get("X-Api-Key"))
+	fmt.Fprintln(w, text)
+}
 
 func serveHTTP(string) error {
 	l, err := listenAll(80)

@@ -198,12 +198,15 @@ func (b *box) start(first wire.Message, files []*os.File) {
 	b.send(first, files)
 }
 
-// opened are the hosts with rules for single requests.
+// opened are the hosts with rules for single requests, and those of secrets.
 func opened(r wire.Rules) (hosts []string) {
 	for _, a := range r.Allow {
 		if a.OfRequests() {
 			hosts = append(hosts, a.Host)
 		}
+	}
+	for _, s := range r.Secrets {
+		hosts = append(hosts, s.Hosts...)
 	}
 	return hosts
 }

@@ -51,7 +51,7 @@ func commands() []command {
 		runCommand(), diffCommand(), reviewCommand(), applyCommand(), undoCommand(), discardCommand(), forkCommand(),
 		planCommand(), validateCommand(), doctorCommand(),
 		initCommand(), trustCommand(), policyCommand(),
-		netCommand(), allowCommand(), watchCommand(), presetCommand(), cacheCommand(),
+		netCommand(), allowCommand(), watchCommand(), secretCommand(), presetCommand(), cacheCommand(),
 		agentsCommand(), shimCommand(), homeCommand(),
 		psCommand(), rmCommand(), completionCommand(),
 	}

@@ -33,7 +33,8 @@ it gives the exact command or file that mends it.`,
 				if err != nil {
 					return err
 				}
-				facts, offers := host.Full(), limits.Detect(person.UID)
+				facts := host.Full()
+				offers := limits.Detect(person.UID, !facts.AtLeast(5, 14))
 				checks := host.Examine(facts, st.Root, native.Redirects(true))
 				held := limits.By(offers, limits.Defaults(offers.Memory, 1<<40, true))
 				if *asJSON {

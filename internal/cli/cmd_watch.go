@@ -23,10 +23,10 @@ before it reaches what no rule allows: yes once, until its run ends, for an
 hour, or always, which writes the rule into your own policy. What other
 sandboxes were denied is asked about afterwards, each host once; most programs
 try again. Listed and not asked about are addresses that are not public, and
-requests to a host of which your policy allows some: a rule opens them. Enter is
-no. One question stands there at a time, and what was typed
-before it counts as nothing. Without a terminal nothing is asked; casemate allow
-is the same in a script. Interrupt it to end.`,
+requests to a host of which your policy allows some: a rule opens them. Enter
+is no. One question stands there at a time, and what was typed before it
+counts as nothing. Without a terminal nothing is asked; casemate allow is the
+same in a script. Interrupt it to end.`,
 		exits: "125  the record of connections cannot be read",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON, one line for each record, and ask nothing")

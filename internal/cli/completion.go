@@ -61,6 +61,10 @@ func complete(w io.Writer, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
 	}
+	if len(words) > 1 && words[0] == "secret" {
+		completeSecret(w, words[1:])
+		return
+	}
 	last := words[len(words)-1]
 	for _, candidate := range candidates(words, last) {
 		if strings.HasPrefix(candidate, last) {

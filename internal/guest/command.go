@@ -31,8 +31,8 @@ func (e *CommandError) Error() string { return fmt.Sprintf("%q: %s", e.Name, e.W
 // Command finds the program as execvp(3) would, with the host's PATH, and what of its installation the view does not show yet. dir is the
 // working directory. A link in the project leads to nothing that the view does not show.
 func (v View) Command(name, dir string, o Options) (Command, error) {
-	file, err := find(name, dir, o)
-	if err != nil || distribution(file) {
+	file, link, err := find(name, dir, o)
+	if err != nil || distribution(file) && !link {
 		return Command{Path: file}, err
 	}
 	l := newLook(o)
@@ -56,12 +56,11 @@ func (v View) Command(name, dir string, o Options) (Command, error) {
 	return Command{Path: file, Tools: f.tools[len(v.Tools):]}, nil
 }
 
-// distribution says whether a program is one of the distribution's own, by far the most frequent case: a regular file in its directories.
+// distribution says whether a program whose name is no link is one of the distribution's own, by far the most frequent case.
 func distribution(file string) bool {
 	switch filepath.Dir(file) {
 	case "/usr/bin", "/bin", "/usr/sbin", "/sbin":
-		var st unix.Stat_t
-		return unix.Lstat(file, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+		return true
 	}
 	return false
 }
@@ -103,7 +102,7 @@ func (f *finder) interpreter(file string) {
 	}
 	for _, w := range words {
 		if !filepath.IsAbs(w) {
-			found, err := find(w, "/", f.o)
+			found, _, err := find(w, "/", f.o)
 			if err != nil {
 				return // env(1) will say so inside
 			}
@@ -124,20 +123,20 @@ func (f *finder) interpreter(file string) {
 
 // find is execvp's search: a name with a slash is itself; others are looked for along PATH, where a file that may not be executed is
 // remembered and passed over. Like a shell, it takes a directory for a file that may not be executed.
-func find(name, dir string, o Options) (string, error) {
+func find(name, dir string, o Options) (found string, link bool, err error) {
 	if name == "" {
-		return "", &CommandError{Name: name, Status: 127, Why: "not found"}
+		return "", false, &CommandError{Name: name, Status: 127, Why: "not found"}
 	}
 	if strings.Contains(name, "/") {
 		file := name
 		if !filepath.IsAbs(file) {
 			file = dir + "/" + name
 		}
-		errno := executableFile(file)
+		link, errno := executableFile(file)
 		if errno != 0 {
-			return "", commandError(name, errno)
+			return "", false, commandError(name, errno)
 		}
-		return file, nil
+		return file, link, nil
 	}
 	denied := false
 	path := o.Env("PATH")
@@ -153,18 +152,18 @@ func find(name, dir string, o Options) (string, error) {
 			continue
 		}
 		file := filepath.Join(d, name)
-		errno := executableFile(file)
+		link, errno := executableFile(file)
 		switch {
 		case errno == 0:
-			return file, nil
+			return file, link, nil
 		case errno == unix.EACCES:
 			denied = true
 		}
 	}
 	if denied {
-		return "", commandError(name, unix.EACCES)
+		return "", false, commandError(name, unix.EACCES)
 	}
-	return "", &CommandError{Name: name, Status: 127, Why: "not found in PATH"}
+	return "", false, &CommandError{Name: name, Status: 127, Why: "not found in PATH"}
 }
 
 // isShims says whether a directory of PATH is the one with shims, which lead back to casemate: the program itself comes after it.
@@ -192,23 +191,27 @@ func commandError(name string, errno unix.Errno) error {
 	return &CommandError{Name: name, Status: 126, Why: errno.Error()}
 }
 
-// executableFile looks whether a file could be executed. Root may execute what has any x bit (access(2)).
-func executableFile(file string) unix.Errno {
+// executableFile looks whether a file could be executed, and whether its name is a link. Root may execute what has any x bit (access(2)).
+func executableFile(file string) (link bool, errno unix.Errno) {
 	var st unix.Stat_t
-	if err := unix.Stat(file, &st); err != nil {
-		return errnoOf(err)
+	err := unix.Lstat(file, &st)
+	if link = err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK; link {
+		err = unix.Stat(file, &st)
+	}
+	if err != nil {
+		return link, errnoOf(err)
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		return unix.EISDIR
+		return link, unix.EISDIR
 	case unix.S_IFREG:
 	default:
-		return unix.EACCES
+		return link, unix.EACCES
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, 0); err != nil {
-		return errnoOf(err)
+		return link, errnoOf(err)
 	}
-	return 0
+	return link, 0
 }
 
 func errnoOf(err error) unix.Errno {

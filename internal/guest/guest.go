@@ -15,6 +15,7 @@ import (
 
 // Options says whose system it is.
 type Options struct {
+	UID     int                 // who runs casemate: what was found for one user is not another's
 	Home    string              // the user's home directory on the host, absolute
 	Project string              // absolute, or empty; it is shown by the workspace, so nothing in it is a tool chain, and links in it are not trusted
 	State   string              // where sandboxes are kept, absolute; what was found is remembered there

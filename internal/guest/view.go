@@ -69,7 +69,7 @@ func (o Options) digest() string {
 			fmt.Fprintf(h, "\x00%s", o.Env(row.env))
 		}
 	}
-	fmt.Fprintf(h, "\x00%s\x00%d", o.Env("VIRTUAL_ENV"), os.Geteuid())
+	fmt.Fprintf(h, "\x00%s\x00%d", o.Env("VIRTUAL_ENV"), o.UID)
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 

@@ -52,9 +52,12 @@ type Systemd struct {
 // wanted are the controllers that hold limits.
 func wanted() []string { return []string{"memory", "pids", "cpu"} }
 
-// Detect looks at this process's own place in the trees. It runs at every start: about 20 system calls, and none that writes.
-func Detect(uid int) Facts {
-	return detect("", uid, os.Getenv("XDG_RUNTIME_DIR"))
+// Detect looks at this process's own place in the trees. It runs at every start: about 20 system calls, and none that writes. pidsPerUser says that the
+// kernel is older than 5.14.
+func Detect(uid int, pidsPerUser bool) Facts {
+	f := detect("", uid, os.Getenv("XDG_RUNTIME_DIR"))
+	f.PidsPerUser = pidsPerUser
+	return f
 }
 
 func detect(root string, uid int, runtimeDir string) Facts {
@@ -94,22 +97,6 @@ func (f *Facts) machine() {
 	if parent := os.Getppid(); parent > 0 && unix.Prlimit(parent, unix.RLIMIT_NOFILE, nil, &files) == nil {
 		f.OpenFiles = min(files.Cur, f.Files)
 	}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		f.PidsPerUser = older(unix.ByteSliceToString(name.Release[:]), 5, 14)
-	}
-}
-
-// older says whether a kernel release such as "6.18.44-amd64" precedes major.minor. One that cannot be read is taken as old.
-func older(release string, major, minor int) bool {
-	a, rest, _ := strings.Cut(release, ".")
-	b := rest
-	if i := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		b = rest[:i]
-	}
-	x, err := strconv.Atoi(a)
-	y, err2 := strconv.Atoi(b)
-	return err != nil || err2 != nil || x < major || x == major && y < minor
 }
 
 // place finds our own group in the hierarchy of a controller, or in v2 for "".

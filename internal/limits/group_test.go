@@ -17,7 +17,7 @@ import (
 // real makes real groups, or skips where this machine has none that we may write.
 func real(t *testing.T, s Set) *Group {
 	t.Helper()
-	f := Detect(os.Getuid())
+	f := Detect(os.Getuid(), false)
 	for _, c := range wanted() {
 		if f.way(c) == byNothing {
 			t.Skipf("no control group with the controller %s can be made here", c)
@@ -149,7 +149,7 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	c.begin()
 	until(t, "a bomb", patient, func() bool { return g.pids() > 30 })
 	id := strings.TrimPrefix(g.name, prefix)
-	f := Detect(os.Getuid())
+	f := Detect(os.Getuid(), false)
 	if found := Leftovers(f, func(other string) bool { return true }); len(found) > 0 {
 		t.Errorf("all live, yet %v", found)
 	}
@@ -206,7 +206,7 @@ func TestReadOnlyCgroups(t *testing.T) {
 // TestDetectForAnother prints what TestReadOnlyCgroups asks for.
 func TestDetectForAnother(t *testing.T) {
 	if os.Getenv("CASEMATE_LIMITS_DETECT") != "" {
-		text, _ := json.Marshal(Detect(os.Getuid()))
+		text, _ := json.Marshal(Detect(os.Getuid(), false))
 		fmt.Println(string(text))
 	}
 }
@@ -270,7 +270,7 @@ func TestFileSizeLimit(t *testing.T) {
 
 // BenchmarkCreate is what a start pays for: Detect, Create and Remove with the default limits.
 func BenchmarkCreate(b *testing.B) {
-	f := Detect(os.Getuid())
+	f := Detect(os.Getuid(), false)
 	if f.way("memory") != byV1 {
 		b.Skip("no v1 groups here")
 	}
@@ -288,6 +288,6 @@ func BenchmarkCreate(b *testing.B) {
 
 func BenchmarkDetect(b *testing.B) {
 	for b.Loop() {
-		Detect(os.Getuid())
+		Detect(os.Getuid(), false)
 	}
 }

@@ -74,6 +74,9 @@ func Make(r Request) (*Plan, error) {
 	if err := p.network(r); err != nil {
 		return nil, err
 	}
+	if err := p.secrets(r); err != nil {
+		return nil, err
+	}
 	var err error
 	if r.Mode == Landlock {
 		err = p.withoutNamespaces(r)
@@ -279,6 +282,11 @@ func (p *Plan) openings(r Request) {
 	}
 	for _, a := range p.Network.Allow {
 		add(a.Origin, "reach %s%s", a, a.requests())
+	}
+	if p.Network.Kind == Gate {
+		for _, s := range p.Secrets {
+			add(s.Origin, "%s", s.use())
+		}
 	}
 	for _, v := range r.Policy.Network.Publish {
 		if v.V.Auto {

@@ -263,3 +263,56 @@ func TestTrustOnlyWhereTLSIsOpened(t *testing.T) {
 		}
 	}
 }
+
+// TestSecrets: a secret opens TLS to its hosts and nothing else, and its variable is nobody else's.
+func TestSecrets(t *testing.T) {
+	const secret = "secrets: {anthropic: {env: KEY, hosts: [api.a.example], place: bearer}}\n"
+	for _, c := range []struct {
+		name, document string
+		kind           NetworkKind
+		opened         int
+		note, err      string
+	}{
+		{"with a rule", secret + "network: {allow: [{host: api.a.example}]}\n", Gate, 1, "", ""},
+		{"with a wildcard", secret + "network: {allow: [{host: \"*.a.example\"}]}\n", Gate, 1, "", ""},
+		{"without any", secret, NoNetwork, 0, "secrets.anthropic (project casemate.yaml:1): there is no network here, so KEY holds a placeholder that nothing replaces", ""},
+		{"with one for another host", secret + "network: {allow: [{host: b.example}]}\n", Gate, 1, "secrets.anthropic (project casemate.yaml:1): no rule of network.allow reaches api.a.example:443, and a secret opens nothing", ""},
+		{"with one for another port", secret + "network: {allow: [{host: api.a.example, ports: [80]}]}\n", Gate, 1, "reaches api.a.example:443", ""},
+		{"passed as well", secret + "env: {pass: [KEY]}\n", "", 0, "", "KEY is in env as well (project casemate.yaml:2), which would bring its value inside"},
+		{"set as well", secret + "env: {set: {KEY: x}}\n", "", 0, "", "KEY is in env as well"},
+		{"the sandbox's own", "secrets: {a: {env: HOME, hosts: [a.example]}}\n", "", 0, "", "every sandbox has a variable HOME of its own"},
+		{"twice", "secrets: {a: {env: K, hosts: [a.example]}, b: {env: K, hosts: [a.example]}}\n", "", 0, "", "K holds the placeholder of secrets.a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := request(merged(t, c.document, policy.Flags{}), Rootless)
+			r.Env = append(slices.Clone(r.Env), "HOME=/home/ann")
+			p, err := Make(r)
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened := 0
+			if p.Network.TLS != nil {
+				opened = len(p.Network.TLS.Hosts)
+			}
+			notes := strings.Join(p.Notes, "\n")
+			if p.Network.Kind != c.kind || opened != c.opened || len(p.Secrets) != 1 || !strings.Contains(notes, c.note) || c.note == "" && notes != "" {
+				t.Errorf("%+v\n%+v\n%s", p.Network, p.Secrets, notes)
+			}
+			used := slices.ContainsFunc(p.Openings, func(o Opening) bool {
+				return o.What == "use the secret anthropic (inside: a placeholder in KEY) in requests to api.a.example:443, as bearer"
+			})
+			if used != (c.kind == Gate) {
+				t.Errorf("openings: %v", p.Openings)
+			}
+			if slices.ContainsFunc(p.Command.Env, func(kv string) bool { return strings.HasPrefix(kv, "KEY=") }) {
+				t.Errorf("a plan holds %q", p.Command.Env)
+			}
+		})
+	}
+}

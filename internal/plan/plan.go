@@ -30,6 +30,7 @@ type Plan struct {
 	Landlock   Rules       `json:"landlock"`
 	Syscalls   Syscalls    `json:"syscalls"`
 	Network    Network     `json:"network"`
+	Secrets    []Secret    `json:"secrets,omitempty"`
 	Limits     []Limit     `json:"limits"`
 	Guarantees []Guarantee `json:"guarantees"`
 	Openings   []Opening   `json:"openings"`

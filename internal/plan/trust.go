@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"casemate.dev/internal/policy"
@@ -15,7 +16,7 @@ type Trust struct {
 	Variables []Variable
 }
 
-// OpensTLS says whether a rule that still holds is about single requests: only an opened connection shows them.
+// OpensTLS says whether a rule that still holds is about single requests, or a secret may have to be put in: only an opened connection shows them.
 func OpensTLS(pol *policy.Policy, now time.Time) bool { return len(opened(pol, now)) > 0 }
 
 func opened(pol *policy.Policy, now time.Time) []Source {
@@ -25,7 +26,21 @@ func opened(pol *policy.Policy, now time.Time) []Source {
 			hosts = append(hosts, Source{v.V.Host, v.Origin.String()})
 		}
 	}
+	if !gated(pol, now) {
+		return hosts
+	}
+	for _, v := range pol.Secrets { // also those that no rule reaches yet: casemate allow may
+		for _, host := range v.V.Hosts {
+			hosts = append(hosts, Source{host, v.Origin.String()})
+		}
+	}
 	return hosts
+}
+
+// gated says whether there is a gate at all.
+func gated(pol *policy.Policy, now time.Time) bool {
+	n := pol.Network
+	return len(n.Publish)+len(n.HostPorts)+len(n.Internal) > 0 || n.Ask.V || slices.ContainsFunc(n.Allow, func(v policy.Value[policy.NetRule]) bool { return !v.V.Expired(now) })
 }
 
 // trust lays the authorities that hold inside over the system's.

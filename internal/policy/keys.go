@@ -225,20 +225,42 @@ func accessKeys() []key {
 	return []key{
 		{
 			path: "secrets", kind: named, example: "{anthropic: {env: ANTHROPIC_API_KEY, hosts: [api.anthropic.com]}}",
-			later: "remove it: no credential is inside",
-			doc:   "Credentials that stay outside: the variable inside holds a placeholder, which the gate replaces for the hosts named.",
+			doc: "Credentials that stay outside, by their names in the secret store: the variable inside holds a placeholder, which the gate replaces in requests to the hosts named. " +
+				"Nothing is reached because of a secret: its hosts need a rule of network.allow as well, and TLS to them is opened at the gate.",
 			opens: "every entry", byLevel: true,
 			field: field{show: func(s *Settings) []Value[string] { return printed(s.Secrets) }},
 		},
 		{
 			path: "secrets.*.env", needed: true, kind: aText, example: "ANTHROPIC_API_KEY", wrong: "what is not the name of a variable",
-			doc:   "The variable of the host that holds the credential. Every secret has one.",
+			doc:   "The variable of the command that holds the placeholder. Every secret has one of its own, which env neither sets nor passes.",
 			field: field{item: check(variable)},
 		},
 		{
 			path: "secrets.*.hosts", needed: true, kind: textList, example: "[api.anthropic.com]", wrong: "what network.allow[].host refuses",
-			doc:   "The hosts that the credential may be sent to. Every secret has at least one.",
+			doc:   "The hosts that the credential may be sent to, in TLS. Every secret has at least one.",
 			field: field{item: check(allowPattern)},
+		},
+		{
+			path: "secrets.*.ports", kind: ports, def: "[443]", example: "[8443]", wrong: "numbers outside 1 to 65535",
+			doc:   "The ports of the hosts.",
+			field: field{item: check(port)},
+		},
+		{
+			path: "secrets.*.place", kind: aText, example: "\"header:x-api-key\"", def: "a field of the header whose whole value it is; in `Authorization` also after one word, such as `Bearer`, and as name or password of basic authentication",
+			wrong: "anything but `header:NAME`, `bearer`, `basic`, `query:NAME`, `git`; fields that say where a request goes or how long it is",
+			doc: "Where in a request the placeholder is replaced. `header:NAME`: anywhere in that field; `bearer`, `basic`: in `Authorization`; `query:NAME`: as that parameter's value; " +
+				"`git`: as `basic`, and only in requests that git makes over HTTPS. Anywhere else it is refused, and an alarm is told.",
+			field: field{item: check(place)},
+		},
+		{
+			path: "secrets.*.methods", kind: textList, def: "all", example: "[POST]", wrong: "what network.allow[].methods refuses",
+			doc:   "HTTP methods of the requests in which it is replaced.",
+			field: field{item: check(method)},
+		},
+		{
+			path: "secrets.*.paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "what network.allow[].paths refuses",
+			doc:   "Paths of the requests in which it is replaced, as in network.allow.",
+			field: field{item: check(urlPath)},
 		},
 		{path: "git", kind: aSection, doc: "What git inside gets from the person."},
 		{

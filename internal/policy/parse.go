@@ -264,6 +264,14 @@ func (d *decoder) secret(row *key, k, v *yaml.Node) {
 			s.Env = texts[0]
 		case "hosts":
 			s.Hosts = readAll(hostPattern, texts)
+		case "ports":
+			s.Ports = readAll(port, texts)
+		case "place":
+			s.Place, _ = place(texts[0])
+		case "methods":
+			s.Methods = texts
+		case "paths":
+			s.Paths = texts
 		}
 	})
 	if len(d.errs) > before {
@@ -272,6 +280,9 @@ func (d *decoder) secret(row *key, k, v *yaml.Node) {
 	if s.Env == "" || len(s.Hosts) == 0 {
 		d.failAt(v, "write "+row.example, "secret %s needs env and hosts", quoted(s.Name))
 		return
+	}
+	if s.Ports == nil {
+		s.Ports = []int{443}
 	}
 	d.add(row, k, namedEntry(func(s *Settings) *[]Value[Secret] { return &s.Secrets }, s, func(s Secret) string { return s.Name }))
 }

@@ -187,13 +187,34 @@ func (p Publish) String() string {
 
 // Secret is a credential that stays outside: inside, the variable holds a placeholder. It holds names only, no value.
 type Secret struct {
-	Name  string   `json:"name"`
-	Env   string   `json:"env"`   // the host's variable that holds the value
-	Hosts []string `json:"hosts"` // host patterns it may be sent to
+	Name    string   `json:"name"`
+	Env     string   `json:"env"`               // the variable inside that holds the placeholder
+	Hosts   []string `json:"hosts"`             // host patterns it may be sent to
+	Ports   []int    `json:"ports"`             // 443 when the document names none
+	Place   string   `json:"place,omitempty"`   // where in a request it stands; empty: the usual fields of a header
+	Methods []string `json:"methods,omitempty"` // all when empty
+	Paths   []string `json:"paths,omitempty"`   // all when empty
 }
 
-// String is the secret as one line.
-func (s Secret) String() string { return s.Name + ": " + s.Env + " for " + strings.Join(s.Hosts, ", ") }
+// String is the secret as one line. Different secrets give different lines.
+func (s Secret) String() string {
+	var b strings.Builder
+	b.WriteString(s.Name + ": " + s.Env + " for " + strings.Join(s.Hosts, ", "))
+	if len(s.Ports) != 1 || s.Ports[0] != 443 {
+		for i, p := range s.Ports {
+			b.WriteString([]string{" port ", ","}[min(i, 1)] + strconv.Itoa(p))
+		}
+	}
+	if s.Place != "" {
+		b.WriteString(" as " + s.Place)
+	}
+	for _, l := range [][]string{s.Methods, s.Paths} {
+		if len(l) > 0 {
+			b.WriteString(" [" + strings.Join(l, " ") + "]")
+		}
+	}
+	return b.String()
+}
 
 // Git is what git inside gets from the person.
 type Git struct {

@@ -31,7 +31,7 @@ type Streams struct {
 }
 
 // OpenStreams makes the streams for the host's descriptors, usually 0, 1 and 2; -1 stands for one that the command has the
-// terminal for. If owner is not the caller's uid, the pipes are given to it, so that the command can open /dev/stdout.
+// terminal for. The pipes are given to owner, so that the command can open /dev/stdout; -1: they are its anyway.
 func OpenStreams(host [3]int, owner int) (*Streams, error) {
 	s := &Streams{Inside: [3]int{-1, -1, -1}, host: host, outside: [2]int{-1, -1}}
 	var st [3]unix.Stat_t
@@ -44,7 +44,7 @@ func OpenStreams(host [3]int, owner int) (*Streams, error) {
 		s.abandon()
 		return nil, err
 	}
-	if owner != unix.Geteuid() {
+	if owner >= 0 {
 		for i, fd := range s.Inside {
 			if fd >= 0 && s.kinds[i] != null {
 				if err := unix.Fchown(fd, owner, -1); err != nil {

@@ -123,7 +123,7 @@ func nullFD(t testing.TB) int {
 
 func open(t testing.TB, stdin, stdout, stderr int) *Streams {
 	t.Helper()
-	s, err := OpenStreams([3]int{stdin, stdout, stderr}, unix.Geteuid())
+	s, err := OpenStreams([3]int{stdin, stdout, stderr}, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (c Connection) Allowable() bool {
 
 // AllowCommand is how to allow what was denied, in the sandbox while it runs; "" if no rule can.
 func (c Connection) AllowCommand() string {
-	if !c.Allowable() {
+	if !c.Allowable() || c.Secret != "" {
 		return ""
 	}
 	return "casemate allow " + c.Sandbox + " net:" + c.Target()

@@ -37,8 +37,11 @@ type gateway struct {
 	ended   bool
 	asking  asking
 	force   plan.Reachable // what the policy says now
-	shut    bool           // what casemate allow opened is closed: the organisation lets nobody open anything
-	ruling  *ruling
+
+	withdrawn map[string]bool // secrets that it names no more
+
+	shut   bool // what casemate allow opened is closed: the organisation lets nobody open anything
+	ruling *ruling
 }
 
 // Denial is one thing that was tried and not reached.
@@ -240,6 +243,9 @@ func (s *supervision) openNetwork(fds []int) error {
 		first.Listeners, fds = append(first.Listeners, wire.Published(p.inside)), append(fds, p.fd)
 	}
 	s.published = nil
+	if fd := s.secrets.hand(); fd >= 0 {
+		first.Listeners, fds = append(first.Listeners, wire.StoreEnd), append(fds, fd)
+	}
 	s.followPolicies()
 	first.Proxy = s.run.Person.proxy()
 	for _, n := range n.Internal {
@@ -255,8 +261,11 @@ func (g *gateway) send(m wire.Message, fds []int) error {
 	for {
 		n, deny := min(atOnce, len(rules.Allow)), min(atOnce, len(rules.Deny))
 		m.Rules = wire.Rules{Allow: rules.Allow[:n], Deny: rules.Deny[:deny], Ask: rules.Ask, Unasked: rules.Unasked}
-		rules = wire.Rules{Allow: rules.Allow[n:], Deny: rules.Deny[deny:]}
-		m.More = len(rules.Allow)+len(rules.Deny) > 0
+		rules = wire.Rules{Allow: rules.Allow[n:], Deny: rules.Deny[deny:], Secrets: rules.Secrets}
+		if len(rules.Secrets) > 0 { // one each time: a placeholder may be as long as a value
+			m.Rules.Secrets, rules.Secrets = rules.Secrets[:1], rules.Secrets[1:]
+		}
+		m.More = len(rules.Allow)+len(rules.Deny)+len(rules.Secrets) > 0
 		text, err := json.Marshal(m)
 		if err == nil {
 			err = unix.Sendmsg(g.fd, text, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
@@ -343,6 +352,7 @@ func (g *gateway) rules() wire.Rules {
 	for _, d := range g.force.Deny {
 		rules.Deny = append(rules.Deny, d.Value)
 	}
+	rules.Secrets = g.secretRules()
 	rules.Ask, rules.Unasked = g.asking.asks()
 	return rules
 }
@@ -429,9 +439,21 @@ func (g *gateway) note(text []byte) {
 	if d.rule != "" { // narrower than the command, which allows every request
 		allow = d.Allow()
 	}
+	if r.Secret != "" {
+		g.alarm(entry)
+		return
+	}
 	if key := entry.Target() + " " + r.Method + " " + r.Path; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
 		g.run.emit(event.Event{Kind: event.Denied, Subject: "net:" + entry.Target(), Rule: r.Rule, Detail: r.Why, Allow: allow})
+	}
+}
+
+// alarm is about a placeholder, or a value, where it must not be. Nothing would allow that.
+func (g *gateway) alarm(c Connection) {
+	if key := "secret " + c.Secret + " " + c.Target() + " " + c.Why; !g.told[key] && len(g.told) < maxDenials {
+		g.told[key] = true
+		g.run.emit(event.Event{Kind: event.Alarm, Subject: "secret:" + c.Secret, Detail: c.Target() + ": " + c.Why})
 	}
 }
 

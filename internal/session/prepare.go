@@ -70,9 +70,12 @@ type Run struct {
 	etc       *guest.Tree
 	trusted   *trusted // nil where no TLS is opened
 	verifiers []string // variables by which the gate verifies hosts there
-	hide      *policy.Paths
-	masked    *workspace.Mask
-	surveyed  *workspace.Survey // of the project, whichever way it was looked through
+
+	placeholders map[string]string // by the secret's name, once the run begins
+
+	hide     *policy.Paths
+	masked   *workspace.Mask
+	surveyed *workspace.Survey // of the project, whichever way it was looked through
 
 	agents []preset.Found // whose presets hold
 
@@ -99,7 +102,8 @@ func (r *Refusal) Hint() string { return r.Remedy }
 
 // Prepare decides everything about a run.
 func Prepare(p Person, o Options) (*Run, error) {
-	r := &Run{Person: p, Options: o, Facts: host.Quick(), Offers: limits.Detect(p.UID)}
+	facts := host.Quick()
+	r := &Run{Person: p, Options: o, Facts: facts, Offers: limits.Detect(p.UID, !facts.AtLeast(5, 14))}
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}

@@ -98,7 +98,8 @@ func (g *gateway) rule(loop *relay.Loop) {
 		next.Ask, waits = false, append(waits, err.Error())
 	}
 	changes, shut := next.Since(g.force), !opensMore(sources)
-	if unheard := p.first && len(changes) == 0 && !shut; !unheard {
+	withdrawn := g.withdraw(sources, len(troubles) == 0)
+	if unheard := p.first && len(changes) == 0 && !shut && !withdrawn; !unheard {
 		g.force, g.shut = next, shut
 		g.reload()
 	}

@@ -85,7 +85,8 @@ type supervision struct {
 
 	handles []int // to close
 	watcher *limits.Watcher
-	gate    *gateway // nil without a network
+	gate    *gateway     // nil without a network
+	secrets *storekeeper // nil without secrets
 
 	published []published
 	awaited   []func(fds []int) // sockets that pid 1 was asked for
@@ -123,6 +124,10 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer s.endGate()
+	if err := s.startSecrets(); err != nil { // now, while the terminal is still the person's, who may be asked for a passphrase
+		return err
+	}
+	defer s.endSecrets()
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -177,7 +182,11 @@ func (s *supervision) connect() (err error) {
 			host[2] = -1
 		}
 	}
-	s.streams, err = relay.OpenStreams(host, s.run.Plan.User.UID)
+	owner := s.run.Plan.User.UID
+	if owner == s.run.Facts.EUID {
+		owner = -1
+	}
+	s.streams, err = relay.OpenStreams(host, owner)
 	return err
 }
 

@@ -64,14 +64,14 @@ const organisationFile = "/etc/casemate/policy.yaml"
 // Only what belongs to the person, or to the owner of the working directory, makes a project: a directory that everybody can write would
 // otherwise hand a stranger's policy to whoever works below it (compare CVE-2022-24765).
 func (p Person) FindProject() string {
-	var here unix.Stat_t
-	if unix.Stat(p.Dir, &here) != nil {
-		return p.Dir
+	owner := func(uid uint32) bool {
+		var here unix.Stat_t
+		return int(uid) == p.UID || unix.Stat(p.Dir, &here) == nil && uid == here.Uid
 	}
 	for dir := p.Dir; dir != "/" && dir != p.Home; dir = filepath.Dir(dir) {
 		for _, name := range []string{PolicyFile, ".git"} {
 			var st unix.Stat_t
-			if unix.Lstat(filepath.Join(dir, name), &st) == nil && (int(st.Uid) == p.UID || st.Uid == here.Uid) {
+			if unix.Lstat(filepath.Join(dir, name), &st) == nil && owner(st.Uid) {
 				return dir
 			}
 		}

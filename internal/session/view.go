@@ -20,7 +20,7 @@ const hostname = "casemate"
 
 // view gathers what the command sees of the host's system: trees, tool chains, an /etc of its own, its environment.
 func (r *Run) view(req *plan.Request) error {
-	o := guest.Options{Home: r.Person.Home, Project: r.Project, State: r.Store.Root, Env: r.Person.getenv}
+	o := guest.Options{UID: r.Facts.EUID, Home: r.Person.Home, Project: r.Project, State: r.Store.Root, Env: r.Person.getenv}
 	v := guest.Look(o)
 	for _, p := range v.System {
 		req.System = append(req.System, tree(p, ""))

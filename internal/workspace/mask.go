@@ -55,8 +55,6 @@ type Mask struct {
 	index   string // path
 	written unix.Stat_t
 	umask   *uint32
-	euid    uint32
-	egid    uint32
 	white   whiteouts
 }
 
@@ -74,7 +72,7 @@ func prepareMask(root string, hide *policy.Paths, o MaskOptions, now time.Time) 
 	if hide == nil {
 		hide, _ = policy.CompilePaths(nil)
 	}
-	m := &Mask{Survey: s, hide: hide, o: o, top: top, euid: uint32(os.Geteuid()), egid: uint32(os.Getegid())}
+	m := &Mask{Survey: s, hide: hide, o: o, top: top}
 	m.o.Links = cmp.Or(o.Links, DefaultLinks)
 	if err := m.prepare(now); err != nil {
 		m.Close()

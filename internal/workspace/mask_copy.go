@@ -72,15 +72,20 @@ func (m *Mask) copyLink(temp, rel string) error {
 	if err := unix.Symlinkat(target, m.base.fd, temp); err != nil {
 		return err
 	}
-	if m.o.UID == m.euid && m.o.GID == m.egid {
+	if m.ours() {
 		return nil
 	}
 	return unix.Fchownat(m.base.fd, temp, int(m.o.UID), int(m.o.GID), unix.AT_SYMLINK_NOFOLLOW)
 }
 
+// ours says whether what this process makes is the sandbox's user's anyway.
+func (m *Mask) ours() bool {
+	return m.o.UID == uint32(os.Geteuid()) && m.o.GID == uint32(os.Getegid())
+}
+
 // own gives a new file to the sandbox's user, if this process works for somebody else.
 func (m *Mask) own(fd int) error {
-	if m.o.UID == m.euid && m.o.GID == m.egid {
+	if m.ours() {
 		return nil
 	}
 	return unix.Fchown(fd, int(m.o.UID), int(m.o.GID))

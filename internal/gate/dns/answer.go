@@ -32,6 +32,9 @@ type Resolver struct {
 	Only4 bool // nothing inside takes connections over IPv6
 
 	Internal bool // other sandboxes are reached by their names
+
+	// Leaks says whether a name holds what must not leave, and what of the name may be told. It may be nil.
+	Leaks func(name string) (shown string, d rules.Decision, yes bool)
 }
 
 // reply is what is said to a query.
@@ -102,6 +105,12 @@ func (r *Resolver) question(q dnsmessage.Question) reply {
 	if q.Class != dnsmessage.ClassINET {
 		return reply{code: dnsmessage.RCodeRefused}
 	}
+	if r.Leaks != nil {
+		if shown, d, yes := r.Leaks(q.Name.String()); yes {
+			r.denied(shown, d)
+			return reply{code: dnsmessage.RCodeNameError}
+		}
+	}
 	name, err := policy.NormalizeHost(q.Name.String())
 	if err != nil {
 		r.denied(q.Name.String(), rules.Decision{Why: err.Error()})
@@ -153,7 +162,7 @@ func serviceOf(name string) string {
 }
 
 func (r *Resolver) denied(name string, d rules.Decision) {
-	r.Log.TellOnce(wire.Record{Verdict: wire.Denied, Name: name, Rule: d.Rule, Why: d.Why})
+	r.Log.TellOnce(wire.Record{Verdict: wire.Denied, Name: name, Rule: d.Rule, Why: d.Why, Secret: d.Secret})
 }
 
 // addresses answers for a name that exists. Of HTTPS and SVCB it has none: they would name other hosts, ports and keys for an encrypted hello. To ANY

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/gate/address"
+	"casemate.dev/internal/gate/broker"
 	"casemate.dev/internal/gate/requests"
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
@@ -80,6 +81,9 @@ func (c *connection) outward() {
 	d := c.keeper.book.Decide(c.record.Name, c.record.Port)
 	if _, denied := c.keeper.book.Set().Denied(c.record.Name); answer != nil && !d.Allowed && !denied {
 		d = *answer
+		if list := c.keeper.book.Set().SecretsAt(c.record.Name, c.record.Port); d.Allowed && len(list) > 0 { // passed through, it would be sent its placeholder
+			d = rules.Decision{Why: fmt.Sprintf("the secret %q is for this host, and its requests can be read only where a rule allows it", list[0].Name)}
+		}
 	}
 	if !d.Allowed {
 		c.deny(d)
@@ -174,10 +178,13 @@ func (c *connection) told(err error) {
 	r := c.record
 	r.Verdict = wire.Closed
 	r.Why, _ = c.reason()
+	var leak *broker.Leak
 	if err == nil && c.session != nil {
 		err = c.session.Failure()
 	}
 	switch {
+	case errors.As(err, &leak):
+		r.Verdict, r.Why, r.Secret = wire.Denied, leak.Error(), leak.Name
 	case errors.As(err, new(disagreement)):
 		r.Verdict, r.Why = wire.Denied, err.Error()
 	case r.Why == "" && (errors.As(err, new(*requests.Unopenable)) || err != nil && c.session != nil):

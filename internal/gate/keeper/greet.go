@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"time"
@@ -31,6 +32,9 @@ func (c *connection) greet(byName bool) error {
 		if need == 0 || len(buf) == 0 && ended {
 			if err := c.agree(said, byName); err != nil {
 				return disagreement{err}
+			}
+			if err := c.leak(buf); err != nil {
+				return err
 			}
 			return c.pass(buf, hurried)
 		}
@@ -87,6 +91,20 @@ func (c *connection) agree(said claim.Claim, byName bool) error {
 		if d, denied := c.keeper.book.Set().Denied(h.Name); denied {
 			return errors.New(d.Why)
 		}
+		if list := c.keeper.book.Set().SecretsAt(h.Name, c.record.Port); len(list) > 0 {
+			return fmt.Errorf("the secret %q is for %s, which is reached by its name", list[0].Name, h.Name)
+		}
+	}
+	return nil
+}
+
+// leak looks through the first bytes of a connection that is passed through; nobody sees the others.
+func (c *connection) leak(first []byte) error {
+	if !c.keeper.broker.Active() {
+		return nil
+	}
+	if l := c.keeper.broker.In(string(first), "the first bytes of a connection that is passed through"); l != nil {
+		return l
 	}
 	return nil
 }

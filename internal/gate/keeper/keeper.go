@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/gate/authority"
+	"casemate.dev/internal/gate/broker"
 	"casemate.dev/internal/gate/claim"
 	"casemate.dev/internal/gate/dns"
 	"casemate.dev/internal/gate/names"
@@ -75,6 +76,8 @@ type Keeper struct {
 	internal []string // private networks that the sandbox is on
 	calls    calls    // for connections on them
 
+	broker *broker.Broker
+
 	mu     sync.Mutex
 	open   map[*connection]struct{}
 	closed chan struct{} // gets a value when a connection has ended, if somebody waits
@@ -105,6 +108,8 @@ func Run(fd int, limits Limits) error {
 		opened: make(chan struct{}, limits.Opened), authority: open.authority, roots: open.roots,
 		offered: map[int][]io.Closer{}, open: map[*connection]struct{}{}, closed: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
+	k.broker = broker.New(&k.book)
+	defer k.broker.Store.Close()
 	err = k.serve()
 	k.close()
 	return err
@@ -180,6 +185,9 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 		go k.answering().Packets(udp)
 		return nil
 	}
+	if kind == wire.StoreEnd {
+		return k.connectStore(f)
+	}
 	if kind == wire.DNSOver {
 		l, err := net.FileListener(f)
 		if err != nil {
@@ -211,8 +219,31 @@ func (k *Keeper) adopt(kind wire.Listener, f *os.File) error {
 	return nil
 }
 
+// connectStore takes the socket that leads to the values.
+func (k *Keeper) connectStore(f *os.File) error {
+	c, err := net.FileConn(f)
+	if err != nil {
+		return fmt.Errorf("the socket %q: %w", wire.StoreEnd, err)
+	}
+	store, ok := c.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("the socket %q is not of this machine", wire.StoreEnd)
+	}
+	k.broker.Store.Connect(store)
+	return nil
+}
+
 func (k *Keeper) answering() *dns.Server {
-	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4, Internal: len(k.internal) > 0})
+	return dns.NewServer(&dns.Resolver{Rules: &k.book, Names: &k.names, Log: k.log, Only4: k.only4, Internal: len(k.internal) > 0, Leaks: k.leaks})
+}
+
+// leaks is about a name that is looked up: nobody outside hears of it, and it is told of without what it holds.
+func (k *Keeper) leaks(name string) (shown string, d rules.Decision, yes bool) {
+	l := k.broker.InName(name)
+	if l == nil {
+		return "", d, false
+	}
+	return broker.Shown(name), l.Decision(), true
 }
 
 // accept gives each connection a goroutine, within the limit.
@@ -263,6 +294,7 @@ func (k *Keeper) remove(c *connection) {
 // replace puts rules in force.
 func (k *Keeper) replace(r wire.Rules) {
 	k.book.Replace(r)
+	k.broker.Learn()
 	k.questions.reconsider(&k.book)
 	signal(k.changed)
 }

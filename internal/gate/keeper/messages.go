@@ -123,8 +123,9 @@ func (k *Keeper) receive(begun bool) error {
 			k.sandbox = m.Sandbox
 		}
 		all.Allow, all.Deny = append(all.Allow, m.Rules.Allow...), append(all.Deny, m.Rules.Deny...)
+		all.Secrets = append(all.Secrets, m.Rules.Secrets...)
 		all.Ask, all.Unasked = all.Ask || m.Rules.Ask, all.Unasked+m.Rules.Unasked
-		if len(all.Allow)+len(all.Deny) > maxRules {
+		if len(all.Allow)+len(all.Deny)+len(all.Secrets) > maxRules {
 			return fmt.Errorf("more than %d rules", maxRules)
 		}
 		if m.Proxy.URL != "" {

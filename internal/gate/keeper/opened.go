@@ -45,6 +45,9 @@ func (c *connection) serveRequests() error {
 		Client: &counted{c.client, c, first}, Server: c.server, HTTP2: speaks == preferHTTP2,
 		Decide: c.decider(), Denied: c.denied,
 	}
+	if c.keeper.broker.Active() {
+		s.Broker = c.keeper.broker
+	}
 	if speaks == preferTLS {
 		if err := c.secure(s); err != nil {
 			c.end("")
@@ -87,7 +90,7 @@ func (c *connection) hear() (language, []byte, error) {
 		case need == 0 && bytes.HasPrefix(buf, []byte(preface)):
 			return preferHTTP2, buf, nil
 		case need == 0:
-			return 0, nil, disagreement{errors.New("only some requests are allowed to this host, and what the client says is neither TLS nor HTTP")}
+			return 0, nil, disagreement{errors.New("this host's requests are decided one by one, and what the client says is neither TLS nor HTTP")}
 		}
 		if need > cap(buf) {
 			bigger, done, err := c.long(buf)
@@ -104,7 +107,7 @@ func (c *connection) hear() (language, []byte, error) {
 		case errors.Is(err, io.EOF) && len(buf) == 0:
 			return 0, nil, io.EOF // it changed its mind
 		case errors.Is(err, io.EOF), isTimeout(err):
-			return 0, nil, disagreement{errors.New("only some requests are allowed to this host, and the client says none: in TLS or HTTP it would speak first")}
+			return 0, nil, disagreement{errors.New("this host's requests are decided one by one, and the client says none: in TLS or HTTP it would speak first")}
 		default:
 			return 0, nil, err
 		}
@@ -157,7 +160,7 @@ func (c *connection) decider() func(rules.Request) rules.Decision {
 
 // denied tells of a request that was turned away. Its connection goes on.
 func (c *connection) denied(method, path string, d rules.Decision) {
-	r := wire.Record{Verdict: wire.Denied, Unasked: true, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
+	r := wire.Record{Verdict: wire.Denied, Unasked: true, Name: c.record.Name, Port: c.record.Port, Address: c.record.Address, Rule: d.Rule, Why: d.Why, Secret: d.Secret, Method: method[:min(len(method), maxMethod)], Path: path[:min(len(path), wire.MaxPath)]}
 	c.keeper.log.TellOnce(r)
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"casemate.dev/internal/gate/broker"
 	"casemate.dev/internal/gate/http1"
 )
 
@@ -62,21 +63,27 @@ func (s *Session) pass(w http.ResponseWriter, r *http.Request, f *flight) {
 		_ = http.NewResponseController(w).EnableFullDuplex() // both ways at once, as the host may do
 	}
 	proxy := httputil.ReverseProxy{
-		Rewrite: s.rewrite, Transport: s.upstream, FlushInterval: -1, BufferPool: buffers{}, ErrorLog: silent(),
+		Rewrite: func(p *httputil.ProxyRequest) { s.rewrite(p, f) }, Transport: s.upstream, FlushInterval: -1, BufferPool: buffers{}, ErrorLog: silent(),
 		ModifyResponse: func(answer *http.Response) error {
 			s.mend(w, answer)
+			if s.Broker != nil {
+				return s.scrub(answer, f)
+			}
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { s.fail(w, r, f, err) },
 	}
 	proxy.ServeHTTP(w, r)
-	if errors.As(context.Cause(r.Context()), new(*ended)) && !f.told { // as the gate left it the host may have ended its answer in good order; it is not whole
+	if s.Broker != nil {
+		f.use.Header(s.Broker, w.Header()) // trailers, which go out when this returns
+	}
+	if stopped(context.Cause(r.Context())) && !f.told { // as the gate left it the host may have ended its answer in good order; it is not whole
 		panic(http.ErrAbortHandler)
 	}
 }
 
 // rewrite undoes what ReverseProxy does to a request beyond what it must.
-func (s *Session) rewrite(p *httputil.ProxyRequest) {
+func (s *Session) rewrite(p *httputil.ProxyRequest, f *flight) {
 	in, out := p.In, p.Out
 	if out.URL.Scheme = "http"; s.secure {
 		out.URL.Scheme = "https"
@@ -92,6 +99,9 @@ func (s *Session) rewrite(p *httputil.ProxyRequest) {
 	if !webSocket(in) { // bytes after another upgrade might be requests that nobody decides about, h2c's are
 		out.Header.Del("Upgrade")
 		out.Header.Del("Connection")
+	}
+	if s.Broker != nil {
+		s.inject(out, f)
 	}
 }
 
@@ -124,9 +134,21 @@ func (s *Session) mend(w http.ResponseWriter, answer *http.Response) {
 // fail is for a request without an answer. Where the connection has served before, it ends as the server's did: clients know what they may send again then.
 func (s *Session) fail(w http.ResponseWriter, r *http.Request, f *flight, err error) {
 	var no *ended
-	if errors.As(context.Cause(r.Context()), &no) { // the record was told of it
+	var leak *broker.Leak
+	switch cause := context.Cause(r.Context()); {
+	case errors.As(cause, &no): // the record was told of it, and of the next
 		f.told = true
 		s.answer(w, r, f.path, http.StatusForbidden, denied, no.d.Why, s.allowing(f.method, f.path))
+		return
+	case errors.As(cause, &leak):
+		f.told = true
+		if s.plain != nil { // the host's connection ended with the half of a request that it got
+			w.Header().Set("Connection", "close")
+		}
+		s.answer(w, r, f.path, http.StatusForbidden, denied, leak.Error(), "")
+		return
+	case errors.As(err, new(*broker.Unreadable)):
+		s.answer(w, r, f.path, http.StatusBadGateway, "casemate cannot pass the answer on", err.Error(), "")
 		return
 	}
 	if r.Context().Err() != nil {
@@ -136,6 +158,9 @@ func (s *Session) fail(w http.ResponseWriter, r *http.Request, f *flight, err er
 	answered := s.answered
 	if !answered {
 		err = s.explain(err)
+	}
+	if s.Broker != nil {
+		err = errors.New(f.use.Text(s.Broker, err.Error())) // it may quote what the host said
 	}
 	s.complained = err
 	s.mu.Unlock()

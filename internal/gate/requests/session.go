@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"casemate.dev/internal/gate/broker"
 	"casemate.dev/internal/gate/claim"
 	"casemate.dev/internal/gate/http1"
 	"casemate.dev/internal/gate/rules"
@@ -41,6 +42,8 @@ type Session struct {
 
 	// Decide is asked about each request, and again about those under way when the rules have changed.
 	Decide func(rules.Request) rules.Decision
+	// Broker puts credentials in, and finds placeholders; nil where the sandbox has none.
+	Broker *broker.Broker
 	// Denied is told of each that is denied. path has no query.
 	Denied func(method, path string, d rules.Decision)
 
@@ -63,6 +66,7 @@ type flight struct {
 	method, path string
 	cancel       context.CancelCauseFunc
 	told         bool // the client, that it is not allowed any more
+	use          *broker.Use
 }
 
 // ended is the cause of a request's end where the rules have changed.
@@ -122,13 +126,19 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.plain != nil && s.plain.Refusal() != nil && r.Method == http1.RefusedMethod {
 		r.Method, path = "", "" // it stands for one that could not be read
 	}
+	ask := request(r, path)
+	use, leak := s.examine(r, ask)
+	if leak != nil {
+		s.alarm(w, r, path, leak)
+		return
+	}
 	if no := s.refusal(r); no != nil {
 		s.deny(w, r, path, no.Status, rules.Decision{Why: no.Err.Error()})
 		return
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	f := &flight{Request: request(r, path), method: r.Method, path: path, cancel: cancel}
+	f := &flight{Request: ask, method: r.Method, path: path, cancel: cancel, use: use}
 	s.begin(f)
 	defer s.end(f)
 	if d := s.Decide(f.Request); !d.Allowed { // after begin, so that no change of the rules is missed
@@ -139,8 +149,18 @@ func (s *Session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, path, http.StatusBadGateway, "casemate cannot reach the host", s.broken.Error(), "")
 		return
 	}
+	r = r.WithContext(ctx)
+	if s.Broker != nil {
+		defer use.End()
+		scrubbed, release, ready := s.prepare(w, r, f)
+		defer release()
+		if !ready {
+			return
+		}
+		w = scrubbed
+	}
 	s.count()
-	s.pass(w, r.WithContext(ctx), f)
+	s.pass(w, r, f)
 }
 
 // refusal is about requests that no rule can allow.

@@ -17,7 +17,7 @@ func sent(t *testing.T, s *Session, r *http.Request) (path string, ok bool) {
 		return "", false
 	}
 	out := r.Clone(t.Context())
-	s.rewrite(&httputil.ProxyRequest{In: r, Out: out})
+	s.rewrite(&httputil.ProxyRequest{In: r, Out: out}, nil)
 	out.Body, out.ContentLength = nil, 0
 	var b bytes.Buffer
 	if err := out.Write(&b); err != nil {

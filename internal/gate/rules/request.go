@@ -45,7 +45,7 @@ func (s *Set) DecideRequest(host string, port int, r Request, now time.Time) Dec
 	var yes Decision
 	for i := range s.allow {
 		a := &s.allow[i]
-		if a.covers(name) && !ended(a.Allow, now) && slices.Contains(a.Ports, port) && a.OfRequests() && a.allows(r.Methods, paths) {
+		if a.covers(name) && !ended(a.Allow, now) && slices.Contains(a.Ports, port) && a.allows(r.Methods, paths) {
 			yes.add(a, name)
 		}
 	}

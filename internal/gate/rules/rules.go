@@ -19,10 +19,11 @@ const AnyPort = 0
 // Decision is what the rules say about a host and a port.
 type Decision struct {
 	Allowed  bool
-	Requests bool           // Allowed: some requests are, and DecideRequest says which; the connection has to be opened
+	Requests bool           // Allowed: some requests are, and DecideRequest says which, or they may have a secret; the connection has to be opened
 	Rule     string         // the origin of the rule that decided; empty where none did
 	Networks []netip.Prefix // Allowed: ranges beside the public ones that the name may resolve to
 	Why      string         // not Allowed: a sentence for the person who could allow it
+	Secret   string         // not Allowed: the secret whose placeholder or value stood where it must not
 	Ask      bool           // not Allowed, and not denied either: somebody is there to be asked
 }
 
@@ -30,6 +31,7 @@ type Decision struct {
 type Set struct {
 	allow   []opening
 	deny    []pattern
+	secrets []brokered
 	ask     bool   // what no rule allows or denies is asked about
 	unasked string // why it is not
 	broken  string // why nothing is allowed, where a rule cannot be read: whoever wrote it meant something
@@ -63,6 +65,10 @@ func Compile(r wire.Rules) Set {
 			return Set{broken: fmt.Sprintf("a rule cannot be read, so nothing is allowed: %v", err)}
 		}
 		s.allow = append(s.allow, opening{p, a})
+	}
+	var err error
+	if s.secrets, err = compileSecrets(r.Secrets); err != nil {
+		return Set{broken: fmt.Sprintf("a rule cannot be read, so nothing is allowed: %v", err)}
 	}
 	return s
 }
@@ -110,6 +116,7 @@ func (s *Set) Decide(host string, port int, now time.Time) Decision {
 		}
 	}
 	if whole.Allowed {
+		whole.Requests = port != AnyPort && len(s.SecretsAt(name, port)) > 0
 		return whole
 	}
 	if some.Allowed {

@@ -118,6 +118,8 @@ const (
 	DNS     Listener = "dns"     // bound UDP socket of the resolver
 	DNSOver Listener = "dns-tcp" // listens: the resolver's TCP
 
+	StoreEnd Listener = "store" // not from inside, and no listener: the socket that leads to the secret store
+
 	published = "published:" // and a port: listens on the host's loopback, for what listens on that port inside
 	host4     = "host4:"     // and a port: listens on it inside, for what listens on it on the host's loopback
 	host6     = "host6:"
@@ -201,6 +203,21 @@ type Rules struct {
 	// Ask: what none of them allows or denies waits for a person's answer. Unasked says why it does not, where it could.
 	Ask     bool   `json:"ask,omitempty"`
 	Unasked string `json:"unasked,omitempty"`
+
+	Secrets []Secret `json:"secrets,omitempty"`
+}
+
+// Secret is a credential that stays outside, and where the gate may put it in place of its placeholder. It opens nothing: its hosts need an Allow.
+type Secret struct {
+	Name        string   `json:"name"` // of the store's entry
+	Placeholder string   `json:"placeholder"`
+	Hosts       []string `json:"hosts"` // patterns as policy.MatchHost takes them
+	Ports       []int    `json:"ports"`
+	Place       string   `json:"place,omitempty"`     // as the policy has it
+	Methods     []string `json:"methods,omitempty"`   // none: all
+	Paths       []string `json:"paths,omitempty"`     // none: all
+	Withdrawn   bool     `json:"withdrawn,omitempty"` // the policy names it no more: it is put in nowhere, and looked for still
+	Origin      string   `json:"origin"`
 }
 
 // Allow is one opening.
@@ -249,11 +266,15 @@ type Record struct {
 	Peer    string        `json:"peer,omitempty"`    // on a private network: the sandbox at the other end
 	Inward  bool          `json:"inward,omitempty"`  // it is the other end that connected, and Port is one inside
 	Unasked bool          `json:"unasked,omitempty"` // Denied: nobody is asked whether it may after all, as a yes in passing would open too much
+	Secret  string        `json:"secret,omitempty"`  // Denied: the name of the secret whose placeholder or value was where it must not be
 	Times   int           `json:"times,omitempty"`   // how often, where the same denial was repeated within a second; 0 is once
 }
 
 // AllowRule is the rule of a policy that would allow the request that was denied; empty where none can name it.
 func (r Record) AllowRule() string {
+	if r.Secret != "" {
+		return ""
+	}
 	plain := func(text, marks string) bool {
 		return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(marks, c))

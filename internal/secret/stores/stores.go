@@ -1,0 +1,87 @@
+// Package stores reads the value of a secret from where it lies: the encrypted file, the desktop's keyring, a variable, a command, or a server.
+package stores
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"casemate.dev/internal/secret"
+	"casemate.dev/internal/secret/book"
+)
+
+// Host is what the stores need of this process.
+type Host struct {
+	Getenv func(string) string
+	Value  func(name string) (secret.Value, error) // a copy of the one in the encrypted file
+}
+
+// Open finds the store of an entry.
+func Open(e *book.Entry, h Host) (secret.Store, error) {
+	switch s := e.Source; s.Store {
+	case book.File:
+		return inFile{e.Name, h.Value}, nil
+	case book.Env:
+		return variable{s.Variable, h.Getenv}, nil
+	case book.Command:
+		return command{argv: s.Command, timeout: CommandTime}, nil
+	case book.Keyring:
+		return keyring{name: e.Name, address: h.Getenv("DBUS_SESSION_BUS_ADDRESS")}, nil
+	case book.Vault:
+		return newVault(s, h.Getenv)
+	}
+	return nil, fmt.Errorf("bug: secret %q lies in %q", e.Name, e.Source.Store)
+}
+
+// Fresh is how long a value may be used again without reading it anew: reading from other programs takes time, and may ask a person to touch something.
+func Fresh(store string) time.Duration {
+	switch store {
+	case book.Command, book.Keyring, book.Vault:
+		return time.Minute
+	}
+	return 0
+}
+
+// Describe says where an entry's value lies, in words.
+func Describe(s book.Source) string {
+	switch s.Store {
+	case book.Env:
+		return "env " + s.Variable
+	case book.Command:
+		return "command " + strings.Join(s.Command, " ")
+	case book.Vault:
+		return fmt.Sprintf("vault %s/%s field %s", s.Mount, s.Path, s.Field)
+	}
+	return s.Store
+}
+
+// inFile is the encrypted file itself.
+type inFile struct {
+	name  string
+	value func(string) (secret.Value, error)
+}
+
+func (f inFile) Get(context.Context) (v secret.Value, until time.Time, err error) {
+	v, err = f.value(f.name)
+	return v, until, err
+}
+
+// variable is one of this process's environment, which whoever started it has too, and every program that was started before it.
+type variable struct {
+	name   string
+	getenv func(string) string
+}
+
+func (e variable) Get(context.Context) (v secret.Value, until time.Time, err error) {
+	text := e.getenv(e.name)
+	if text == "" {
+		return v, until, problem("export it where casemate is started", "the variable %s is not set", e.name)
+	}
+	v, err = secret.New([]byte(text))
+	return v, until, err
+}
+
+func problem(help, format string, args ...any) error {
+	return &secret.Problem{Err: fmt.Errorf(format, args...), Help: help}
+}
