@@ -60,6 +60,11 @@ func plainShape() ask.Shape {
 // storeBegin is what the store is told of the run.
 func (r *Run) storeBegin() ask.Begin {
 	b := ask.Begin{Sandbox: r.Box.Record.ID, Project: r.Project, Presets: values(r.Policy.Presets)}
+	for _, a := range r.agents { // an agent's command takes its preset by itself
+		if !slices.Contains(b.Presets, a.Preset.Name) {
+			b.Presets = append(b.Presets, a.Preset.Name)
+		}
+	}
 	for _, p := range r.Plan.Secrets {
 		b.Entries = append(b.Entries, ask.Entry{Name: p.Name, Env: p.Env, Hosts: p.Hosts})
 	}
