@@ -135,7 +135,7 @@ func TestReload(t *testing.T) {
 		// Asking begins and ends.
 		write(user, "network: {ask: true}\n")
 		said("what no rule allows is asked about in casemate watch")
-		eventually(t, 30*time.Second, "it would ask", func() bool {
+		eventually(t, patience, "it would ask", func() bool {
 			return !get("nine") && strings.Contains(s.do("net", id).stdout, "no rule allows nine.allowed.example; nobody is there to be asked")
 		})
 		write(user, "{}\n")

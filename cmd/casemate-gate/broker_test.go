@@ -512,3 +512,29 @@ func TestStoreDecides(t *testing.T) {
 		b.quiet()
 	})
 }
+
+// TestNoSecretByAnswer: a person's yes for this once reaches no host of a secret, whose requests no rule decides; the control is a host without one.
+func TestNoSecretByAnswer(t *testing.T) {
+	outside.site(t, func(w http.ResponseWriter, r *http.Request) {})
+	outside.name("free.example.com", "203.0.113.5")
+	b, _ := withSecret(t, "", nil)
+	rules := wire.Rules{Ask: true, Secrets: []wire.Secret{{Name: "anthropic", Placeholder: standIn, Hosts: []string{"api.example.com"}, Ports: []int{443}, Origin: "the test's secret"}}}
+	b.send(wire.Message{Rules: rules}, nil)
+	for name, want := range map[string]wire.Verdict{"free.example.com": wire.Opened, "api.example.com": wire.Denied} {
+		for late := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // until the rules have come
+			if code, _ := b.lookup(name, v4); code == 0 {
+				break
+			}
+			if time.Now().After(late) {
+				t.Fatal("nobody is asked")
+			}
+		}
+		if c := b.dial(name, 443, v4); c == nil {
+			t.Fatal(name, "was reset before anybody was asked")
+		}
+		q := b.question("the question", name, false)
+		b.send(wire.Message{Answer: &wire.Answer{ID: q.ID, Yes: true, By: "the test"}}, nil)
+		b.await(string(want), verdict(want, name))
+	}
+	b.await("the reason", func(r wire.Record) bool { return strings.Contains(r.Why, "only where a rule allows it") })
+}

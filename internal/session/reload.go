@@ -32,7 +32,7 @@ type ruling struct {
 	docs   map[policy.Tier]*policy.Document // of a file that cannot be read: what it said before
 	own    *ProjectPolicy                   // the same of the project's; nil: it has none
 	before []*ProjectPolicy                 // what it said before without a person's word for what it says now: see project
-	unsure time.Time                        // when it was last seen unapproved
+	unsure time.Time                        // since when it is unapproved
 }
 
 const (
@@ -52,6 +52,9 @@ func (s *supervision) followPolicies() {
 		if s.Tier == policy.Organisation || s.Tier == policy.User {
 			p.docs[s.Tier] = s.Doc
 		}
+	}
+	if p.own == nil || !p.own.Trusted {
+		p.unsure = time.Now()
 	}
 	g.ruling = p
 	loop.At(time.Now().Add(startRehiding), func(time.Time) time.Time {
@@ -84,13 +87,14 @@ func (g *gateway) rule(loop *relay.Loop) {
 	if g.ended {
 		return
 	}
+	unwatched := p.files.renew() // first, so that what changes from here on is heard of
 	troubles := p.read()
 	if p.missing {
 		p.files.again(vanishing)
 		return
 	}
-	if err := p.files.renew(); err != nil {
-		troubles = append(troubles, fmt.Sprintf("they cannot be watched any more: %v", err))
+	if unwatched != nil {
+		troubles = append(troubles, fmt.Sprintf("they cannot be watched any more: %v", unwatched))
 	}
 	sources := p.sources()
 	next, waits := p.decide(g.force, sources, troubles, time.Now())
@@ -160,7 +164,9 @@ func (p *ruling) project() (troubles []string, gone bool) {
 	if own != nil && own.Trusted {
 		p.before = nil
 	} else {
-		p.unsure = time.Now()
+		if p.own == nil || own == nil || own.Digest != p.own.Digest || p.own.Trusted {
+			p.unsure = time.Now()
+		}
 		if p.own != nil && (own == nil || own.Digest != p.own.Digest) && !slices.ContainsFunc(p.before, func(b *ProjectPolicy) bool { return b.Digest == p.own.Digest }) {
 			if len(p.before) < maxBefore {
 				p.before = append(p.before, p.own)

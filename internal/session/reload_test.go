@@ -250,6 +250,16 @@ func TestLiveWorkspacePolicy(t *testing.T) {
 		r.trust()
 		r.is("p.example")
 	}
+	// An old approval is for another state than the one at the start.
+	r := newRuled(t, policy.Live, approved)
+	r.approvedLongAgo()
+	r.project("{}\n")
+	r.own, r.force, r.unsure = nil, plan.Reachable{}, time.Now() // as followPolicies finds it
+	r.is()
+	r.project(approved)
+	r.is()
+	r.trust()
+	r.is("p.example")
 	for _, c := range []struct {
 		workspace policy.Workspace
 		opened    []string

@@ -162,7 +162,7 @@ func serviceOf(name string) string {
 }
 
 func (r *Resolver) denied(name string, d rules.Decision) {
-	r.Log.TellOnce(wire.Record{Verdict: wire.Denied, Name: name, Rule: d.Rule, Why: d.Why, Secret: d.Secret})
+	r.Log.TellOnce(wire.Record{Verdict: wire.Denied, Name: name, Rule: d.Rule, Why: d.Why, Secret: d.Secret, Unasked: d.Secret != ""})
 }
 
 // addresses answers for a name that exists. Of HTTPS and SVCB it has none: they would name other hosts, ports and keys for an encrypted hello. To ANY

@@ -184,7 +184,7 @@ func (c *connection) told(err error) {
 	}
 	switch {
 	case errors.As(err, &leak):
-		r.Verdict, r.Why, r.Secret = wire.Denied, leak.Error(), leak.Name
+		r.Verdict, r.Why, r.Secret, r.Unasked = wire.Denied, leak.Error(), leak.Name, true
 	case errors.As(err, new(disagreement)):
 		r.Verdict, r.Why = wire.Denied, err.Error()
 	case r.Why == "" && (errors.As(err, new(*requests.Unopenable)) || err != nil && c.session != nil):
