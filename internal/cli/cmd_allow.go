@@ -15,12 +15,12 @@ func allowCommand() command {
 		name: "allow", args: "SANDBOX net:HOST[:PORT]", summary: "let a running sandbox reach a host",
 		example: "casemate allow k7f3q2ab net:api.example.com --for 1h",
 		help: `
-Opens a running sandbox to one host, at once: what it was denied a moment ago it
-can reach now. Without --for it holds until the sandbox's run ends. --save also
-writes the rule into your own policy, for every run, those that run now too.
-What a policy denies stays denied. The sandbox must have been started with a network: by run --allow
-or a rule in a policy. casemate net shows what was denied, with this command's
-line for each.`,
+Opens a running sandbox to one host, at once: what it was denied a moment ago
+it can reach now. Without --for it holds until the sandbox's run ends. --save
+also writes the rule into your own policy, for every run, those that run now
+too. What a policy denies stays denied. The sandbox must have been started with
+a network: by run --allow or a rule in a policy. casemate net shows what was
+denied, with this command's line for each.`,
 		exits: "125  the sandbox does not run, has no network, or a policy denies the host",
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			during := fs.Duration("for", 0, "only for this `DURATION`, such as 1h")
