@@ -1,6 +1,8 @@
 package test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +17,7 @@ type realAgent struct {
 	file string // below the directory that test/setup.sh installs into, a pattern
 	node bool   // the program is a script for node
 	host string // of its model, where the stand-in answers
-	key  string // the variable with the key
+	key  string // the name of its secret
 	args []string
 }
 
@@ -50,8 +52,9 @@ func (a realAgent) works(t *testing.T) {
 	s.put("README.md", "a project\n", 0o644)
 	s.Accept()
 
+	(&brokered{s, apiKey}).secret(apiKey, "set", a.key)
 	argv := append([]string{file}, a.args...)
-	flags := []string{"--read", packages(file), "--env", a.key + "=" + apiKey, "--env", "NODE_EXTRA_CA_CERTS=" + bundle, "--env", "SSL_CERT_FILE=" + bundle}
+	flags := []string{"--read", packages(file)}
 	if a.node {
 		argv = append([]string{"node"}, argv...)
 		flags = append(flags, "--preset", a.name)
@@ -87,6 +90,37 @@ func (a realAgent) works(t *testing.T) {
 		t.Errorf("it asked for more than its preset opens: %v", list)
 	}
 	has(t, "casemate net", s.do("net").stdout, a.host)
+	if err := os.WriteFile(filepath.Join(s.Home, "control"), []byte("key="+apiKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if control := filesWith(t, s.Home, apiKey); len(control) != 1 {
+		t.Errorf("control: the key is found in %q", control)
+	}
+	if where := filesWith(t, s.State, apiKey); len(where) > 0 {
+		t.Errorf("the key is inside, or on record: %q", where)
+	}
+}
+
+// filesWith lists the files below a directory that have a text in them.
+func filesWith(t *testing.T, dir, text string) (files []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrPermission) && d.Name() == "work" { // overlayfs's own
+			return filepath.SkipDir
+		}
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if strings.Contains(string(content), text) {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return files
 }
 
 // packages is the directory of packages that a file is of.
@@ -96,11 +130,11 @@ func packages(file string) string {
 }
 
 func TestAgentClaude(t *testing.T) {
-	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", key: "ANTHROPIC_API_KEY",
+	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", key: "anthropic",
 		args: []string{"-p", "leave a proof", "--dangerously-skip-permissions"}}.works(t)
 }
 
 func TestAgentCodex(t *testing.T) {
-	realAgent{name: "codex", file: "node_modules/@openai/codex-linux-*/vendor/*/bin/codex", host: "api.openai.com", key: "OPENAI_API_KEY",
+	realAgent{name: "codex", file: "node_modules/@openai/codex-linux-*/vendor/*/bin/codex", host: "api.openai.com", key: "openai",
 		args: []string{"exec", "--skip-git-repo-check", "leave a proof"}}.works(t)
 }

@@ -5,9 +5,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d /var/tmp/casemate.XXXXXX)
-trap 'umount "$work/memory" 2>/dev/null; rm -rf "$work"' EXIT
+memory=$(mktemp -d /tmp/tests.XXXXXX)
+trap 'umount "$memory" 2>/dev/null; rm -rf "$work" "$memory"' EXIT
 chmod 755 "$work"
-mkdir "$work/bin" "$work/tests" "$work/memory"
+mkdir "$work/bin" "$work/tests"
 cp bin/casemate bin/casemate-* "$work/bin/"
 go test -c -o "$work/tests/" ./... >/dev/null || exit 1
 export CASEMATE_BIN="$work/bin/casemate" CASEMATE_PROBE="$work/bin/casemate-probe"
@@ -17,8 +18,8 @@ if [ "$(id -u)" = 0 ]; then
 	env --default-signal=INT,QUIT ./test/rootless.sh "$work" >"$work/rootless.log" 2>&1 & # a script's background jobs ignore these, and so would all they start
 	rootless=$!
 	# Root's files lie in memory and the user's on the disk: each kind of file system has its ways, and the tests of both, on one ext4, wait for its inodes.
-	mount -t tmpfs -o mode=1777,size=16g casemate-tests "$work/memory" || exit 1
-	export TMPDIR="$work/memory"
+	mount -t tmpfs -o mode=1777,size=16g casemate-tests "$memory" || exit 1
+	export TMPDIR="$memory"
 else
 	echo "make test ran as an ordinary user: the tests as root were not run (they need root)"
 fi

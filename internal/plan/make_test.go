@@ -278,6 +278,7 @@ func TestSecrets(t *testing.T) {
 		{"without any", secret, NoNetwork, 0, "secrets.anthropic (project casemate.yaml:1): there is no network here, so KEY holds a placeholder that nothing replaces", ""},
 		{"with one for another host", secret + "network: {allow: [{host: b.example}]}\n", Gate, 1, "secrets.anthropic (project casemate.yaml:1): no rule of network.allow reaches api.a.example:443, and a secret opens nothing", ""},
 		{"with one for another port", secret + "network: {allow: [{host: api.a.example, ports: [80]}]}\n", Gate, 1, "reaches api.a.example:443", ""},
+		{"of a preset, without any network", "", NoNetwork, 0, "", ""},
 		{"passed as well", secret + "env: {pass: [KEY]}\n", "", 0, "", "KEY is in env as well (project casemate.yaml:2), which would bring its value inside"},
 		{"set as well", secret + "env: {set: {KEY: x}}\n", "", 0, "", "KEY is in env as well"},
 		{"the sandbox's own", "secrets: {a: {env: HOME, hosts: [a.example]}}\n", "", 0, "", "every sandbox has a variable HOME of its own"},
@@ -285,6 +286,9 @@ func TestSecrets(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := request(merged(t, c.document, policy.Flags{}), Rootless)
+			if c.document == "" {
+				r.Policy.Secrets = []policy.Value[policy.Secret]{{V: policy.Secret{Name: "x", Env: "X", Hosts: []string{"x.example"}, Ports: []int{443}, Optional: true}}}
+			}
 			r.Env = append(slices.Clone(r.Env), "HOME=/home/ann")
 			p, err := Make(r)
 			if c.err != "" {
@@ -301,7 +305,7 @@ func TestSecrets(t *testing.T) {
 				opened = len(p.Network.TLS.Hosts)
 			}
 			notes := strings.Join(p.Notes, "\n")
-			if p.Network.Kind != c.kind || opened != c.opened || len(p.Secrets) != 1 || !strings.Contains(notes, c.note) || c.note == "" && notes != "" {
+			if p.Network.Kind != c.kind || opened != c.opened || (len(p.Secrets) == 1) != (c.document != "") || !strings.Contains(notes, c.note) || c.note == "" && notes != "" {
 				t.Errorf("%+v\n%+v\n%s", p.Network, p.Secrets, notes)
 			}
 			used := slices.ContainsFunc(p.Openings, func(o Opening) bool {

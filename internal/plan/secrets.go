@@ -18,6 +18,8 @@ type Secret struct {
 	Methods []string `json:"methods,omitempty"`
 	Paths   []string `json:"paths,omitempty"`
 	Origin  string   `json:"origin"`
+
+	Optional bool `json:"optional,omitempty"` // only if the store has it
 }
 
 // maxSecrets is how many a sandbox may have (package ask says as much).
@@ -33,7 +35,10 @@ func (p *Plan) secrets(r Request) error {
 			return err
 		}
 		s := v.V
-		p.Secrets = append(p.Secrets, Secret{s.Name, s.Env, s.Hosts, s.Ports, s.Place, s.Methods, s.Paths, v.Origin.String()})
+		if s.Optional && p.Network.Kind != Gate { // nobody asked for it
+			continue
+		}
+		p.Secrets = append(p.Secrets, Secret{s.Name, s.Env, s.Hosts, s.Ports, s.Place, s.Methods, s.Paths, v.Origin.String(), s.Optional})
 		if p.Network.Kind != Gate {
 			p.Notes = append(p.Notes, fmt.Sprintf("secrets.%s (%s): there is no network here, so %s holds a placeholder that nothing replaces", s.Name, v.Origin, s.Env))
 			continue
@@ -94,5 +99,9 @@ func (s Secret) use() string {
 	if s.Place != "" {
 		text += ", as " + s.Place
 	}
-	return text + Reach{Methods: s.Methods, Paths: s.Paths}.requests()
+	text += Reach{Methods: s.Methods, Paths: s.Paths}.requests()
+	if s.Optional {
+		text += ", if the store has it"
+	}
+	return text
 }

@@ -284,7 +284,11 @@ func (d *decoder) secret(row *key, k, v *yaml.Node) {
 	if s.Ports == nil {
 		s.Ports = []int{443}
 	}
-	d.add(row, k, namedEntry(func(s *Settings) *[]Value[Secret] { return &s.Secrets }, s, func(s Secret) string { return s.Name }))
+	d.add(row, k, secretEntry(s))
+}
+
+func secretEntry(s Secret) entry {
+	return namedEntry(func(s *Settings) *[]Value[Secret] { return &s.Secrets }, s, func(s Secret) string { return s.Name })
 }
 
 // variable reads one variable of the command's environment. Its value is taken as it is written: 1.10 stays 1.10.

@@ -194,6 +194,8 @@ type Secret struct {
 	Place   string   `json:"place,omitempty"`   // where in a request it stands; empty: the usual fields of a header
 	Methods []string `json:"methods,omitempty"` // all when empty
 	Paths   []string `json:"paths,omitempty"`   // all when empty
+
+	Optional bool `json:"optional,omitempty"` // a preset's: where the store has no such entry, there is no such secret
 }
 
 // String is the secret as one line. Different secrets give different lines.

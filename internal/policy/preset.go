@@ -1,6 +1,9 @@
 package policy
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // Opens is one host that a preset opens.
 type Opens struct {
@@ -37,12 +40,12 @@ func CheckRequests(methods, paths []string) error {
 	return nil
 }
 
-// PresetSource is what a preset says: what it opens, and the variables for the tool inside. chosen is the tier that asked for
-// the preset: what that one may not open, no preset opens for it.
-func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Source, error) {
-	doc := &Document{Name: name, present: map[string]Origin{}}
+// PresetSource is what a preset says: what it opens, the variables for the tool inside, and the secret that the tool can use; nil is none. chosen is the tier
+// that asked for the preset: what that one may not open, no preset opens for it.
+func PresetSource(preset string, chosen Tier, opens []Opens, set []Variable, secret *Secret) (Source, error) {
+	doc := &Document{Name: preset, present: map[string]Origin{}}
 	add := func(key, from string, e entry) {
-		e.key, e.origin = key, Origin{File: name + " (" + from + ")"}
+		e.key, e.origin = key, Origin{File: preset + " (" + from + ")"}
 		doc.present[key] = e.origin
 		doc.entries = append(doc.entries, e)
 		e.put(&doc.Settings, e.origin)
@@ -65,7 +68,36 @@ func PresetSource(name string, chosen Tier, opens []Opens, set []Variable) (Sour
 		}
 		add("env.set", "for the tool inside", e)
 	}
+	if secret != nil {
+		if err := secret.check(); err != nil {
+			return Source{}, fmt.Errorf("secret: %w", err)
+		}
+		add("secrets", "for the tool inside", secretEntry(*secret))
+	}
 	return Source{Tier: Preset, Chosen: chosen, Doc: doc}, nil
+}
+
+// check is for a secret that no document was read for.
+func (s Secret) check() error {
+	if _, err := name(s.Name); err != nil {
+		return err
+	}
+	if _, err := variable(s.Env); err != nil {
+		return err
+	}
+	if len(s.Hosts) == 0 {
+		return fmt.Errorf("%s needs hosts", s.Name)
+	}
+	for _, h := range s.Hosts {
+		if _, err := hostPattern(h); err != nil {
+			return err
+		}
+	}
+	if s.Place == "" {
+		return nil
+	}
+	_, err := place(s.Place)
+	return err
 }
 
 // DidYouMean is a hint that names the candidate nearest to what was written, or "".

@@ -8,7 +8,7 @@ import (
 // npm is a preset that opens one host and tells one variable, asked for by a tier.
 func npm(t *testing.T, chosen Tier) Source {
 	t.Helper()
-	src, err := PresetSource("npm", chosen, []Opens{{Host: "mirror.example:8443", From: "~/.npmrc:3"}}, []Variable{{"npm_config_registry", "https://mirror.example:8443/"}})
+	src, err := PresetSource("npm", chosen, []Opens{{Host: "mirror.example:8443", From: "~/.npmrc:3"}}, []Variable{{"npm_config_registry", "https://mirror.example:8443/"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,14 @@ type Secret struct {
 	Place string   `yaml:"place,omitempty" json:"place,omitempty"`
 }
 
+// Rule is the secret as a policy has it; nil for none.
+func (s *Secret) Rule() *policy.Secret {
+	if s == nil {
+		return nil
+	}
+	return &policy.Secret{Name: s.Name, Env: s.Env, Hosts: s.Hosts, Ports: []int{443}, Place: s.Place, Optional: true}
+}
+
 // Lay is a file of settings that the sandbox's home gets where it has none of that name: it is the agent's own from then on.
 type Lay struct {
 	File string   `yaml:"file" json:"file"`
@@ -82,12 +90,15 @@ func (h *Here) Agents() (list []Found, err error) {
 // checkAgent refuses what would reach beyond a home.
 func (p *Preset) checkAgent(where string) error {
 	for name := range p.Set {
-		if _, err := policy.PresetSource(p.Name, policy.Preset, nil, []policy.Variable{{Name: name}}); err != nil {
+		if _, err := policy.PresetSource(p.Name, policy.Preset, nil, []policy.Variable{{Name: name}}, nil); err != nil {
 			return fmt.Errorf("%s: set: %w", where, err)
 		}
 	}
 	if p.Agent == nil {
 		return nil
+	}
+	if _, err := policy.PresetSource(p.Name, policy.Preset, nil, nil, p.Agent.Secret.Rule()); err != nil {
+		return fmt.Errorf("%s: agent: %w", where, err)
 	}
 	paths := slices.Concat(p.Agent.Home, p.Agent.Imports, p.Agent.Logins)
 	for _, l := range p.Agent.Lays {

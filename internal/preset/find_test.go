@@ -426,7 +426,7 @@ func TestSource(t *testing.T) {
 	var all []string
 	for _, name := range []string{"npm", "github"} {
 		f := find(t, h, name)
-		src, err := f.Source(policy.User)
+		src, err := f.Source(policy.User, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

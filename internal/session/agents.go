@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ import (
 func (r *Run) tellAgents() {
 	for _, a := range r.agents {
 		name := a.Preset.Name
-		if s := a.Preset.Agent.Secret; r.Options.Meanwhile && s != nil && r.Person.getenv(s.Env) != "" && !r.gives(s.Env) {
-			r.notice("%s stays outside (--env %s lets it in, where all that runs can read it)", s.Env, s.Env)
+		if s := a.Preset.Agent.Secret; r.Options.Meanwhile && s != nil && r.Person.getenv(s.Env) != "" && !givesVariable(r.Policy, s.Env) {
+			r.notice("%s stays outside (casemate secret set %s lets %s use it from there; --env %s lets it in, where all that runs can read it)", s.Env, s.Name, name, s.Env)
 		}
 		if !r.Options.Meanwhile || slices.ContainsFunc(r.Policy.Presets, func(v policy.Value[string]) bool { return v.V == name }) {
 			continue
@@ -42,11 +43,40 @@ func (r *Run) tellAgents() {
 	}
 }
 
-// gives says whether a variable is set inside.
-func (r *Run) gives(name string) bool {
-	return slices.ContainsFunc(r.Policy.Env.Pass, func(v policy.Value[string]) bool { return v.V == name }) ||
-		slices.ContainsFunc(r.Policy.Env.Set, func(v policy.Value[policy.Variable]) bool { return v.V.Name == name }) ||
-		slices.ContainsFunc(r.Policy.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Env == name })
+// agentSource is what a preset says, with its agent's secret unless others have decided on secrets.
+func (p Person) agentSource(found preset.Found, chosen policy.Tier, merged *policy.Policy, others []policy.Source) (policy.Source, error) {
+	secret := p.agentSecret(found.Preset.Agent, merged)
+	src, err := found.Source(chosen, secret)
+	if secret == nil || err != nil {
+		return src, err
+	}
+	if _, err := policy.Merge(append([]policy.Source{src}, others...)); err != nil { // as where an organisation has locked them
+		return found.Source(chosen, nil)
+	}
+	return src, nil
+}
+
+// agentSecret is the secret that an agent can use, where the person has a store and nobody says otherwise of its name or variable. Whether it is in the store
+// is for the store to say: casemate does not read it.
+func (p Person) agentSecret(a *preset.Agent, merged *policy.Policy) *policy.Secret {
+	if a == nil || a.Secret == nil {
+		return nil
+	}
+	if _, err := os.Lstat(filepath.Join(p.Config, "secrets.age")); err != nil {
+		return nil
+	}
+	s := a.Secret.Rule()
+	if givesVariable(merged, s.Env) || slices.ContainsFunc(merged.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Name == s.Name }) {
+		return nil
+	}
+	return s
+}
+
+// givesVariable says whether a variable is set inside.
+func givesVariable(p *policy.Policy, name string) bool {
+	return slices.ContainsFunc(p.Env.Pass, func(v policy.Value[string]) bool { return v.V == name }) ||
+		slices.ContainsFunc(p.Env.Set, func(v policy.Value[policy.Variable]) bool { return v.V.Name == name }) ||
+		slices.ContainsFunc(p.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Env == name })
 }
 
 // agentsHome gives the home of the sandbox what the presets of agents want in it: what is the person's own, read-only, and files of settings.

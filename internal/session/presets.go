@@ -80,7 +80,7 @@ func (p Person) addPresets(t *Tiers, project, command string) (agents []preset.F
 		for _, w := range found.Warnings {
 			notices = append(notices, "preset "+chosen.V+": "+w)
 		}
-		src, err := found.Source(chosen.Origin.Tier)
+		src, err := p.agentSource(found, chosen.Origin.Tier, merged, t.Sources)
 		if err != nil {
 			return nil, nil, fmt.Errorf("preset %s: %w", chosen.V, err)
 		}

@@ -173,7 +173,7 @@ func TestBrokenPolicyLive(t *testing.T) {
 	r.user("network: {allow: [{host: a.example, ports: [443, 80]}]}\nlevel: full\n")
 	r.is("flag.example", "!b.example", "!x.example") // the level cannot change, and a.example on two ports is more than it was
 	r.says("level full (user")
-	r.user("network: {allow: [{host: a.example}]}\nsecrets: {k: {env: K, hosts: [a.example]}}\n")
+	r.user("network: {allow: [{host: a.example}]}\ndevices: [gpu]\n")
 	r.is("flag.example", "!b.example", "!x.example")
 	r.says("not in this version")
 	r.user("network: {allow: [{host: a.example}]}\n")
@@ -303,7 +303,7 @@ func TestOrganisationLive(t *testing.T) {
 func TestPresetsLive(t *testing.T) {
 	r := newRuled(t, policy.Held, "")
 	r.user("presets: [npm]\n")
-	src, err := policy.PresetSource("npm", policy.User, []policy.Opens{{Host: "registry.example", From: "npmrc:1"}}, nil)
+	src, err := policy.PresetSource("npm", policy.User, []policy.Opens{{Host: "registry.example", From: "npmrc:1"}}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

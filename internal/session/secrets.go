@@ -46,6 +46,7 @@ func (s *supervision) startSecrets() error {
 		s.endSecrets()
 		return err
 	}
+	r.Plan.Secrets = slices.DeleteFunc(r.Plan.Secrets, func(p plan.Secret) bool { return p.Optional && ready.Shapes[p.Name].Length == 0 })
 	return r.placehold(func(p plan.Secret) (ask.Shape, bool) {
 		shape, ok := ready.Shapes[p.Name]
 		return shape, ok
@@ -66,7 +67,7 @@ func (r *Run) storeBegin() ask.Begin {
 		}
 	}
 	for _, p := range r.Plan.Secrets {
-		b.Entries = append(b.Entries, ask.Entry{Name: p.Name, Env: p.Env, Hosts: p.Hosts})
+		b.Entries = append(b.Entries, ask.Entry{Name: p.Name, Env: p.Env, Hosts: p.Hosts, Optional: p.Optional})
 	}
 	return b
 }

@@ -353,7 +353,7 @@ func TestMaskCopiesWhatBelongsToOthers(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(f.project, "private"), 0o600))
 	must(t, os.Chmod(filepath.Join(f.project, "staff"), 0o4664))
 	must(t, os.Mkdir(filepath.Join(f.project, "closed"), 0o700))
-	for d := f.project; d != "/tmp"; d = filepath.Dir(d) {
+	for d := f.project; d != os.TempDir(); d = filepath.Dir(d) {
 		must(t, os.Chmod(d, 0o755))
 	}
 	f.prepare()

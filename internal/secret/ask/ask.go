@@ -27,9 +27,11 @@ type Entry struct {
 	Name  string   `json:"name"`
 	Env   string   `json:"env"`   // the variable inside that holds the placeholder
 	Hosts []string `json:"hosts"` // the hosts that the policy names for it, as patterns of policy.MatchHost
+
+	Optional bool `json:"optional,omitempty"` // nobody asked for it: where the store has none for this sandbox, Ready has no shape for it
 }
 
-// Ready answers Begin: Ready with the shape of every entry, or Error with a sentence and a hint, and then nothing runs.
+// Ready answers Begin: Ready with the shape of every entry that is not optional, or Error with a sentence and a hint, and then nothing runs.
 type Ready struct {
 	Ready  bool             `json:"ready,omitempty"`
 	Shapes map[string]Shape `json:"shapes,omitempty"` // by the entry's name

@@ -51,7 +51,7 @@ func TestWire(t *testing.T) {
 		{"refused", `{"id":7,"refused":"no grant"}`, func() ([]byte, error) { return EncodeReply(Reply{ID: 7, Refused: "no grant"}) }},
 		{"changed", `{"changed":"anthropic"}`, func() ([]byte, error) { return EncodeReply(Reply{Changed: "anthropic"}) }},
 		{"begin", `{"sandbox":"a1","project":"/p","presets":["claude"],"entries":[{"name":"anthropic","env":"KEY","hosts":["h"]}]}`, func() ([]byte, error) {
-			return EncodeBegin(Begin{"a1", "/p", []string{"claude"}, []Entry{{"anthropic", "KEY", []string{"h"}}}})
+			return EncodeBegin(Begin{"a1", "/p", []string{"claude"}, []Entry{{Name: "anthropic", Env: "KEY", Hosts: []string{"h"}}}})
 		}},
 		{"ready", `{"ready":true,"shapes":{"anthropic":{"prefix":"sk-","length":10,"alphabet":"ab"}}}`, func() ([]byte, error) {
 			return EncodeReady(Ready{Ready: true, Shapes: map[string]Shape{"anthropic": shape("sk-", 10, "ab")}})

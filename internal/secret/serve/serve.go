@@ -120,22 +120,37 @@ func (s *server) shapes() (map[string]ask.Shape, error) {
 		return nil, s.wrong
 	}
 	shapes := map[string]ask.Shape{}
+	var there []ask.Entry
 	for _, named := range s.begin.Entries {
-		e := s.book.Entry(named.Name)
-		if e == nil {
-			return nil, problem("casemate secret set "+named.Name, "there is no secret %q in the store", named.Name)
+		e, err := s.usable(named)
+		if err != nil && named.Optional {
+			continue
 		}
-		if err := e.Usable(s.who, time.Now()); err != nil {
+		if err != nil {
 			return nil, err
-		}
-		if !s.somewhere(e, named.Hosts) {
-			return nil, problem(fmt.Sprintf("casemate secret grant %s --host %s", named.Name, strings.Join(named.Hosts, " --host ")),
-				"no grant of secret %q covers a host that the policy names for it: %s", named.Name, strings.Join(named.Hosts, ", "))
 		}
 		shapes[named.Name] = e.Shape
 		s.kept[named.Name] = &kept{}
+		there = append(there, named)
 	}
+	s.begin.Entries = there
 	return shapes, nil
+}
+
+// usable finds an entry that this sandbox may use for a host that the policy names.
+func (s *server) usable(named ask.Entry) (*book.Entry, error) {
+	e := s.book.Entry(named.Name)
+	if e == nil {
+		return nil, problem("casemate secret set "+named.Name, "there is no secret %q in the store", named.Name)
+	}
+	if err := e.Usable(s.who, time.Now()); err != nil {
+		return nil, err
+	}
+	if !s.somewhere(e, named.Hosts) {
+		return nil, problem(fmt.Sprintf("casemate secret grant %s --host %s", named.Name, strings.Join(named.Hosts, " --host ")),
+			"no grant of secret %q covers a host that the policy names for it: %s", named.Name, strings.Join(named.Hosts, ", "))
+	}
+	return e, nil
 }
 
 // somewhere says whether the policy and one of the grants for this sandbox have a host in common. An entry that could never be used is a mistake, which is

@@ -253,6 +253,13 @@ func TestDoesNotStart(t *testing.T) {
 			if r.Ready || !strings.Contains(r.Error, c.sentence) || !strings.Contains(r.Hint, c.hint) {
 				t.Errorf("%+v", r)
 			}
+			s.stop()
+			optional := anthropic()
+			optional.Optional = true
+			shut := c.name == "damaged" || c.name == "readable by others"
+			if r := s.start(optional); r.Ready == shut || len(r.Shapes) > 0 {
+				t.Errorf("where nobody asked for it: %+v", r)
+			}
 		})
 	}
 }
