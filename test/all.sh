@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 work=$(mktemp -d /var/tmp/casemate.XXXXXX)
 memory=$(mktemp -d /tmp/tests.XXXXXX)
-trap 'umount "$memory" 2>/dev/null; rm -rf "$work" "$memory"' EXIT
+trap 'umount -l "$memory" 2>/dev/null; rm -rf "$work" "$memory"' EXIT
 chmod 755 "$work"
 mkdir "$work/bin" "$work/tests"
 cp bin/casemate bin/casemate-* "$work/bin/"
