@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d /var/tmp/casemate.XXXXXX)
-memory=$(mktemp -d /tmp/tests.XXXXXX)
+memory=$(mktemp -d /tmp/t.XXXXXX)
 trap 'umount -l "$memory" 2>/dev/null; rm -rf "$work" "$memory"' EXIT
 chmod 755 "$work"
 mkdir "$work/bin" "$work/tests"

@@ -379,6 +379,9 @@ func listen(e *Env) (*listeners, error) {
 		return nil, err
 	}
 	l := &listeners{stop: pipe[0], hold: pipe[1]}
+	if longest := len(unix.RawSockaddrUnix{}.Path) - 1; len(e.Socket) > longest { // unix(7)
+		return l, fmt.Errorf("the path of a socket of the host's would be %q, of more than %d bytes: set TMPDIR to a shorter one", e.Socket, longest)
+	}
 	var fds []unix.PollFd
 	fds = append(fds, unix.PollFd{Fd: int32(l.stop), Events: unix.POLLIN})
 	add := func(family, kind int, sa unix.Sockaddr) (int, error) {
