@@ -2,7 +2,6 @@ package session
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -138,10 +137,7 @@ func (s *supervision) gateReady() error {
 	patience := unix.NsecToTimeval(int64(10 * time.Second))
 	unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience)
 	buf := make([]byte, wire.MaxMessage)
-	n, _, err := unix.Recvfrom(g.fd, buf, 0)
-	for err == unix.EINTR { // the run's own signals
-		n, _, err = unix.Recvfrom(g.fd, buf, 0)
-	}
+	n, err := hear(g.fd, buf, 0)
 	var answer wire.Ready
 	if err == nil {
 		err = json.Unmarshal(buf[:n], &answer)
@@ -374,9 +370,8 @@ func (g *gateway) receive() {
 		g.buf = make([]byte, longest+1)
 	}
 	for range 64 {
-		n, _, err := unix.Recvfrom(g.fd, g.buf, unix.MSG_DONTWAIT)
+		n, err := hear(g.fd, g.buf, unix.MSG_DONTWAIT)
 		switch {
-		case err == unix.EINTR:
 		case err == unix.EAGAIN:
 			return
 		case err != nil || n == 0:
@@ -533,10 +528,7 @@ func (s *supervision) endGate() {
 	unix.SetsockoptTimeval(g.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
 	buf := make([]byte, wire.MaxMessage)
 	for until := time.Now().Add(lastWords); !g.ended && time.Now().Before(until); {
-		n, _, err := unix.Recvfrom(g.fd, buf, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+		n, err := hear(g.fd, buf, 0)
 		if err != nil || n == 0 {
 			break
 		}

@@ -113,10 +113,7 @@ func (k *storekeeper) begin(b ask.Begin) (ask.Ready, error) {
 		return ask.Ready{}, fmt.Errorf("secrets: %w", err)
 	}
 	buf := make([]byte, ask.MaxMessage)
-	n, _, err := unix.Recvfrom(k.fd, buf, 0)
-	for err == unix.EINTR {
-		n, _, err = unix.Recvfrom(k.fd, buf, 0)
-	}
+	n, err := hear(k.fd, buf, 0)
 	if err != nil || n == 0 {
 		return ask.Ready{}, &Refusal{fmt.Errorf("secrets: the store did not open%s", k.said()), "casemate-secret must be of the same build as casemate: make install installs both"}
 	}

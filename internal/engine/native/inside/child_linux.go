@@ -28,7 +28,6 @@ type machine struct {
 	iov     [2]uintptr // struct iovec: address, length
 	message [7]uintptr // struct msghdr: name, its length, vectors, their number, control, its length, flags
 	pids    [4096]byte
-	stack   [4096]byte        // the command's, see fork_amd64.go
 	slots   [maxSlots]uintptr // only as many as the program has are there
 }
 
@@ -62,9 +61,6 @@ const (
 	SignalChild = 'c' // send signal N to the command alone
 	Socket      = 'n' // make a TCP socket of address family N in the sandbox's network and hand it out
 )
-
-// maxPID is more than the kernel gives (PID_MAX_LIMIT), and less than the negative numbers by which it says why there is no process.
-const maxPID = 1 << 30
 
 const reportSize = unsafe.Sizeof(Report{})
 
@@ -120,19 +116,19 @@ func cloneAndRun(args *cloneArgs, m *machine) (uintptr, syscall.Errno) {
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(cloneArgs{}), 0, 0, 0, 0)
 	if errno == 0 && pid == 0 {
-		run(m, 0)
+		run(m)
 	}
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 	return pid, errno
 }
 
-// run interprets the program from its operation i on. It ends in execve, in exit_group, or in pid 1's loop.
+// run interprets the program. It ends in execve, in exit_group, or in pid 1's loop.
 //
 //go:norace
 //go:nosplit
 //go:noinline
-func run(m *machine, i int) {
-	for ; i < m.n; i++ {
+func run(m *machine) {
+	for i := 0; i < m.n; i++ {
 		o := (*op)(unsafe.Add(m.ops, uintptr(i)*unsafe.Sizeof(op{})))
 		a := o.a // writing to the program itself would copy each page of it
 		for j := uintptr(0); j < 6; j++ {
@@ -174,10 +170,9 @@ func run(m *machine, i int) {
 		case opRetry:
 			retry(m, o.nr, &a)
 		case opFork:
-			r := fork(uintptr(unsafe.Pointer(&m.stack))+unsafe.Sizeof(m.stack), m, uintptr(i+1))
-			if r > maxPID {
-				errno = -r
-			} else if r != 0 {
+			r, _, e := syscall.RawSyscall6(o.nr, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+			errno = uintptr(e)
+			if e == 0 && r != 0 {
 				m.child = r
 				m.hunt = a[1] != 0
 				loop(m, a[0])

@@ -231,7 +231,7 @@ func (p *Program) Fork(control int, hunt bool) {
 	if hunt {
 		h = 1
 	}
-	p.add(opFork, 0, noSlot, 0, Int(control), Int(h))
+	p.add(opFork, unix.SYS_CLONE, noSlot, 0, Int(control), Int(h))
 }
 
 // FailAt makes step i fail with EPERM in place of its first operation: fault injection for the proof that a failed step is never passed over.
