@@ -24,7 +24,7 @@ const (
 	maxCallsAtRest     = 635     // measured: 600
 	maxCallsRoot       = 820     // with control groups; measured: 784
 	maxCallsRootAtRest = 765     // measured: 726
-	maxInits           = 45      // package inits of `casemate --version`; measured: 43
+	maxInits           = 45      // package inits of `casemate --version`; measured: 44
 	maxPSS             = 4 << 10 // KiB around a command that has run for a second; measured: 3.1 MiB, with a cleaner 3.5; the first goal is 6, the second 3
 )
 
