@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"casemate.dev/internal/secret"
@@ -27,9 +28,11 @@ func (d *desk) hidden(tty *os.File, say io.Writer, question string) (secret.Valu
 	done := make(chan struct{})
 	defer close(done)
 	defer signal.Stop(stop)
+	var modes sync.Mutex // a signal that comes while echo is being switched off must not be followed by that
 	go func() {
 		select {
 		case s := <-stop:
+			modes.Lock()
 			term.Restore(fd, before)
 			fmt.Fprintln(say)
 			if d.left != nil {
@@ -40,11 +43,14 @@ func (d *desk) hidden(tty *os.File, say io.Writer, question string) (secret.Valu
 		}
 	}()
 	defer term.Restore(fd, before)
-	if err := echoOff(fd); err != nil { // before the question: who answers at once is not shown either
+	modes.Lock()
+	err = echoOff(fd) // before the question: who answers at once is not shown either
+	modes.Unlock()
+	if err != nil {
 		return secret.Value{}, fmt.Errorf("the terminal: %w", err)
 	}
 	fmt.Fprint(say, question)
-	typed, err := term.ReadPassword(fd)
+	typed, err := readLine(tty)
 	fmt.Fprintln(say)
 	defer clear(typed)
 	if err != nil {
@@ -59,7 +65,29 @@ func echoOff(fd int) error {
 		return err
 	}
 	modes.Lflag &^= unix.ECHO
+	modes.Lflag |= unix.ICANON | unix.ISIG
+	modes.Iflag |= unix.ICRNL
 	return unix.IoctlSetTermios(fd, unix.TCSETS, modes)
+}
+
+// readLine reads what was typed, without the line's end: the terminal gives a line at a time. Package term would set the modes itself, and after a signal, too.
+func readLine(tty io.Reader) ([]byte, error) {
+	line := make([]byte, 0, secret.MaxValue+2)
+	for len(line) < cap(line) {
+		n, err := tty.Read(line[len(line):cap(line)])
+		line = line[:len(line)+n]
+		if text, whole := bytes.CutSuffix(line, []byte("\n")); whole {
+			return text, nil
+		}
+		if err != nil && (err != io.EOF || len(line) == 0) {
+			clear(line)
+			return nil, err
+		}
+		if err == io.EOF {
+			break
+		}
+	}
+	return line, nil
 }
 
 // newValue is the value of an entry: typed at the terminal, or read from standard input, whose last line break is not part of it.
