@@ -153,7 +153,7 @@ func (l *Layer) fillClassifier() {
 // a sandbox that had looked the name up before; see research/facts.md) may not have been, and counts as a conflict.
 //
 // Limits. The clock is the host's: if it was set back, an edit can go unnoticed. So can one within the same tick (4 ms on most kernels; up to
-// 2 s on file systems with coarse times) as the mount. One within the same tick as the sandbox's own counts as a conflict. All whiteouts of one mount may be one inode, so what a later
+// 2 s on file systems with coarse times) as the mount, or as the sandbox's own. All whiteouts of one mount may be one inode, so what a later
 // deletion saw counts as what the first one saw: a conflict too many, never one too few. What the host deleted is deletedByHost's.
 // The times of a directory change with its entries, so of a directory only its making is seen.
 func (l *Layer) unseen(host node, made int64) string {
@@ -163,7 +163,7 @@ func (l *Layer) unseen(host node, made int64) string {
 		return ""
 	case host.ctime <= start:
 		return ""
-	case made == 0 || host.ctime > made-clockTick: // in the same tick: nobody can say which was first
+	case made == 0 || host.ctime > made:
 		return "the host changed it after the sandbox did"
 	case host.btime == 0 || host.btime > start || host.ctime != host.mtime:
 		return "the host replaced it while the sandbox ran"
