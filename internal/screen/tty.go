@@ -17,7 +17,7 @@ import (
 type terminal struct {
 	file    *os.File
 	found   *term.State
-	reading sync.Mutex // held by who reads
+	reading sync.Mutex // held by who reads, and by who changes file
 	resized chan os.Signal
 }
 
@@ -29,13 +29,18 @@ func (t *terminal) Start() error {
 	}
 	var found *term.State
 	err2 := control(f, func(fd int) {
-		if found, err = term.MakeRaw(fd); err == nil {
-			err = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) // what was typed before there was a screen answers nothing on it
+		if found, err = term.MakeRaw(fd); err != nil {
+			return
+		}
+		if err = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH); err != nil { // what was typed before there was a screen answers nothing on it
+			_ = term.Restore(fd, found)
 		}
 	})
 	if err = errors.Join(err, err2); err != nil {
 		return errors.Join(err, f.Close())
 	}
+	t.reading.Lock()
+	defer t.reading.Unlock()
 	t.file, t.found = f, found
 	return nil
 }
@@ -70,6 +75,8 @@ func (t *terminal) Stop() error {
 	t.NotifyResize(nil)
 	var err error
 	err2 := control(t.file, func(fd int) { err = term.Restore(fd, t.found) })
+	t.reading.Lock() // tcell may begin to read after Drain: that ends at once
+	defer t.reading.Unlock()
 	err = errors.Join(err, err2, t.file.Close())
 	t.file = nil
 	return err
