@@ -56,10 +56,9 @@ func (m *Mirror) copyUp(rel string, r mirrorRecord, host node) error {
 	if err != nil {
 		return errors.Join(err, undo())
 	}
-	if sum != r.Sum {
-		// The host wrote on while it was copied; a copy carries the time of what it was made from, and a write of the sandbox a later one.
+	if sum != r.Sum { // the host wrote on while it was copied, or the sandbox wrote since
 		now, err := m.project.stat(rel)
-		if err != nil || up.mtime > now.mtime {
+		if err != nil || !copied(up, now) {
 			return errors.Join(err, undo())
 		}
 		r.Sum, r.Size = sum, up.Size
@@ -73,6 +72,12 @@ func (m *Mirror) copyUp(rel string, r mirrorRecord, host node) error {
 		return errBusy
 	}
 	return m.announceWrite(rel, fd, host.mtime)
+}
+
+// copied reports whether a file of the layer is as overlayfs copied it: with the time of what it was made from, which is before its own birth. Within one
+// tick of the clock the two are equal, also after a write of the sandbox; then it counts as copied if the host's own is no older.
+func copied(up, host node) bool {
+	return up.mtime < up.btime || up.mtime == up.btime && up.mtime <= host.mtime
 }
 
 // openToWrite opens a file of the merged view for writing; overlayfs copies it into the layer. It waits for nobody.

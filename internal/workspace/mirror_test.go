@@ -559,7 +559,7 @@ func TestMirrorUnderTwoHands(t *testing.T) {
 			if mine, touched := sandbox.last[name]; touched && in != mine && h != mine && in != h {
 				wrong = append(wrong, fmt.Sprintf("%s inside: %.40q, want %.40q", name, in, mine))
 			} else if !touched && in != h {
-				wrong = append(wrong, fmt.Sprintf("%s, which the sandbox did not touch: %.40q, want %.40q", name, in, h))
+				wrong = append(wrong, fmt.Sprintf("%s, which the sandbox did not touch: %.40q, want %.40q (conflict told: %v)", name, in, h, slices.Contains(x.conflicts(), name)))
 			}
 		}
 		return wrong
