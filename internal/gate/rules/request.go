@@ -1,13 +1,10 @@
 package rules
 
 import (
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"casemate.dev/internal/policy"
 )
@@ -79,57 +76,11 @@ func (o *opening) allows(methods, paths []string) bool {
 
 func readPaths(raw []string) (paths []string, err error) {
 	for _, text := range raw {
-		path, err := readPath(text)
+		path, err := policy.ReadPath(text)
 		if err != nil {
 			return nil, fmt.Errorf("the path %.80q is ambiguous: %w", text, err)
 		}
 		paths = append(paths, path)
 	}
 	return paths, nil
-}
-
-// readPath decodes a path. One that servers read in different ways is an error, because the server may take it for another path than we do: it is never
-// put in order here.
-func readPath(raw string) (string, error) {
-	if !strings.HasPrefix(raw, "/") {
-		return "", errors.New("it does not begin with a slash")
-	}
-	segments := strings.Split(raw[1:], "/")
-	for i, text := range segments {
-		segment, err := url.PathUnescape(text)
-		if err != nil {
-			return "", errors.New("it is not encoded rightly")
-		}
-		if err := checkSegment(segment, i == len(segments)-1); err != nil {
-			return "", err
-		}
-		segments[i] = segment
-	}
-	return "/" + strings.Join(segments, "/"), nil
-}
-
-// checkSegment refuses what a server may take for something else. Some cut a segment at its semicolon before they look at it.
-func checkSegment(segment string, last bool) error {
-	name, _, parameters := strings.Cut(segment, ";")
-	switch {
-	case name == "" && (parameters || !last):
-		return errors.New("it has an empty segment")
-	case name == "." || name == "..":
-		return errors.New("it has a dot segment")
-	case strings.ContainsAny(segment, `/\`):
-		return errors.New("a segment of it has a slash or a backslash")
-	case strings.ContainsFunc(segment, func(r rune) bool { return r < ' ' || r == 0x7f || r == '#' || r == '?' }):
-		return errors.New("a segment of it has a control character or a mark that ends a path")
-	case !utf8.ValidString(segment):
-		return errors.New("it is not UTF-8")
-	case encoded(segment):
-		return errors.New("it is encoded twice")
-	}
-	return nil
-}
-
-// encoded says whether text would change if it were decoded.
-func encoded(text string) bool {
-	again, err := url.PathUnescape(text)
-	return err == nil && again != text
 }

@@ -4,7 +4,6 @@ package book
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -93,10 +92,10 @@ func (g *Grant) Covers(u Use) bool {
 		(len(g.Paths) == 0 || slices.ContainsFunc(g.Paths, func(p string) bool { return matchPath(p, u.Path) }))
 }
 
-// matchPath covers no path that a server may take for another one.
-func matchPath(pattern, p string) bool {
-	clean := path.Clean(p)
-	return strings.HasPrefix(p, "/") && (p == clean || p == clean+"/") && policy.MatchPath(pattern, p)
+// matchPath covers no path that a server may take for another one: patterns are about decoded ones, as those of network.allow.
+func matchPath(pattern, sent string) bool {
+	path, err := policy.ReadPath(sent)
+	return err == nil && policy.MatchPath(pattern, path)
 }
 
 // MatchesOne says whether one of the patterns covers the host. What is no host is covered by none.

@@ -47,6 +47,12 @@ func TestGrants(t *testing.T) {
 		{"path", func(_ *Entry, g *Grant, _ *Who, _ *Use) { g.Paths = []string{"/v1/*"} }, ""},
 		{"another path", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v2/x" }, "no grant of secret"},
 		{"climbing path", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1/../v2/x" }, "no grant of secret"},
+		{"climbing path, escaped", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1/%2e%2E/v2/x" }, "no grant of secret"},
+		{"climbing path, escaped twice", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1/%252e%252e/v2/x" }, "no grant of secret"},
+		{"climbing path, with parameters", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1/..;/v2/x" }, "no grant of secret"},
+		{"escaped slash", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1/..%2fv2/x" }, "no grant of secret"},
+		{"backslash", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, `/v1/..\v2/x` }, "no grant of secret"},
+		{"escaped for nothing", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/messages"}, "/v1/mess%61ges" }, ""},
 		{"doubled slash", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/v1/*"}, "/v1//x" }, "no grant of secret"},
 		{"no path", func(_ *Entry, g *Grant, _ *Who, u *Use) { g.Paths, u.Path = []string{"/*"}, "" }, "no grant of secret"},
 	} {
