@@ -33,6 +33,7 @@ type storehouse struct {
 	mu      sync.Mutex
 	value   string
 	refused string
+	refuses func(ask.Request) string // of some requests; may be nil
 	asked   []ask.Request
 }
 
@@ -50,7 +51,10 @@ func (s *storehouse) serve() {
 		s.mu.Lock()
 		s.asked = append(s.asked, r)
 		reply := ask.Reply{ID: r.ID, Refused: s.refused}
-		if s.refused == "" {
+		if s.refuses != nil {
+			reply.Refused = s.refuses(r)
+		}
+		if reply.Refused == "" {
 			reply.Value, _ = secret.New([]byte(s.value))
 		}
 		s.mu.Unlock()
@@ -510,6 +514,45 @@ func TestStoreDecides(t *testing.T) {
 			t.Errorf("a request without a secret: %d", status)
 		}
 		b.quiet()
+	})
+}
+
+// TestGrantOfOverridden: the store is asked about every request that a server may take one for, and its no to any of them is one. Without the header the
+// same request is given its value.
+func TestGrantOfOverridden(t *testing.T) {
+	var got seen
+	outside.site(t, func(w http.ResponseWriter, r *http.Request) { got.note(r, nil) })
+	both(t, func(t *testing.T, h2 bool) {
+		b, store := withSecret(t, "", nil, allow("api.example.com", 443))
+		store.mu.Lock()
+		store.refuses = func(r ask.Request) string {
+			if r.Method != "GET" || r.Path != "/mine" {
+				return "no grant covers " + r.Method + " " + r.Path
+			}
+			return ""
+		}
+		store.mu.Unlock()
+		client := b.client(h2)
+		for _, header := range [][]string{
+			{"X-HTTP-Method-Override", "DELETE"}, {"X-HTTP-Method", "post"}, {"X-Method-Override", "GET", "X-Method-Override", "PUT"},
+			{"X-Original-URL", "/yours"}, {"X-Rewrite-URL", "/mine/../yours?x"},
+		} {
+			got.forget()
+			request := append([]string{"X-Api-Key", standIn}, header...)
+			if status, _, body := try(t, client, ask1(t, "GET", "https://api.example.com/mine", "", request...)); status != 403 || !strings.Contains(body, "no grant covers") || len(got.list) > 0 {
+				t.Errorf("%v: %d %s, it saw %q", header, status, body, got.list)
+			}
+		}
+		var many []string
+		for i := range 20 {
+			many = append(many, "X-Original-URL", fmt.Sprint("/", i))
+		}
+		if status, _, body := try(t, client, ask1(t, "GET", "https://api.example.com/mine", "", append(many, "X-Api-Key", standIn)...)); status != 403 || !strings.Contains(body, "more than") {
+			t.Errorf("many: %d %s", status, body)
+		}
+		if status, _, body := try(t, client, ask1(t, "GET", "https://api.example.com/mine", "", "X-Api-Key", standIn, "X-HTTP-Method-Override", "GET")); status != 200 || !got.has(brokered) {
+			t.Errorf("%d %s", status, body)
+		}
 	})
 }
 

@@ -219,12 +219,36 @@ func (b *Broker) Fetch(ctx context.Context, u *Use) error {
 		if _, done := u.values[s.Placeholder]; done {
 			continue
 		}
-		r := ask.Request{Entry: s.Name, Host: u.site.Host, Port: u.site.Port, Method: u.ask.Methods[0], Path: u.ask.Paths[0]}
-		if err := b.Store.Use(ctx, r, func(value []byte) error { return b.put(u, s, value) }); err != nil {
+		if err := b.value(ctx, u, s.Name, func(value []byte) error { return b.put(u, s, value) }); err != nil {
 			return fmt.Errorf("the secret %q: %w", s.Name, err)
 		}
 	}
 	return nil
+}
+
+// maxTaken is for how many different requests one may be taken.
+const maxTaken = 8
+
+// value asks the store for a value, for every request that a server may take this one for: a grant of GET is none for a GET that asks to be taken for a DELETE.
+func (b *Broker) value(ctx context.Context, u *Use, entry string, f func([]byte) error) error {
+	var all []ask.Request
+	for _, method := range u.ask.Methods {
+		for _, path := range u.ask.Paths {
+			r := ask.Request{Entry: entry, Host: u.site.Host, Port: u.site.Port, Method: method, Path: path}
+			if !slices.Contains(all, r) {
+				all = append(all, r)
+			}
+			if len(all) > maxTaken {
+				return &Refused{fmt.Sprintf("the header asks for the request to be taken for more than %d others", maxTaken)}
+			}
+		}
+	}
+	for _, r := range all[1:] {
+		if err := b.Store.Use(ctx, r, func([]byte) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return b.Store.Use(ctx, all[0], f)
 }
 
 // put notes a value. What can be in no header is refused here: net/http would say so, and quote what was meant to be sent.
