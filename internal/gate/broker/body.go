@@ -74,12 +74,17 @@ func (y *Body) look(p []byte, err error) *Leak {
 // Close ends the look as well.
 func (y *Body) Close() error {
 	err := y.ReadCloser.Close()
+	y.release()
+	return err
+}
+
+// release ends the look alone. Not every body is closed: that of a request that is refused before it is sent, or that says it has none, is not.
+func (y *Body) release() {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	if y.packed != nil {
 		y.packed.end()
 	}
-	return err
 }
 
 // Hold reads a small body to its end and looks through it, so that nothing of a request that leaks is ever sent. Any other is looked through on its way, and
@@ -92,13 +97,13 @@ func (b *Broker) Hold(r *http.Request, leaked func(*Leak)) (found *Leak, release
 	body.leaked = leaked
 	if r.ContentLength <= 0 || r.ContentLength > maxWhole || len(r.Header["Expect"]) > 0 {
 		r.Body = body
-		return nil, func() {}
+		return nil, body.release
 	}
 	select {
 	case b.whole <- struct{}{}:
 	default:
 		r.Body = body
-		return nil, func() {}
+		return nil, body.release
 	}
 	body.leaked = func(l *Leak) { found = l }
 	text, err := io.ReadAll(body)
