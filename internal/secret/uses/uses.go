@@ -3,12 +3,14 @@ package uses
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +31,7 @@ type Use struct {
 	Times   int       `json:"times,omitempty"`   // how many refusals the line stands for, the last of which it shows; 0 is one
 }
 
-// MaxPath is how much of a path is kept.
+// MaxPath is how much of a path is kept, and of why a use was refused, which may quote it.
 const MaxPath = 256
 
 // most is how long the file grows before it becomes the older one, of which there is one.
@@ -55,17 +57,15 @@ func Find(getenv func(string) string) (Log, error) {
 
 // Add writes one line. What cannot be noted is not given: whoever calls it does so before the value leaves.
 func (l Log) Add(u Use) error {
-	if len(u.Path) > MaxPath {
-		u.Path = u.Path[:MaxPath]
-	}
-	line, err := json.Marshal(u)
+	u.Path, u.Refused = cut(u.Path), cut(u.Refused)
+	line, err := encode(u)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(l.Path), 0o700); err != nil {
 		return err
 	}
-	fd, err := unix.Open(l.Path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+	fd, err := unix.Open(l.Path, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: l.Path, Err: err}
 	}
@@ -81,13 +81,46 @@ func (l Log) Add(u Use) error {
 	if int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o022 != 0 {
 		return fmt.Errorf("%q is no file that you alone can write", l.Path)
 	}
-	if _, err := f.Write(append(line, '\n')); err != nil { // one that was renamed meanwhile takes the line too
+	if isCut(f, st.Size) {
+		line = append([]byte("\n"), line...)
+	}
+	if _, err := f.Write(line); err != nil { // one that was renamed meanwhile takes the line too
 		return err
 	}
-	if st.Size > most {
-		return os.Rename(l.Path, l.Path+".1")
+	return l.putAside(&st)
+}
+
+// cut bounds a text that what runs inside has chosen: its length is not to push other lines out of the log.
+func cut(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), MaxPath)], "?")
+}
+
+// encode makes a line that is about as long as what it says.
+func encode(u Use) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(u)
+	return b.Bytes(), err
+}
+
+// isCut says whether the last line has no end: whoever wrote it was killed, or the disk was full. What came after it on the same line would be read by nobody.
+func isCut(f *os.File, size int64) bool {
+	var last [1]byte
+	if size == 0 {
+		return false
 	}
-	return nil
+	_, err := f.ReadAt(last[:], size-1)
+	return err != nil || last[0] != '\n'
+}
+
+// putAside makes the file the older one if it is long. Others may have waited with it for the lock: by then the path leads to a new one, which stays.
+func (l Log) putAside(of *unix.Stat_t) error {
+	var now unix.Stat_t
+	if of.Size <= most || unix.Lstat(l.Path, &now) != nil || now.Dev != of.Dev || now.Ino != of.Ino {
+		return nil
+	}
+	return os.Rename(l.Path, l.Path+".1")
 }
 
 // Read returns the lines, the oldest first. A line that was cut by a kill is left out.
@@ -101,6 +134,7 @@ func (l Log) Read() (list []Use, err error) {
 			return nil, err
 		}
 		s := bufio.NewScanner(f)
+		s.Buffer(nil, most)
 		for s.Scan() {
 			var u Use
 			if json.Unmarshal(s.Bytes(), &u) == nil && u.Entry != "" {

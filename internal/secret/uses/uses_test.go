@@ -1,12 +1,15 @@
 package uses
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLog(t *testing.T) {
@@ -83,5 +86,92 @@ func TestLogIsNobodyElses(t *testing.T) {
 	}
 	if err := l.Add(Use{Entry: "e"}); err == nil {
 		t.Error("a log that others write is used")
+	}
+}
+
+// TestAfterACutLine: a writer that was killed, or whose disk was full, costs its own line alone.
+func TestAfterACutLine(t *testing.T) {
+	l := Log{filepath.Join(t.TempDir(), "uses")}
+	if err := os.WriteFile(l.Path, []byte(`{"entry":"first"}`+"\n"+`{"entry":"cut`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Add(Use{Entry: "second"}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := l.Read()
+	if err != nil || len(list) != 2 || list[1].Entry != "second" {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+// TestPutAsideOnce: those who waited for the lock while the file was put aside put no other one aside, which would be the older one's end.
+func TestPutAsideOnce(t *testing.T) {
+	l := Log{filepath.Join(t.TempDir(), "uses")}
+	if err := os.WriteFile(l.Path, append([]byte(`{"entry":"first"}`+"\n"), []byte(strings.Repeat(strings.Repeat(" ", 32<<10)+"{}\n", most>>15))...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Open(l.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if err := l.Add(Use{Entry: "later"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for late := time.Now().Add(20 * time.Second); waiting(t, held) < 8 && time.Now().Before(late); time.Sleep(time.Millisecond) {
+	}
+	held.Close()
+	all.Wait()
+	list, err := l.Read()
+	if err != nil || len(list) != 9 || list[0].Entry != "first" {
+		t.Errorf("%d lines are left, %v", len(list), err)
+	}
+}
+
+// waiting is how many wait for the lock of a file (proc_locks(5)).
+func waiting(t *testing.T, f *os.File) (n int) {
+	t.Helper()
+	var st unix.Stat_t
+	text, err := os.ReadFile("/proc/locks")
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &st)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, fmt.Sprintf(":%d ", st.Ino)) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestLongLines: no text that what runs inside has chosen makes a line long, nor does one that was written long hide the others.
+func TestLongLines(t *testing.T) {
+	l := Log{filepath.Join(t.TempDir(), "uses")}
+	if err := os.WriteFile(l.Path, []byte(`{"entry":"first","refused":"`+strings.Repeat("r", 80<<10)+`"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.Stat(l.Path)
+	path := "/" + strings.Repeat("<\xff", 4<<10)
+	if err := l.Add(Use{Entry: "second", Path: path, Refused: "no grant covers " + path}); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := os.Stat(l.Path)
+	if n := after.Size() - before.Size(); n > 4*MaxPath {
+		t.Errorf("the line has %d bytes", n)
+	}
+	list, err := l.Read()
+	if err != nil || len(list) != 2 || list[1].Entry != "second" {
+		t.Errorf("%d lines, %v", len(list), err)
 	}
 }
