@@ -1,16 +1,19 @@
 package session
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"casemate.dev/internal/event"
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/store"
 	"golang.org/x/sys/unix"
@@ -246,5 +249,38 @@ func TestDenialAllow(t *testing.T) {
 		if got := c.d.Allow(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.d, got, c.want)
 		}
+	}
+}
+
+// TestAlarmsAreHeard: a flood of denials, before it, hides no alarm: it is an event, and in the record.
+func TestAlarmsAreHeard(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := asked(t, st, "k7f3q2ab")
+	note := func(r wire.Record) {
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.note(text)
+	}
+	const long = 4 << 10
+	why := strings.Repeat("w", long)
+	for i := range maxKept/long + 2*maxDenials {
+		if i == maxKept/long+maxDenials {
+			why = "" // short ones take up what no long one fits into
+		}
+		note(wire.Record{ID: uint64(i + 1), Verdict: wire.Denied, Name: fmt.Sprintf("a%d.example", i), Port: 443, Why: why})
+	}
+	note(wire.Record{ID: 1 << 20, Verdict: wire.Denied, Name: "evil.example", Port: 443, Secret: "anthropic", Why: "the placeholder is in a header"})
+	g.written()
+	if !slices.ContainsFunc(g.run.events, func(e event.Event) bool { return e.Kind == event.Alarm && e.Subject == "secret:anthropic" }) {
+		t.Errorf("none of %d events is the alarm", len(g.run.events))
+	}
+	list, _, err := Connections(st, "k7f3q2ab", 0)
+	if err != nil || !slices.ContainsFunc(list, func(c Connection) bool { return c.Secret == "anthropic" }) {
+		t.Errorf("none of %d records is the alarm, %v", len(list), err)
 	}
 }

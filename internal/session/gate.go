@@ -31,6 +31,7 @@ type gateway struct {
 	want    func(wire.Request) // does what the gate asks for
 	asked   int                // sockets, and not here yet
 	told    map[string]bool
+	alarms  map[string]bool // those that were told, apart: what else is denied leaves them their room
 	met     map[string]bool // ids of the sandboxes that it was connected with
 	kept    kept
 	ended   bool
@@ -446,8 +447,11 @@ func (g *gateway) note(text []byte) {
 
 // alarm is about a placeholder, or a value, where it must not be. Nothing would allow that.
 func (g *gateway) alarm(c Connection) {
-	if key := "secret " + c.Secret + " " + c.Target() + " " + c.Why; !g.told[key] && len(g.told) < maxDenials {
-		g.told[key] = true
+	if key := c.Secret + " " + c.Target() + " " + c.Why; !g.alarms[key] && len(g.alarms) < maxDenials {
+		if g.alarms == nil {
+			g.alarms = map[string]bool{}
+		}
+		g.alarms[key] = true
 		g.run.emit(event.Event{Kind: event.Alarm, Subject: "secret:" + c.Secret, Detail: c.Target() + ": " + c.Why})
 	}
 }

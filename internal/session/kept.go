@@ -10,9 +10,13 @@ import (
 // it is 16 MiB long: a sandbox that connects over and over must not make it forget the others'.
 const maxKept = 4 << 20
 
+// maxAlarms is how many bytes of alarms are written down beside: a flood of anything else hides none.
+const maxAlarms = 1 << 20
+
 // kept is what one run has in the record of connections.
 type kept struct {
 	made, tried int             // bytes about connections that were made, and about all else
+	alarms      int             // bytes of alarms
 	open        map[uint64]bool // connections whose end is still to be written
 	left        int             // records that were left out and nobody was told of
 	told        bool            // that some are
@@ -35,6 +39,9 @@ func (k *kept) takes(r wire.Record, long int) bool {
 			k.open[r.ID], k.made = true, k.made+long
 			return true
 		}
+	case r.Secret != "" && k.alarms+long <= maxAlarms:
+		k.alarms += long
+		return true
 	case r.Verdict == wire.Closed: // of one that was left out
 	case k.tried+long <= maxKept:
 		k.tried += long

@@ -15,7 +15,7 @@ import (
 
 const (
 	queued     = 1024        // records that wait for the supervisor; what comes on top is counted
-	remembered = 128         // different denials of one second; more are counted, so that a flood does not fill the supervisor's disk
+	remembered = 128         // different denials of one second, and as many alarms; more are counted, so that a flood does not fill the supervisor's disk
 	window     = time.Second // how long the same denial is counted instead of told
 	maxText    = 512         // bytes of a name or sentence
 
@@ -26,6 +26,7 @@ const (
 type Log struct {
 	to    io.Writer
 	queue chan wire.Record
+	loud  chan wire.Record // alarms for which the queue has no room: whoever floods it does not keep one from being told
 	lost  atomic.Int64
 	last  atomic.Uint64
 	end   chan struct{}
@@ -33,6 +34,7 @@ type Log struct {
 
 	mu      sync.Mutex
 	repeats map[denial]*repeat
+	alarms  map[denial]*repeat
 }
 
 // denial is what makes two denials the same.
@@ -51,7 +53,8 @@ type repeat struct {
 
 // New starts a log that writes each record to w with one call. Close ends it.
 func New(w io.Writer) *Log {
-	l := &Log{to: w, queue: make(chan wire.Record, queued), end: make(chan struct{}), ended: make(chan struct{}), repeats: map[denial]*repeat{}}
+	l := &Log{to: w, queue: make(chan wire.Record, queued), loud: make(chan wire.Record, remembered), end: make(chan struct{}), ended: make(chan struct{})}
+	l.repeats, l.alarms = map[denial]*repeat{}, map[denial]*repeat{}
 	go l.write()
 	return l
 }
@@ -70,9 +73,17 @@ func (l *Log) Tell(r wire.Record) {
 	r.Name, r.Why, r.Method, r.Path = printable(r.Name), printable(r.Why), printable(r.Method), printable(r.Path)
 	select {
 	case l.queue <- r:
+		return
 	default:
-		l.lost.Add(1)
 	}
+	if r.Secret != "" {
+		select {
+		case l.loud <- r:
+			return
+		default:
+		}
+	}
+	l.lost.Add(1)
 }
 
 // TellOnce is Tell for what a program may do over and over: the first is told at once, and how many more came within a second when that is over.
@@ -80,15 +91,19 @@ func (l *Log) TellOnce(r wire.Record) {
 	key := denial{r.Verdict, r.Name, r.Why, r.Method, r.Path, r.Port}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if again := l.repeats[key]; again != nil {
+	told := l.repeats
+	if r.Secret != "" {
+		told = l.alarms
+	}
+	if again := told[key]; again != nil {
 		again.times++
 		return
 	}
-	if len(l.repeats) == remembered {
+	if len(told) == remembered {
 		l.lost.Add(1)
 		return
 	}
-	l.repeats[key] = &repeat{record: r, since: time.Now()}
+	told[key] = &repeat{record: r, since: time.Now()}
 	l.Tell(r)
 }
 
@@ -96,15 +111,17 @@ func (l *Log) TellOnce(r wire.Record) {
 func (l *Log) sum(all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, again := range l.repeats {
-		if !all && time.Since(again.since) < window {
-			continue
+	for _, told := range []map[denial]*repeat{l.repeats, l.alarms} {
+		for key, again := range told {
+			if !all && time.Since(again.since) < window {
+				continue
+			}
+			if again.times > 0 {
+				again.record.Times, again.record.ID, again.record.Time = again.times, 0, time.Time{}
+				l.Tell(again.record)
+			}
+			delete(told, key)
 		}
-		if again.times > 0 {
-			again.record.Times, again.record.ID, again.record.Time = again.times, 0, time.Time{}
-			l.Tell(again.record)
-		}
-		delete(l.repeats, key)
 	}
 }
 
@@ -124,6 +141,8 @@ func (l *Log) write() {
 	defer second.Stop()
 	for {
 		select {
+		case r := <-l.loud:
+			l.send(r)
 		case r := <-l.queue:
 			l.gather()
 			l.send(r)
@@ -154,6 +173,9 @@ func (l *Log) drain() {
 
 // sendQueued sends what is there now, and not what comes meanwhile: there is more to do than to send.
 func (l *Log) sendQueued() {
+	for range len(l.loud) {
+		l.send(<-l.loud)
+	}
 	for range len(l.queue) {
 		l.send(<-l.queue)
 	}

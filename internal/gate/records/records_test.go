@@ -55,6 +55,32 @@ func TestSlowSupervisor(t *testing.T) {
 	}
 }
 
+// TestAlarmsAreHeard: neither a supervisor that is slow nor a flood of denials, or of connections, keeps an alarm from being told.
+func TestAlarmsAreHeard(t *testing.T) {
+	s := &supervisor{gate: make(chan struct{})}
+	l := New(s)
+	for i := range 2 * remembered {
+		l.TellOnce(wire.Record{Verdict: wire.Denied, Name: strings.Repeat("a", 1+i)})
+	}
+	for range 2 * queued {
+		l.Tell(wire.Record{Verdict: wire.Opened, Name: "a"})
+	}
+	for i := range 2 * remembered {
+		l.TellOnce(wire.Record{Verdict: wire.Denied, Secret: "key", Name: strings.Repeat("a", 1+i)})
+	}
+	close(s.gate)
+	l.Close(10 * time.Second)
+	alarms := 0
+	for _, r := range s.got {
+		if r.Secret != "" {
+			alarms++
+		}
+	}
+	if alarms != remembered {
+		t.Errorf("%d alarms of %d were told", alarms, remembered)
+	}
+}
+
 func TestRepeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &supervisor{}
