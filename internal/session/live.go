@@ -107,6 +107,8 @@ type cover struct {
 	mounts  []plan.Mount
 	pinned  map[string]bool
 	before  map[string]string // protected paths that exist: where a link led, or mounted
+
+	protects string // the protected directory that visit is in; empty before the first
 }
 
 // protected says whether the host executes what lies, or would lie, at the path.
@@ -137,6 +139,9 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 	link := d.Type()&fs.ModeSymlink != 0
 	hidden, _ := c.hide.Match(rel, d.IsDir())
 	hidden = hidden || c.hidden[rel]
+	if c.protects != "" && within(rel, c.protects) {
+		return c.visitProtected(rel, d, hidden && !link)
+	}
 	switch {
 	case link && (hidden || c.guarded(rel, true)):
 		c.before[rel], _ = os.Readlink(p) // a mount cannot cover a link; who replaces it makes something new
@@ -150,8 +155,21 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 		c.before[rel] = mounted
 		c.over(rel, plan.Mount{Kind: plan.Bind, Self: true})
 		if d.IsDir() {
-			return fs.SkipDir
+			c.protects = rel
 		}
+	}
+	return nil
+}
+
+// visitProtected sees to what is hidden below a protected directory: the mount over that shows the host's files. Nothing in there can be renamed, so nothing
+// above has to be pinned.
+func (c *cover) visitProtected(rel string, d fs.DirEntry, hidden bool) error {
+	switch {
+	case hidden && d.IsDir():
+		c.add(rel, plan.Mount{Kind: plan.Tmpfs, Size: 4096, Perm: 0o555})
+		return fs.SkipDir
+	case hidden:
+		c.add(rel, null())
 	}
 	return nil
 }
@@ -165,6 +183,10 @@ func (c *cover) over(rel string, m plan.Mount) {
 		target := filepath.Join(c.project, dir)
 		c.mounts = append(c.mounts, plan.Mount{Kind: plan.Bind, Source: target, Target: target, Self: true, Writable: true})
 	}
+	c.add(rel, m)
+}
+
+func (c *cover) add(rel string, m plan.Mount) {
 	m.Target = filepath.Join(c.project, rel)
 	if m.Self {
 		m.Source = m.Target
