@@ -282,19 +282,36 @@ func followed(path string) string {
 	return path
 }
 
-// checkReads refuses to show what is not there, and casemate's own state: other projects' layers and history are in it.
+// checkReads refuses to show what is not there, casemate's own state, as other projects' layers and history are in it, and the key of the person's secrets.
 func (r *Run) checkReads() error {
 	for _, v := range r.Policy.Files.Read {
 		shown := plan.Expand(v.V, r.Person.Home)
 		if _, err := os.Lstat(shown); errors.Is(err, fs.ErrNotExist) {
 			return &Refusal{fmt.Errorf("files.read (%s): %s does not exist", v.Origin, shown), "name what is there, or leave it out"}
 		}
-		if within(r.Store.Root, shown) || within(shown, r.Store.Root) {
+		real := followed(shown)
+		if state := followed(r.Store.Root); within(state, real) || within(real, state) {
 			return &Refusal{fmt.Errorf("files.read (%s): %s shows casemate's own state, in which what other projects' sandboxes changed is kept", v.Origin, shown),
+				"name the directories in it that are needed"}
+		}
+		if key := r.Person.secretsKey(); key != "" && within(followed(key), real) {
+			return &Refusal{fmt.Errorf("files.read (%s): %s shows the key of your secrets, %s: who has it and the file beside it has them all", v.Origin, shown, key),
 				"name the directories in it that are needed"}
 		}
 	}
 	return nil
+}
+
+// secretsKey is where casemate-secret keeps the key of the person's secrets (package book), or "" where there is none.
+func (p Person) secretsKey() string {
+	key := p.getenv("CASEMATE_SECRET_KEY_FILE")
+	if key == "" {
+		key = filepath.Join(p.Config, "secrets.key")
+	}
+	if _, err := os.Lstat(key); err != nil {
+		return ""
+	}
+	return key
 }
 
 func within(inner, outer string) bool {
