@@ -70,7 +70,10 @@ cat; exit 5
 			t.Errorf("%s: %q, status %d, standard error %q", name, o, status, e)
 		}
 	}
-	if o, e, status := run(nil, "CASEMATE=x", shim, "tell", "a  b"); o != " instructions a  b inside\n"+`{"model":"opus","env":{"ANTHROPIC_API_KEY":"SECRET"},"apiKeyHelper":"SECRET"}` || e != "" || status != 0 {
+	if o, e, status := run(nil, "CASEMATE=x", shim, "tell", "a  b"); o != inside+settings || e != "" || status != 0 {
+		t.Errorf("with the variable of a sandbox, outside: %q, status %d, standard error %q", o, status, e)
+	}
+	if o, e, status := run(nil, "CASEMATE=x", "setpriv", "--no-new-privs", shim, "tell", "a  b"); o != " instructions a  b inside\n"+`{"model":"opus","env":{"ANTHROPIC_API_KEY":"SECRET"},"apiKeyHelper":"SECRET"}` || e != "" || status != 0 {
 		t.Errorf("inside already: %q, status %d, standard error %q", o, status, e)
 	}
 	if o, _, _ := run(nil, "", casemate, "run", "--quiet", "--preset", "none", "--", "env"); strings.Contains(o, "CLAUDE_CODE") {

@@ -150,6 +150,14 @@ func listShims(std *IO, person session.Person, dir string, asJSON bool) error {
 	return nil
 }
 
+// isInside says whether this runs in a sandbox already. The variable alone does not: a project can set variables for who opens it, by the settings of an editor
+// or a file of a shell's tool, and the agent would run outside without a word. What is inside can gain no privileges, for ever (PR_SET_NO_NEW_PRIVS(2const)), and
+// no variable makes it look so.
+func isInside(p session.Person) bool {
+	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	return environment(p, "CASEMATE") != "" && err == nil && set == 1
+}
+
 // runShim is what a shim starts: the agent itself where it is in a sandbox already, else the agent in one, without a word of our own.
 func runShim(std *IO, args []string) error {
 	if len(args) == 0 {
@@ -163,7 +171,7 @@ func runShim(std *IO, args []string) error {
 	if err != nil {
 		return coded{err, "casemate shim remove " + args[0] + " takes the shim away", exitNotFound}
 	}
-	if environment(person, "CASEMATE") != "" {
+	if isInside(person) {
 		return unix.Exec(argv[0], argv, person.Environ)
 	}
 	o := session.Options{Command: argv, Answered: true, Terminal: isTerminal(std.In) && isTerminal(std.Out)}
