@@ -44,14 +44,14 @@ func (r *Run) linkHome(req *plan.Request) error {
 // the link's place stays.
 func linkBeneath(root int, rel, to string, user plan.User) error {
 	dir, name := filepath.Split(rel)
-	parent, err := unix.Dup(root)
 	if dir = strings.TrimSuffix(dir, "/"); dir != "" {
 		if err := makeBeneath(root, dir, false, user); err != nil {
 			return err
 		}
-		unix.Close(parent)
-		parent, err = unix.Openat2(root, dir, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	} else {
+		dir = "."
 	}
+	parent, err := unix.Openat2(root, dir, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
 	if err != nil {
 		return err
 	}

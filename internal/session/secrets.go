@@ -27,6 +27,9 @@ type storekeeper struct {
 // opensWithin is how long the store may take: a person may have to type a passphrase.
 const opensWithin = 3 * time.Minute
 
+// endsWithin is how long it may take to end.
+const endsWithin = 2 * time.Second
+
 // startSecrets has the store opened where the plan has secrets and a gate, and makes their placeholders. Nothing runs without it.
 func (s *supervision) startSecrets() error {
 	r := s.run
@@ -91,7 +94,7 @@ func (r *Run) execStore() (*storekeeper, error) {
 		k.words, err = lastPage()
 	}
 	if err == nil {
-		attr := &os.ProcAttr{Dir: "/", Env: r.Person.Environ, Files: []*os.File{null, null, k.words, theirs}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
+		attr := &os.ProcAttr{Dir: "/", Env: r.Person.Environ, Files: []*os.File{null, null, k.words, theirs}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}}
 		k.process, err = os.StartProcess(program, []string{program, "serve"}, attr)
 	}
 	if err != nil {
@@ -230,14 +233,21 @@ func (s *supervision) endSecrets() {
 	}
 }
 
+// end is not by force at once: it may be asking for a passphrase, and has to switch the terminal's echo on again.
+func (k *storekeeper) end(within time.Duration) {
+	k.process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(within, func() { k.process.Kill() })
+	k.process.Wait()
+	late.Stop()
+}
+
 func (k *storekeeper) close() {
 	if k.fd >= 0 {
 		unix.Close(k.fd)
 		k.fd = -1
 	}
 	if k.process != nil {
-		k.process.Kill()
-		k.process.Wait()
+		k.end(endsWithin)
 	}
 	if k.words != nil {
 		k.words.Close()
