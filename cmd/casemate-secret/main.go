@@ -130,6 +130,8 @@ func (d *desk) run(args []string) error {
 	switch args[0] {
 	case "serve":
 		return d.serve(args[1:])
+	case loginVerb:
+		return d.aboutLogin(args[1:])
 	case renewVerb:
 		return d.renewNow(args[1:])
 	}

@@ -161,9 +161,17 @@ func (d *desk) add(e book.Entry) error {
 	if err := absent(k, e.Name); err != nil { // before anybody types a value
 		return err
 	}
+	if err := d.write(k, &e); err != nil {
+		return err
+	}
+	return d.tellSet(e)
+}
+
+// write puts a new entry into the book, with the value that it has now.
+func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 	ctx, stop := interrupted()
 	defer stop()
-	v, keep, err := d.first(ctx, &e)
+	v, keep, err := d.first(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -171,7 +179,7 @@ func (d *desk) add(e book.Entry) error {
 	if e.Shape, err = secret.ShapeOf(v); err != nil {
 		return &secret.Problem{Err: fmt.Errorf("the value of %s cannot be used: %w", e.Name, err), Help: "is it the whole value, and nothing else?"}
 	}
-	err = k.Update(func(b *book.Book) error {
+	return k.Update(func(b *book.Book) error {
 		if b.Entry(e.Name) != nil {
 			return exists(e.Name)
 		}
@@ -180,7 +188,7 @@ func (d *desk) add(e book.Entry) error {
 				return err
 			}
 		}
-		b.Add(e)
+		b.Add(*e)
 		if e.Source.Store == book.File {
 			own, err := v.Copy()
 			if err != nil {
@@ -190,10 +198,6 @@ func (d *desk) add(e book.Entry) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return d.tellSet(e)
 }
 
 // first is the value that a new entry has: asked for, where it is to be kept, and otherwise read from where it lies, so that a mistake shows now.

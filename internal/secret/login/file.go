@@ -45,6 +45,12 @@ func (f File) Get(ctx context.Context, now func() time.Time, renew func(context.
 	return secret.Value{}, time.Time{}, failed
 }
 
+// Check says whether there is a login that can be used, or renewed.
+func (f File) Check() error {
+	_, err := f.read()
+	return err
+}
+
 func (f File) read() (tokens, error) {
 	contents, err := f.contents()
 	defer clear(contents)
