@@ -22,6 +22,9 @@ const (
 	newRefresh   = "sk-ant-ort01-the-new-refresh-token-0123456789abcdef"
 )
 
+// heldVariable names a file without which the vendor's stand-in does not answer.
+const heldVariable = "CASEMATE_TEST_WORLD_HELD"
+
 // tokenEndpoint renews a login once: each refresh token is good for one use.
 type tokenEndpoint struct {
 	mu   sync.Mutex
@@ -37,6 +40,10 @@ func (e *tokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		reply(w, fields{"error": "invalid_grant"})
 		return
+	}
+	fmt.Println("asked", r.Host)
+	for file := os.Getenv(heldVariable); file != "" && !isThere(file); {
+		time.Sleep(20 * time.Millisecond)
 	}
 	fmt.Println("renewed", r.Host, r.Method, r.URL.Path, in["grant_type"])
 	e.good = newRefresh
@@ -74,10 +81,10 @@ func (s *site) hasNewLogin(file string) {
 }
 
 // withModels is a site in a world with the stand-ins for vendors.
-func withModels(t *testing.T) *site {
+func withModels(t *testing.T, env ...string) *site {
 	s := newSite(t, best())
 	var end func()
-	s.world, end = startWorld(t, modelsVariable+"=1")
+	s.world, end = startWorld(t, append(env, modelsVariable+"=1")...)
 	t.Cleanup(end)
 	return s
 }
@@ -154,9 +161,11 @@ func TestLoginIsAskedOnce(t *testing.T) {
 	if len(placeholder) < 20 || placeholder == newAccess {
 		t.Errorf("inside: %q", placeholder)
 	}
-	for _, token := range []string{oldAccess, oldRefresh, newAccess, newRefresh} {
+	for i, token := range []string{newAccess, newRefresh, oldAccess, oldRefresh} {
 		b := &brokered{s, token}
-		b.notInProcesses(k.cmd.Process.Pid, placeholder)
+		if i < 2 {
+			b.notInProcesses(k.cmd.Process.Pid, placeholder)
+		}
 		b.notInFiles(s.State, s.Work, filepath.Join(s.Home, ".config"))
 	}
 	k.end()
@@ -181,7 +190,9 @@ func TestLoginIsAskedOnce(t *testing.T) {
 // renewedOnce checks that the model was asked with the token, and that the login was renewed once.
 func (w *world) renewedOnce(t *testing.T, token string) {
 	t.Helper()
-	if asked := w.told("model "); !slices.ContainsFunc(asked, func(l string) bool { return strings.HasPrefix(l, "model api.anthropic.com POST ") && strings.HasSuffix(l, " "+token) }) {
+	if asked := w.told("model "); !slices.ContainsFunc(asked, func(l string) bool {
+		return strings.HasPrefix(l, "model api.anthropic.com POST ") && strings.HasSuffix(l, " "+token)
+	}) {
 		t.Errorf("the model was asked: %q", asked)
 	}
 	if got := w.told("renewed "); !slices.Equal(got, []string{"renewed " + claudeTokens + " POST /v1/oauth/token refresh_token"}) || len(w.told("refused ")) > 0 {
@@ -221,4 +232,31 @@ func TestLoginRefused(t *testing.T) {
 	if _, err := os.Lstat(file); err == nil {
 		t.Error("there is a login again")
 	}
+}
+
+// TestLoginOutlivesTheRun: casemate is killed while the vendor answers, whose answer uses the old refresh token up. The new one is in the person's file all the same.
+func TestLoginOutlivesTheRun(t *testing.T) {
+	held := filepath.Join(t.TempDir(), "answer")
+	s := withModels(t, heldVariable+"="+held)
+	file := s.logIn()
+	s.put("bin/claude", asAgent, 0o755)
+	s.Accept()
+	cmd := s.command("run", "--login", "yes", "--", "./bin/claude")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the vendor is asked", func() bool { return s.world.saw("asked " + claudeTokens) })
+	killed := append(below(cmd.Process.Pid), cmd.Process.Pid)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if err := os.WriteFile(held, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the file has the new login", func() bool { return strings.Contains(read(t, file), newRefresh) })
+	eventually(t, 30*time.Second, "nobody is left", func() bool {
+		return !slices.ContainsFunc(killed, func(pid int) bool { return isThere(fmt.Sprintf("/proc/%d/fd", pid)) })
+	})
+	s.hasNewLogin(file)
 }
