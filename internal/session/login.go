@@ -34,18 +34,36 @@ const (
 	loginOnly
 )
 
-// unasked is for where nobody is asked.
-func unasked(preset.Found, policy.Tier, *policy.Policy) (loginUse, error) { return loginIfNoKey, nil }
+// askedForLogin decides how a person's login is among an agent's secrets; barred is why it cannot be.
+type askedForLogin func(f preset.Found, chosen policy.Tier, merged *policy.Policy, barred error) (loginUse, error)
 
-// useLogin decides on the person's login before an agent's preset is taken. The login itself is never looked at here: what it is, casemate-secret says.
-func (r *Run) useLogin(f preset.Found, chosen policy.Tier, merged *policy.Policy) (loginUse, error) {
-	a, o := f.Preset.Agent, r.Options
-	if a == nil || a.Login == nil {
+// unasked is for where nobody is asked.
+func unasked(preset.Found, policy.Tier, *policy.Policy, error) (loginUse, error) {
+	return loginIfNoKey, nil
+}
+
+// loginUse has it decided for an agent that can use a login.
+func (p Person) loginUse(f preset.Found, chosen policy.Tier, merged *policy.Policy, others []policy.Source, asked askedForLogin) (loginUse, error) {
+	if f.Preset.Agent == nil || f.Preset.Agent.Login == nil {
 		return loginIfNoKey, nil
 	}
+	src, err := f.Source(chosen, f.Preset.Agent.Secrets())
+	if err == nil {
+		_, err = policy.Merge(append([]policy.Source{src}, others...)) // fails where an organisation has locked them
+	}
+	return asked(f, chosen, merged, err)
+}
+
+// useLogin decides on the person's login before an agent's preset is taken. The login itself is never looked at here: what it is, casemate-secret says.
+func (r *Run) useLogin(f preset.Found, chosen policy.Tier, merged *policy.Policy, barred error) (loginUse, error) {
+	a, o := f.Preset.Agent, r.Options
 	said := slices.IndexFunc(a.Secrets(), func(s policy.Secret) bool { return saidOtherwise(merged, s) })
 	switch {
 	case o.Login == LoginNo:
+		return loginNever, nil
+	case barred != nil && o.Login == LoginYes:
+		return loginOnly, fmt.Errorf("--login yes: %w", barred)
+	case barred != nil:
 		return loginNever, nil
 	case o.Login == LoginYes && said >= 0:
 		return loginOnly, &Refusal{fmt.Errorf("--login yes, and %s or a secret of its name is given otherwise", a.Secrets()[said].Env), "leave one of them out: --env, env and secrets of a policy are your word, too"}
