@@ -108,7 +108,8 @@ func (f File) ask(ctx context.Context, c *http.Client, contents []byte) (a answe
 	defer clear(b)
 	code := codeOf(b)
 	switch {
-	case res.StatusCode == http.StatusOK && err == nil && json.Unmarshal(b, &a) == nil && a.Access != "" && a.Seconds >= 0:
+	case res.StatusCode == http.StatusOK && err == nil && json.Unmarshal(b, &a) == nil && a.Access != "":
+		a.Seconds = lasting(a.Seconds)
 		return a, nil
 	case res.StatusCode == http.StatusOK:
 		return a, problem("try again; otherwise "+f.Again, "%s answers what is no login", host)
@@ -116,6 +117,15 @@ func (f File) ask(ctx context.Context, c *http.Client, contents []byte) (a answe
 		return a, problem("try again later", "the login of %s has ended, and %s answers %d%s", f.Agent, host, res.StatusCode, code)
 	}
 	return a, &Refused{problem("log in again: "+f.Again, "the login of %s has ended, and %s refuses another (%d%s)", f.Agent, host, res.StatusCode, code)}
+}
+
+// lasting is how long a login is taken to be good. Nothing may be wrong with an answer that says it oddly, or not at all: the old refresh token is used up.
+func lasting(seconds int64) int64 {
+	const unsaid, most = 600, 10 * 365 * 86400
+	if seconds <= 0 {
+		return unsaid
+	}
+	return min(seconds, most)
 }
 
 // Refused says that the vendor wants the person to log in again.

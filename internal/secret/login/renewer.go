@@ -9,21 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// again is how long after a renewal that failed another is tried. What runs inside can ask for the value as often as it likes.
+// again is how long after a renewal another is tried, whether it failed or brought what ends at once. What runs inside can ask for the value as often as it likes.
 const again = 30 * time.Second
 
 // Renewer has logins renewed by Do, and remembers what was answered: a vendor that refused a login is asked again once the file is another one, and not for each
 // request of a sandbox. Its zero value, with Do, is ready for use.
 type Renewer struct {
-	Do     func(context.Context, File) error
-	mu     sync.Mutex
-	failed map[string]failure
+	Do   func(context.Context, File) error
+	mu   sync.Mutex
+	last map[string]outcome // by the file's path
 }
 
-type failure struct {
-	err error
+type outcome struct {
+	err error // nil: it was renewed
 	at  time.Time
-	of  stamp
+	of  stamp // as the file is since
 }
 
 // stamp tells one state of a file from another.
@@ -41,24 +41,24 @@ func (f File) stamp() stamp {
 	return stamp{st.Ino, st.Size, st.Mtim}
 }
 
-// Renew is Do, unless it has just failed.
+// Renew is Do, unless it was just done.
 func (r *Renewer) Renew(ctx context.Context, f File) error {
 	now := f.stamp()
 	r.mu.Lock()
-	was, tried := r.failed[f.Path]
+	was, tried := r.last[f.Path]
 	r.mu.Unlock()
 	if tried && was.of == now && (time.Since(was.at) < again || errors.As(was.err, new(*Refused))) {
 		return was.err
 	}
 	err := r.Do(ctx, f)
+	if ctx.Err() != nil { // who asked has left, and knows nothing
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.failed == nil {
-		r.failed = map[string]failure{}
+	if r.last == nil {
+		r.last = map[string]outcome{}
 	}
-	delete(r.failed, f.Path)
-	if err != nil && ctx.Err() == nil {
-		r.failed[f.Path] = failure{err, time.Now(), now}
-	}
+	r.last[f.Path] = outcome{err, time.Now(), f.stamp()}
 	return err
 }
