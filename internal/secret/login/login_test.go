@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,7 +37,9 @@ type vendor struct {
 
 func newVendor(t *testing.T, good string) *vendor {
 	v := &vendor{good: good, seconds: 28800}
-	s := httptest.NewTLSServer(v)
+	s := httptest.NewUnstartedServer(v)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
