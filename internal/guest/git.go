@@ -265,7 +265,7 @@ func (r *gitReader) write() []byte {
 	for _, l := range r.o.Logins {
 		l.write(put)
 	}
-	put(gitEntry{"gc", "", "auto", "0"})          // would copy the project's packs into the change layer
+	put(gitEntry{"gc", "", "auto", "0"}) // would copy the project's packs into the change layer
 	put(gitEntry{"maintenance", "", "auto", "false"})
 	if r.o.Offline {
 		r.denyPushes(put)
