@@ -84,6 +84,9 @@ func (b *Broker) InName(name string) *Leak {
 
 // folded says whether text holds the placeholder, or its hexadecimal digits, in letters of any case, and with dots left out.
 func (b *Broker) folded(text string, s wire.Secret) bool {
+	if len(text) < len(s.Placeholder)-strings.Count(s.Placeholder, ".") { // as nearly all names are
+		return false
+	}
 	text = strings.ToLower(text)
 	for _, form := range []string{strings.ReplaceAll(s.Placeholder, ".", ""), fmt.Sprintf("%x", s.Placeholder)} {
 		if strings.Contains(text, strings.ToLower(form)) {
