@@ -15,6 +15,7 @@ type Broker struct {
 	Prints *Prints
 	Store  Store
 	whole  chan struct{} // one for each body that is held while it is looked through
+	widely chan struct{} // one for each stream that is undone and may look far back
 }
 
 // wholeAtOnce bounds the bodies that are held, of maxWhole bytes each; more are looked through on their way.
@@ -25,7 +26,7 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), widely: make(chan struct{}, widelyAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.
