@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -103,5 +104,19 @@ func TestCosts(t *testing.T) {
 	piece := bytes.Repeat([]byte(`{"role":"user","content":"a line\nwith \"quotes\" and more"},`+"\n"), 250)
 	if n := testing.AllocsPerRun(200, func() { search.Next(piece) }); n > 4 {
 		t.Errorf("a piece of a body makes %.0f allocations", n)
+	}
+}
+
+// BenchmarkScrub is an answer, such as what git fetches, to a request that was given a value.
+func BenchmarkScrub(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	piece := make([]byte, 16<<10)
+	for i := range piece {
+		piece[i] = byte(random.Uint32())
+	}
+	s := Scrub{list: replacements([]byte(theValue), []byte(thePlaceholder))}
+	b.SetBytes(int64(len(piece)))
+	for b.Loop() {
+		s.Next(piece)
 	}
 }
