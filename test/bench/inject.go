@@ -198,7 +198,7 @@ func (b *bench) agentRow(told *bufio.Reader) ([]row, error) {
 		return nil, errors.New("codex is not installed: test/setup.sh bench does it")
 	}
 	packages, _, _ := strings.Cut(found[0], "/@openai/")
-	known, err := (&preset.Here{Config: b.dir}).Load("codex") // the built-in one
+	known, err := (&preset.Here{Config: b.home}).Load("codex") // the built-in one
 	if err != nil {
 		return nil, err
 	}
