@@ -65,13 +65,16 @@ func (l Log) Add(u Use) error {
 	if err := os.MkdirAll(filepath.Dir(l.Path), 0o700); err != nil {
 		return err
 	}
-	fd, err := unix.Open(l.Path, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
-	if err != nil {
+	var fd int
+	if err := again(func() (err error) {
+		fd, err = unix.Open(l.Path, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+		return err
+	}); err != nil {
 		return &fs.PathError{Op: "open", Path: l.Path, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), l.Path)
 	defer f.Close()
-	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
+	if err := again(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
 		return err
 	}
 	var st unix.Stat_t
@@ -88,6 +91,15 @@ func (l Log) Add(u Use) error {
 		return err
 	}
 	return l.putAside(&st)
+}
+
+// again does what a signal interrupted, such as one of Go's own scheduler: several wait for the lock, and none is to fail for that.
+func again(do func() error) error {
+	for {
+		if err := do(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // cut bounds a text that what runs inside has chosen: its length is not to push other lines out of the log.
