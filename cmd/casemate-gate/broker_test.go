@@ -584,6 +584,54 @@ func TestGrantOfOverridden(t *testing.T) {
 	})
 }
 
+// TestWithdrawnMeanwhile: a secret that the policy has ceased to name is not put into a request whose body is still on its way.
+func TestWithdrawnMeanwhile(t *testing.T) {
+	var got seen
+	outside.site(t, func(w http.ResponseWriter, r *http.Request) { got.note(r, nil) })
+	both(t, func(t *testing.T, h2 bool) {
+		got.forget()
+		b, _ := withSecret(t, "", nil, allow("api.example.com", 443))
+		body, rest := io.Pipe()
+		slow, err := http.NewRequest("POST", "https://api.example.com/slow", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow.ContentLength = 10
+		slow.Header.Set("X-Api-Key", standIn)
+		status := make(chan int)
+		go func() {
+			answer, err := b.client(h2).Do(slow)
+			if err != nil {
+				status <- -1
+				return
+			}
+			answer.Body.Close()
+			status <- answer.StatusCode
+		}()
+		if _, err := rest.Write([]byte("12345")); err != nil { // its head went before
+			t.Fatal(err)
+		}
+		b.await("the connection", verdict(wire.Opened, "api.example.com"))
+		other := b.client(h2)
+		if code, _, body := try(t, other, ask1(t, "GET", "https://api.example.com/", "", "X-Api-Key", standIn)); code != 200 {
+			t.Fatalf("%d %s", code, body)
+		}
+		less := rulesOf(allow("api.example.com", 443))
+		less.Secrets = []wire.Secret{{Name: "anthropic", Placeholder: standIn, Hosts: []string{"api.example.com"}, Ports: []int{443}, Withdrawn: true, Origin: "the test's secret"}}
+		b.send(wire.Message{Rules: less}, nil)
+		for late, code := time.Now().Add(20*time.Second), 0; code != 403; code, _, _ = try(t, other, ask1(t, "GET", "https://api.example.com/", "", "X-Api-Key", standIn)) {
+			if time.Now().After(late) {
+				t.Fatal("the rules are not in force")
+			}
+		}
+		_, _ = rest.Write([]byte("67890")) // fails where it was answered before
+		rest.Close()
+		if code := <-status; code != 403 || got.has("/slow") {
+			t.Errorf("%d, it saw %q", code, got.list)
+		}
+	})
+}
+
 // TestNoSecretByAnswer: a person's yes for this once reaches no host of a secret, whose requests no rule decides; the control is a host without one.
 func TestNoSecretByAnswer(t *testing.T) {
 	outside.site(t, func(w http.ResponseWriter, r *http.Request) {})

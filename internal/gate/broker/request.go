@@ -219,22 +219,32 @@ func (b *Broker) Fetch(ctx context.Context, u *Use) error {
 		if _, done := u.values[s.Placeholder]; done {
 			continue
 		}
-		if err := b.value(ctx, u, s.Name, func(value []byte) error { return b.put(u, s, value) }); err != nil {
+		if err := b.value(ctx, u, s, func(value []byte) error { return b.put(u, s, value) }); err != nil {
 			return fmt.Errorf("the secret %q: %w", s.Name, err)
 		}
 	}
 	return nil
 }
 
+// holds says whether a secret is still for a request: a long time may have gone by since its head was read, in which its body was waited for.
+func (b *Broker) holds(s wire.Secret, u *Use) bool {
+	return slices.ContainsFunc(b.Book.Set().SecretsAt(u.site.Host, u.site.Port), func(now wire.Secret) bool {
+		return now.Name == s.Name && now.Placeholder == s.Placeholder && now.Place == s.Place && !now.Withdrawn && rules.TakesSecret(now, u.ask)
+	})
+}
+
 // maxTaken is for how many different requests one may be taken.
 const maxTaken = 8
 
 // value asks the store for a value, for every request that a server may take this one for: a grant of GET is none for a GET that asks to be taken for a DELETE.
-func (b *Broker) value(ctx context.Context, u *Use, entry string, f func([]byte) error) error {
+func (b *Broker) value(ctx context.Context, u *Use, s wire.Secret, f func([]byte) error) error {
+	if !b.holds(s, u) {
+		return &Refused{"the policy names it no more, or otherwise"}
+	}
 	var all []ask.Request
 	for _, method := range u.ask.Methods {
 		for _, path := range u.ask.Paths {
-			r := ask.Request{Entry: entry, Host: u.site.Host, Port: u.site.Port, Method: method, Path: path}
+			r := ask.Request{Entry: s.Name, Host: u.site.Host, Port: u.site.Port, Method: method, Path: path}
 			if !slices.Contains(all, r) {
 				all = append(all, r)
 			}
