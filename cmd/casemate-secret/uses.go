@@ -49,6 +49,9 @@ func (d *desk) uses(args []string, n int) error {
 	}
 	for _, u := range list {
 		verdict := fmt.Sprintf("given, grant %d", u.Grant)
+		if u.Times > 1 {
+			verdict = fmt.Sprintf("given %d times, the last by grant %d", u.Times, u.Grant)
+		}
 		if u.Refused != "" {
 			verdict = "refused: " + u.Refused
 			if u.Times > 1 {

@@ -65,7 +65,7 @@ func (s *server) give(ctx context.Context, r ask.Request) (packet []byte, err er
 		if packet, err = ask.EncodeReply(ask.Reply{ID: r.ID, Value: v, Until: until}); err != nil {
 			return err
 		}
-		return s.Log.Add(note) // what cannot be noted is not given
+		return s.given[r.Entry].note(s.Log, note) // what cannot be noted is not given
 	})
 	if err == nil {
 		return packet, nil

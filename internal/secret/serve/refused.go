@@ -7,14 +7,18 @@ import (
 	"casemate.dev/internal/secret/uses"
 )
 
-// A sandbox can have itself refused as often as it likes. Its first refusals are noted one by one, and the others counted, so that it cannot push what was
-// noted before out of the log. The gate's own records have each of them.
+// A sandbox can have itself refused as often as it likes, and be given what it may have. Of each the first are noted one by one, and the others counted, so
+// that it cannot push what was noted before out of the log. The gate's own records have each refusal.
 const (
-	eachUpTo = 1000
-	then     = time.Minute
+	eachUpTo  = 1000
+	givenUpTo = 5000 // of each entry: all day, for a program that sends the same request again and again
+	then      = time.Minute
 )
 
-type refusals struct {
+// tally notes what may come in floods: refusals, or uses of one entry.
+type tally struct {
+	each int // how many are noted one by one
+
 	mu     sync.Mutex
 	noted  int
 	last   uses.Use // of those that were not noted
@@ -22,10 +26,10 @@ type refusals struct {
 	unsaid int
 }
 
-func (r *refusals) note(l uses.Log, u uses.Use) error {
+func (r *tally) note(l uses.Log, u uses.Use) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.noted < eachUpTo {
+	if r.noted < r.each {
 		r.noted++
 		r.at = u.Time
 		return l.Add(u)
@@ -38,13 +42,13 @@ func (r *refusals) note(l uses.Log, u uses.Use) error {
 }
 
 // rest notes those that wait.
-func (r *refusals) rest(l uses.Log) error {
+func (r *tally) rest(l uses.Log) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.say(l)
 }
 
-func (r *refusals) say(l uses.Log) error {
+func (r *tally) say(l uses.Log) error {
 	if r.unsaid == 0 {
 		return nil
 	}

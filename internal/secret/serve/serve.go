@@ -37,7 +37,8 @@ type server struct {
 	who   book.Who
 	kept  map[string]*kept // of every entry of begin
 
-	refused refusals
+	refused tally
+	given   map[string]*tally // of every entry of begin
 
 	keyed *book.Keyed
 
@@ -50,9 +51,14 @@ type server struct {
 
 // Run speaks on a descriptor until the other end closes it.
 func Run(fd int, o Options) (err error) {
-	s := &server{Options: o, conn: &conn{fd: fd}, kept: map[string]*kept{}}
+	s := &server{Options: o, conn: &conn{fd: fd}, kept: map[string]*kept{}, refused: tally{each: eachUpTo}, given: map[string]*tally{}}
 	defer s.wipe()
-	defer func() { err = errors.Join(err, s.refused.rest(s.Log)) }()
+	defer func() {
+		err = errors.Join(err, s.refused.rest(s.Log))
+		for _, t := range s.given {
+			err = errors.Join(err, t.rest(s.Log))
+		}
+	}()
 	packet, err := s.conn.receive()
 	if err != nil || packet == nil {
 		return err
@@ -132,7 +138,7 @@ func (s *server) shapes() (map[string]ask.Shape, error) {
 			return nil, err
 		}
 		shapes[named.Name] = e.Shape
-		s.kept[named.Name] = &kept{}
+		s.kept[named.Name], s.given[named.Name] = &kept{}, &tally{each: givenUpTo}
 		there = append(there, named)
 	}
 	s.begin.Entries = there

@@ -426,6 +426,26 @@ func TestManyRefusals(t *testing.T) {
 	}
 }
 
+// TestManyUses: nor does it however often it is given what it may have.
+func TestManyUses(t *testing.T) {
+	s := newSite(t)
+	s.add("anthropic", "api.anthropic.com")
+	s.start(anthropic())
+	s.refuses("anthropic", "evil.test", "does not name")
+	for range givenUpTo + 50 {
+		s.gives("anthropic", "api.anthropic.com", real)
+	}
+	s.stop()
+	list, err := s.log.Read()
+	counted := 0
+	for _, u := range list {
+		counted += u.Times
+	}
+	if err != nil || len(list) > 1+givenUpTo+25 || list[0].Refused == "" || counted != 50 {
+		t.Errorf("%d lines, %v, %d counted", len(list), err, counted)
+	}
+}
+
 // TestHostileGate sends what is no request: it gets nothing more.
 func TestHostileGate(t *testing.T) {
 	for _, packet := range []string{"{", `{"id":0,"entry":"anthropic","host":"api.anthropic.com","port":443}`, `{"sandbox":"b","entries":[]}`, strings.Repeat("x", ask.MaxMessage+1)} {
