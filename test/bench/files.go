@@ -181,7 +181,7 @@ func workload(name string, args []string) error {
 	case "requests":
 		return requests(strings.Join(args, ""))
 	case "keyed":
-		return keyedRequests(args[0], args[1])
+		return keyedRequests(args[0], args[1], strings.Join(args[2:], ""))
 	}
 	return fmt.Errorf("no workload %q", name)
 }

@@ -3,14 +3,19 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,12 +50,17 @@ func (b *bench) injectRows(told *bufio.Reader) ([]row, error) {
 	ours, without := b.ours("sh", "-c", `exec ./bench -inside keyed /keyed "$BENCH_KEY"`), b.ours("./bench", "-inside", "keyed", "/", benchKey)
 	ours.home, without.home = given, opened
 	direct := b.plain("./bench", "-inside", "keyed", "/keyed", benchKey)
+	proxy, err := reverseProxy(filepath.Join(b.dir, "proxy.pem"))
+	if err != nil {
+		return nil, err
+	}
+	ways := []way{ours, without, direct, b.plain("./bench", "-inside", "keyed", "/keyed", proxyKey, proxy)}
 	const again = 5
-	var all [3][]keyed
+	var all [4][]keyed
 	for i := range again + 1 {
-		for k := range 3 {
-			k = (k + i) % 3
-			out, err := []way{ours, without, direct}[k].output()
+		for k := range ways {
+			k = (k + i) % len(ways)
+			out, err := ways[k].output()
 			if err != nil {
 				return nil, err
 			}
@@ -63,9 +73,9 @@ func (b *bench) injectRows(told *bufio.Reader) ([]row, error) {
 			}
 		}
 	}
-	rows := append(compareKeyed("opened", all[0], all[1]), compareKeyed("direct", all[0], all[2])...)
-	rows[0].Note = "A credential put in by the gate, over TLS that it opens; the host answers nobody else. Opened: the same through a gate that decides about each request, and has no secret. " +
-		"Direct: without a sandbox. Of 8: eight clients at once. 100 KiB: a body of so much JSON, as an agent's; p50s are of one request after the other."
+	rows := slices.Concat(compareKeyed("Go proxy", all[0], all[3], 0.9), compareKeyed("opened", all[0], all[1], 0), compareKeyed("direct", all[0], all[2], 0))
+	rows[0].Note = "A credential put in by the gate, over TLS that it opens; the host answers nobody else. Go proxy: a bare net/http/httputil.ReverseProxy that opens TLS, puts the same field in and looks at nothing, " +
+		"without a sandbox. Opened: the same through a gate that decides about each request, and has no secret. Direct: without a sandbox. Of 8: eight clients at once. 100 KiB: a body of so much JSON, as an agent's; p50s are of one request after the other."
 	agent, err := b.agentRow(told)
 	if err != nil { // the other rows are good
 		fmt.Fprintln(os.Stderr, "bench: inject:", err)
@@ -73,8 +83,8 @@ func (b *bench) injectRows(told *bufio.Reader) ([]row, error) {
 	return append(rows, agent...), nil
 }
 
-// compareKeyed makes the rows against one peer.
-func compareKeyed(name string, ours, peer []keyed) (rows []row) {
+// compareKeyed makes the rows against one peer, of whose requests a second the goal is a part.
+func compareKeyed(name string, ours, peer []keyed, goal float64) (rows []row) {
 	for i, protocol := range protocols {
 		for _, c := range []struct {
 			what, format string
@@ -90,7 +100,11 @@ func compareKeyed(name string, ours, peer []keyed) (rows []row) {
 				o, p = append(o, c.of(ours[n])), append(p, c.of(peer[n]))
 			}
 			r := ratios(o, p)
-			rows = append(rows, row{What: protocol + " " + c.what + " / " + name, Ours: fmt.Sprintf(c.format, median(o)), Peer: fmt.Sprintf(c.format, median(p)), Value: median(r), P90: quantile(r, 0.9), More: c.more, Rounds: len(r)})
+			one := row{What: protocol + " " + c.what + " / " + name, Ours: fmt.Sprintf(c.format, median(o)), Peer: fmt.Sprintf(c.format, median(p)), Value: median(r), P90: quantile(r, 0.9), More: c.more, Rounds: len(r)}
+			if c.more {
+				one.Goal = goal
+			}
+			rows = append(rows, one)
 			if !c.more {
 				added := median(o) - median(p)
 				rows = append(rows, row{What: "  ms added", Ours: fmt.Sprintf("%.2fms", added), Value: added, Count: true, Rounds: len(r)})
@@ -98,6 +112,36 @@ func compareKeyed(name string, ours, peer []keyed) (rows []row) {
 		}
 	}
 	return rows
+}
+
+// proxyKey is what stands for the key at the reverse proxy.
+const proxyKey = "bench-placeholder-3456789abcdefghijklm"
+
+// reverseProxy starts the least that puts a credential into requests to the host, and says where it listens.
+func reverseProxy(authority string) (address string, err error) {
+	certificate, err := certify(authority)
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	both := new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetHTTP2(true)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host = "https", r.In.Host
+			if r.In.Header.Get("X-Api-Key") == proxyKey {
+				r.Out.Header.Set("X-Api-Key", benchKey)
+			}
+		},
+		Transport: &http.Transport{Protocols: both, MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+	}
+	server := &http.Server{Handler: proxy, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
+	go server.ServeTLS(l, "", "")
+	return l.Addr().String(), nil
 }
 
 // person makes a home with a policy of its own.
@@ -131,13 +175,13 @@ func (w way) output() ([]byte, error) {
 	return out, nil
 }
 
-// keyedRequests is the client.
-func keyedRequests(path, key string) error {
+// keyedRequests is the client. Where a reverse proxy is named, that is taken for the host.
+func keyedRequests(path, key, proxy string) error {
 	var f keyed
 	body := bytes.Repeat([]byte(`{"role":"user","content":[{"type":"text","text":"a line of a file\nwith \"quotes\" and some more of it, as agents send them"}]},`), 100<<10/128)
 	for i := range protocols {
 		one := func(c *http.Client, method string, body []byte) error { return ask(c, method, path, key, body, i+1) }
-		c := keepingClient(i == 1)
+		c := keepingClient(i == 1, proxy)
 		for range 50 {
 			if err := one(c, http.MethodGet, nil); err != nil {
 				return err

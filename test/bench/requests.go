@@ -190,12 +190,16 @@ func get(c *http.Client, path string) (int64, error) {
 	return io.Copy(io.Discard, answer.Body)
 }
 
-// keepingClient keeps its connections, of one protocol.
-func keepingClient(http2 bool) *http.Client {
+// keepingClient keeps its connections, of one protocol. They lead to a proxy in the host's place, if one is named.
+func keepingClient(http2 bool, proxy string) *http.Client {
 	p := new(http.Protocols)
 	p.SetHTTP1(!http2)
 	p.SetHTTP2(http2)
-	return &http.Client{Transport: &http.Transport{Protocols: p, MaxIdleConnsPerHost: 8, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	t := &http.Transport{Protocols: p, MaxIdleConnsPerHost: 8, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	if proxy != "" {
+		t.DialContext = func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", proxy) }
+	}
+	return &http.Client{Transport: t}
 }
 
 // perSecond makes the requests from 8 clients at once.
