@@ -16,6 +16,7 @@ import (
 	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/book"
 	"casemate.dev/internal/secret/stores"
+	"casemate.dev/internal/workspace"
 )
 
 func kinds() (list []string) {
@@ -190,7 +191,7 @@ func words(g book.Grant) string {
 	var who []string
 	for _, p := range []struct{ what, name string }{{"project ", g.Project}, {"preset ", g.Preset}, {"sandbox ", g.Sandbox}} {
 		if p.name != "" {
-			who = append(who, p.what+p.name)
+			who = append(who, p.what+workspace.Visible(p.name)) // who named the directory may have cloned it
 		}
 	}
 	text := "every sandbox whose policy names it"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"casemate.dev/internal/secret"
+	"casemate.dev/internal/secret/book"
 	"golang.org/x/sys/unix"
 )
 
@@ -78,5 +79,12 @@ func TestPassphraseFile(t *testing.T) {
 	v, err := d.passphrase()()
 	if err != nil || v.Len() != len("correct horse") {
 		t.Errorf("%d, %v", v.Len(), err)
+	}
+}
+
+// TestWords: a grant's project is shown as a terminal may see it.
+func TestWords(t *testing.T) {
+	if got := words(book.Grant{Project: "/p/\x1b[2Jx", Hosts: []string{"a.example"}, Ports: []int{443}}); got != `project /p/\x1b[2Jx at a.example` {
+		t.Errorf("%q", got)
 	}
 }

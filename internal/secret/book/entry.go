@@ -152,9 +152,13 @@ func (e *Entry) Usable(w Who, now time.Time) error {
 	return nil
 }
 
+// projectFlag is a part of a command that a person may copy into a shell, and the project's name may be chosen by somebody else.
 func projectFlag(project string) string {
-	if project == "" {
+	switch {
+	case project == "":
 		return ""
+	case strings.Trim(project, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+@") != "":
+		return " --project ."
 	}
 	return " --project " + project
 }

