@@ -284,3 +284,33 @@ func TestAlarmsAreHeard(t *testing.T) {
 		t.Errorf("none of %d records is the alarm, %v", len(list), err)
 	}
 }
+
+// TestRecordAfterFullDisk: a line of which the disk took a part costs no other one.
+func TestRecordAfterFullDisk(t *testing.T) {
+	st, err := store.Open(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, _ := asked(t, st, "k7f3q2ab")
+	g.written()
+	r, full, err := os.Pipe() // takes a part of a line, and then no more, as a disk that becomes full
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = r.Read(make([]byte, 1))
+		r.Close()
+	}()
+	g.log = full
+	g.append([]byte(strings.Repeat("x", 1<<20)))
+	g.written()
+	if err := os.WriteFile(st.ConnectionsPath(), []byte("xxx"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.note([]byte(`{"id":1,"verdict":"denied","name":"evil.example","port":443}`))
+	g.note([]byte(`{"id":2,"verdict":"denied","name":"evil.example","port":80}`))
+	g.written()
+	if list, _, err := Connections(st, "k7f3q2ab", 0); err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}

@@ -26,6 +26,7 @@ type gateway struct {
 	buf     []byte // for what it says: one each time would be a collection of garbage for every few connections
 	watch   *relay.Watch
 	log     *os.File           // the record of connections, open only while there is something to be written
+	cut     bool               // the last line of it has no end, as the disk was full: the next one would be a part of it
 	words   *os.File           // what it writes to its standard error
 	grants  int                // inotify, for what casemate allow writes
 	want    func(wire.Request) // does what the gate asks for
@@ -483,9 +484,14 @@ func (g *gateway) append(line []byte) {
 	if g.log == nil {
 		g.log, err = g.run.Store.Connections()
 	}
-	if err == nil {
-		_, _ = g.log.Write(append(line, '\n'))
+	if err != nil {
+		return
 	}
+	if line = append(line, '\n'); g.cut {
+		line = append([]byte("\n"), line...)
+	}
+	n, err := g.log.Write(line)
+	g.cut = err != nil && (n > 0 || g.cut)
 }
 
 // written closes the record: another run may put it aside as too long, and what is written to that one no casemate net and no watch ever sees.
