@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"encoding/base64"
 	"strconv"
 	"strings"
 
@@ -39,8 +38,9 @@ func sshKey(text string) (string, error) {
 		return "", err
 	}
 	sum, printed := strings.CutPrefix(text, fingerprint)
-	switch b, err := base64.RawStdEncoding.DecodeString(sum); {
-	case printed && (err != nil || len(b) != 32):
+	plain := strings.Trim(sum, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") == ""
+	switch {
+	case printed && (len(sum) != 43 || !plain):
 		return "", bad("ssh-add -l shows them", "%s is not the fingerprint of a key", quoted(text))
 	case printed:
 		return text, nil
