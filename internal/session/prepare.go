@@ -72,6 +72,7 @@ type Run struct {
 	verifiers []string // variables by which the gate verifies hosts there
 
 	placeholders map[string]string // by the secret's name, once the run begins
+	withdrawn    map[int]bool      // logins that the policy names no more
 
 	hide     *policy.Paths
 	masked   *workspace.Mask
@@ -160,6 +161,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		return nil, err
 	}
 	if err := r.view(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
+	if err := r.agentDir(&req); err != nil {
 		r.Abandon()
 		return nil, err
 	}
