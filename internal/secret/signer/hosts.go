@@ -158,7 +158,7 @@ func (b *binding) verified() (ssh.PublicKey, error) {
 		return nil, fmt.Errorf("its host key cannot be read")
 	}
 	var sig ssh.Signature
-	if err := ssh.Unmarshal(b.signature, &sig); err != nil || sig.Format == ssh.KeyAlgoRSA || sig.Format == ssh.InsecureKeyAlgoDSA {
+	if err := ssh.Unmarshal(b.signature, &sig); err != nil || sig.Format == ssh.KeyAlgoRSA || sig.Format == "ssh-dss" {
 		return nil, fmt.Errorf("its signature is of no kind that counts")
 	}
 	if err := key.Verify(b.session, &sig); err != nil {
