@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"casemate.dev/internal/engine/enginetest"
 )
 
 // rawRequest asks an agent for a signature of anything, as a program would that has no ssh. It prints the type of the answer: 14 is a signature, 5 a failure.
@@ -88,8 +90,8 @@ func TestSSHAgent(t *testing.T) {
 		// What the agent outside does. Inside, each of these must not work.
 		for line, want := range map[string]string{
 			"python3 raw.py": "raw 14",
-			"ssh-keygen -q -Y sign -n git -f ~/.ssh/named.pub <raw.py": "BEGIN SSH SIGNATURE",
-			mirror + known + p.who + "@mirror.example echo reached":    "reached",
+			"ssh-keygen -q -Y sign -n git -f ~/.ssh/named.pub <raw.py":                                         "BEGIN SSH SIGNATURE",
+			mirror + known + p.who + "@mirror.example echo reached":                                            "reached",
 			p.ssh + known + "-i ~/.ssh/other.pub -o IdentitiesOnly=yes " + p.who + "@git.example echo reached": "reached",
 		} {
 			has(t, "outside: "+line, p.out(t, line), want)
@@ -177,6 +179,11 @@ func TestSSHWithoutAgent(t *testing.T) {
 		}
 		if o := p.casemate("run", "--allow", "git.example:2222", "--ssh", "git.example:2222", "--", "true"); o.exit != 125 || !strings.Contains(o.stderr, "your agent has 2 keys") {
 			t.Errorf("two keys, and none is named: %v", o)
+		}
+		for _, r := range s.attack([]string{"--ssh", "git.example:2222=~/.ssh/named", "--allow", "git.example:2222"}, "N17.known") {
+			if r.Verdict != enginetest.Held {
+				t.Errorf("casemate validate: %+v", r)
+			}
 		}
 		plan := p.casemate("plan", "--json", "--ssh", "git.example:2222=~/.ssh/named", "--allow", "elsewhere.example")
 		has(t, "the plan", plan.stdout, "log in at git.example:2222 with your ssh key ~/.ssh/named, which stays outside")
