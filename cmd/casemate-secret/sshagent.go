@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"casemate.dev/internal/gate/confine"
@@ -23,6 +25,8 @@ func (d *desk) sshAgent(args []string) error {
 	}
 	// The keys of the terminal are the command's.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTSTP)
+	runtime.GOMAXPROCS(1)          // what runs inside decides how much there is to do
+	debug.SetMemoryLimit(32 << 20) // and to keep
 	home := d.getenv("HOME")
 	return signer.Run(ask.FD, ask.SSHFD, signer.Options{Home: home, Agent: d.getenv("SSH_AUTH_SOCK"), Known: signer.KnownHosts(home), Confined: confine.Alone})
 }
