@@ -100,6 +100,8 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	sha1Host := signerOf(t, rsaOnce()).(ssh.AlgorithmSigner)
+	answer := good.data()
+	answer[4+len(session)]++ // SSH_MSG_USERAUTH_FAILURE
 	weak, err := sha1Host.SignWithAlgorithm(rand.Reader, []byte(session), ssh.KeyAlgoRSA)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +137,7 @@ func TestRefuses(t *testing.T) {
 		{"a login with something behind it", [][]byte{right}, p.key, auth{session: session, key: p.key, more: "x"}.data(), 0, "no login: something follows it"},
 		{"a login by password", [][]byte{right}, p.key, auth{session: session, key: p.key, method: "password"}.data(), 0, "no request to log in with a key"},
 		{"a question whether the key would do", [][]byte{right}, p.key, auth{session: session, key: p.key, unsigned: true}.data(), 0, "no request to log in with a key"},
+		{"another message", [][]byte{right}, p.key, answer, 0, "no request to log in with a key"},
 		{"another service", [][]byte{right}, p.key, auth{session: session, key: p.key, service: "ssh-userauth"}.data(), 0, "no request for a connection"},
 		{"SHA-1 by the flags", [][]byte{right}, p.rsa, auth{session: session, key: p.rsa, algorithm: ssh.KeyAlgoRSASHA512}.data(), 0, "SHA-1"},
 		{"SHA-1 by the login", [][]byte{right}, p.rsa, auth{session: session, key: p.rsa, algorithm: ssh.KeyAlgoRSA}.data(), agent.SignatureFlagRsaSha256, "SHA-1"},
@@ -216,16 +219,44 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestSupervisorDecides: what it refuses, because it could not write it down or the policy has changed, is not signed.
+// TestSupervisorDecides: what it refuses, because it could not write it down or the policy has changed, is not signed: with the agent's key, and with one that was
+// read from a file.
 func TestSupervisorDecides(t *testing.T) {
-	p := newHosts(t)
-	p.mu.Lock()
-	p.deny = "the disk is full"
-	p.mu.Unlock()
-	c := p.client()
-	bind(c, bindingTo(t, p.git, "s", false))
-	if _, err := c.Sign(p.key, auth{session: "s", key: p.key}.data()); err == nil || p.ring.signed() > 0 {
-		t.Error("it signed all the same")
+	p := newStand(t)
+	host := newKey(t)
+	held := p.add(nil, "held")
+	block, err := ssh.MarshalPrivateKey(rsaOnce(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.home, "id"), pem.EncodeToMemory(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own := signerOf(t, rsaOnce()).PublicKey()
+	p.knows("git.example", host.PublicKey())
+	p.start(ask.Login{Keys: []string{"held", "~/id"}, Hosts: []string{"git.example"}, Ports: []int{22}})
+	for _, deny := range []string{"", "the disk is full"} {
+		p.mu.Lock()
+		p.deny = deny
+		p.mu.Unlock()
+		for _, key := range []ssh.PublicKey{held, own} {
+			a, flags := auth{session: "s", key: key}, agent.SignatureFlags(0)
+			if key == own {
+				a.algorithm, flags = ssh.KeyAlgoRSASHA256, agent.SignatureFlagRsaSha256
+			}
+			c := p.client()
+			bind(c, bindingTo(t, host, "s", false))
+			sig, err := c.SignWithFlags(key, a.data(), flags)
+			if (err == nil) != (deny == "") {
+				t.Errorf("%s, refused %q: %v", key.Type(), deny, err)
+			}
+			if err == nil && key.Verify(a.data(), sig) != nil {
+				t.Errorf("%s: the signature is wrong", key.Type())
+			}
+		}
+	}
+	if n := p.ring.signed(); n != 1 {
+		t.Errorf("the person's agent signed %d times", n)
 	}
 }
 
