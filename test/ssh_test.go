@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func newSSHPerson(t *testing.T, s *site) sshPerson {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := sshPerson{site: s, who: user.Username, agent: filepath.Join(s.Dir, "agent.sock"), ssh: "ssh -o BatchMode=yes -p 2222"}
+	p := sshPerson{site: s, who: user.Username, agent: filepath.Join(s.Dir, "agent.sock"), ssh: "ssh -o BatchMode=yes -o KexAlgorithms=curve25519-sha256 -p 2222"}
 	agent := exec.Command("ssh-agent", "-D", "-a", p.agent)
 	agent.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := agent.Start(); err != nil {
@@ -111,7 +112,7 @@ func TestSSHAgent(t *testing.T) {
 		s.put("try.sh", `
 echo 'the keys:' $(ssh-add -L)
 `+p.ssh+` -o StrictHostKeyChecking=yes `+p.who+`@git.example echo reached by ssh
-GIT_SSH_COMMAND="ssh -o BatchMode=yes -o StrictHostKeyChecking=yes" git clone -q `+url+` cloned && echo cloned
+GIT_SSH_COMMAND="`+p.ssh+` -o StrictHostKeyChecking=yes" git clone -q `+url+` cloned && echo cloned
 `+mirror+` -o StrictHostKeyChecking=no `+p.who+`@mirror.example echo reached the mirror
 `+p.ssh+` -i other.pub -o IdentitiesOnly=yes `+p.who+`@git.example echo reached with the other
 python3 raw.py
@@ -147,7 +148,7 @@ ls -l /run/casemate-ssh
 	}, "sshd")
 }
 
-// TestSSHWithoutAgent: the key's own file serves where no agent has it, and what is missing is said before anything runs.
+// TestSSHWithoutAgent: the key's own file serves where no agent has it, for as long as the policy names it; and what is missing is said before anything runs.
 func TestSSHWithoutAgent(t *testing.T) {
 	servedOnce(t, func(t *testing.T, s *site) {
 		p := newSSHPerson(t, s)
@@ -157,8 +158,24 @@ func TestSSHWithoutAgent(t *testing.T) {
 			cmd.Env = append(cmd.Env, "SSH_AUTH_SOCK=")
 			return p.finish(cmd)
 		}
-		if o := run("--ssh", "git.example:2222=~/.ssh/named"); o.exit != 0 || o.stdout != "reached\n" {
-			t.Errorf("with the key's file: %v", o)
+		mine := filepath.Join(s.Home, ".config/casemate/policy.yaml")
+		says := func(text string) {
+			t.Helper()
+			if err := errors.Join(os.MkdirAll(filepath.Dir(mine), 0o700), os.WriteFile(mine, []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const network = "network: {allow: [{host: git.example, ports: [2222]}]}\n"
+		says(network + "ssh: [{keys: [~/.ssh/named], hosts: [git.example], ports: [2222]}]\n")
+		k := s.talk()
+		if got := k.ask(login); got != "reached" {
+			t.Errorf("with the key's file: %s", got)
+		}
+		says(network)
+		eventually(t, time.Minute, "a login is refused that the policy names no more", func() bool { return strings.Contains(k.ask(login), "Permission denied") })
+		has(t, "when the policy has changed", k.end()+p.casemate("net").stdout, "the policy names this login no more")
+		if err := os.Remove(mine); err != nil {
+			t.Fatal(err)
 		}
 		if o := run(); o.exit == 0 {
 			t.Errorf("the control, without the key: %v", o)
