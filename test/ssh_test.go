@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,7 +175,20 @@ func TestSSHWithoutAgent(t *testing.T) {
 		}
 		says(network)
 		eventually(t, time.Minute, "a login is refused that the policy names no more", func() bool { return strings.Contains(k.ask(login), "Permission denied") })
-		has(t, "when the policy has changed", k.end()+p.casemate("net").stdout, "the policy names this login no more")
+		signer := k.child(t, "ssh-agent")
+		for _, wall := range []string{"Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"} {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", signer))
+			if err != nil || !strings.Contains(string(status), wall) {
+				t.Errorf("the signer's status has no %q: %v", wall, err)
+			}
+		}
+		if err := syscall.Kill(signer, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Minute, "the agent is gone with its process", func() bool { return strings.Contains(k.ask("ssh-add -l"), "connect") })
+		k.end()
+		has(t, "when the policy has changed", p.casemate("net").stdout, "the policy names this login no more")
+		has(t, "when the signer was killed", s.events(t), "the agent of the sandbox ended, and no login is signed any more")
 		if err := os.Remove(mine); err != nil {
 			t.Fatal(err)
 		}
@@ -206,4 +221,20 @@ func TestSSHWithoutAgent(t *testing.T) {
 		has(t, "the plan", plan.stdout, "log in at git.example:2222 with your ssh key ~/.ssh/named, which stays outside")
 		has(t, "the plan", plan.stdout, "no rule of network.allow reaches git.example:2222, and a key opens nothing")
 	}, "sshd")
+}
+
+// child is the process that the run has started with a word among its arguments.
+func (k *talk) child(t *testing.T, word string) int {
+	t.Helper()
+	for _, list := range glob(fmt.Sprintf("/proc/%d/task/*/children", k.cmd.Process.Pid)) {
+		pids, _ := os.ReadFile(list)
+		for _, pid := range strings.Fields(string(pids)) {
+			line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+			if n, err := strconv.Atoi(pid); err == nil && slices.Contains(strings.Split(string(line), "\x00"), word) {
+				return n
+			}
+		}
+	}
+	t.Fatalf("the run has no process %s", word)
+	return 0
 }
