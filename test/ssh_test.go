@@ -217,6 +217,7 @@ func TestSSHWithoutAgent(t *testing.T) {
 				t.Errorf("casemate validate: %+v", r)
 			}
 		}
+		has(t, "a key without its network", p.casemate("run", "--ssh", "git.example:2222=~/.ssh/named", "--", "true").stderr, "there is no network here, so there is no agent either (--allow git.example:2222 opens it)")
 		plan := p.casemate("plan", "--json", "--ssh", "git.example:2222=~/.ssh/named", "--allow", "elsewhere.example")
 		has(t, "the plan", plan.stdout, "log in at git.example:2222 with your ssh key ~/.ssh/named, which stays outside")
 		has(t, "the plan", plan.stdout, "no rule of network.allow reaches git.example:2222, and a key opens nothing")

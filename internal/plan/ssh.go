@@ -37,7 +37,7 @@ func (p *Plan) logins(r Request) error {
 	for _, v := range r.Policy.SSH {
 		l := Login{v.V.Keys, v.V.Hosts, v.V.Ports, v.Origin.String()}
 		if p.Network.Kind != Gate {
-			p.Notes = append(p.Notes, fmt.Sprintf("ssh (%s): there is no network here, so there is no agent either", v.Origin))
+			p.Notes = append(p.Notes, fmt.Sprintf("ssh (%s): there is no network here, so there is no agent either (--allow %s opens it)", v.Origin, Reach{Host: l.Hosts[0], Ports: l.Ports}))
 			continue
 		}
 		for _, k := range l.Keys {
@@ -47,7 +47,7 @@ func (p *Plan) logins(r Request) error {
 		}
 		for _, host := range l.Hosts {
 			if !p.reaches(host, l.Ports) {
-				p.Notes = append(p.Notes, fmt.Sprintf("ssh (%s): no rule of network.allow reaches %s, and a key opens nothing", v.Origin, Reach{Host: host, Ports: l.Ports}))
+				p.Notes = append(p.Notes, fmt.Sprintf("ssh (%s): no rule of network.allow reaches %[2]s, and a key opens nothing (--allow %[2]s does)", v.Origin, Reach{Host: host, Ports: l.Ports}))
 			}
 		}
 		p.SSH = append(p.SSH, l)

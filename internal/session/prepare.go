@@ -194,6 +194,11 @@ func Prepare(p Person, o Options) (*Run, error) {
 			return nil, err
 		}
 	}
+	for _, n := range r.Plan.Notes {
+		if strings.HasPrefix(n, "ssh ") && !o.DryRun { // whoever names a key wants to log in
+			r.notice("%s", n)
+		}
+	}
 	if r.Plan.Network.Ask && !o.DryRun && !r.Store.Watched() {
 		r.notice("it asks in casemate watch on a second terminal; while nobody watches, what no rule allows is denied")
 	}
