@@ -249,7 +249,7 @@ func accessKeys() []key {
 			path: "secrets.*.place", kind: aText, example: "\"header:x-api-key\"", def: "a field of the header whose whole value it is; in `Authorization` also after one word, such as `Bearer`, and as name or password of basic authentication",
 			wrong: "anything but `header:NAME`, `bearer`, `basic`, `query:NAME`, `git`; fields that say where a request goes or how long it is",
 			doc: "Where in a request the placeholder is replaced. `header:NAME`: anywhere in that field; `bearer`, `basic`: in `Authorization`; `query:NAME`: as that parameter's value; " +
-				"`git`: as `basic`, and only in requests that git makes over HTTPS. Anywhere else it is refused, and an alarm is told.",
+				"`git`: as `basic`, and only in requests that git makes over HTTPS. Anywhere else it is refused, and an alarm is told. Without a place, with `basic` and with `git`, git inside logs in at the hosts by itself.",
 			field: field{item: check(place)},
 		},
 		{

@@ -15,6 +15,7 @@ type Broker struct {
 	Prints *Prints
 	Store  Store
 	whole  chan struct{} // one for each body that is held while it is looked through
+	widely chan struct{} // one for each stream that is undone and may look far back
 }
 
 // wholeAtOnce bounds the bodies that are held, of maxWhole bytes each; more are looked through on their way.
@@ -25,7 +26,7 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), widely: make(chan struct{}, widelyAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.
@@ -84,6 +85,9 @@ func (b *Broker) InName(name string) *Leak {
 
 // folded says whether text holds the placeholder, or its hexadecimal digits, in letters of any case, and with dots left out.
 func (b *Broker) folded(text string, s wire.Secret) bool {
+	if len(text) < len(s.Placeholder)-strings.Count(s.Placeholder, ".") { // as nearly all names are
+		return false
+	}
 	text = strings.ToLower(text)
 	for _, form := range []string{strings.ReplaceAll(s.Placeholder, ".", ""), fmt.Sprintf("%x", s.Placeholder)} {
 		if strings.Contains(text, strings.ToLower(form)) {
