@@ -59,7 +59,7 @@ func Find(getenv func(string) string) (Log, error) {
 
 // Add writes one line. What cannot be noted is not given: whoever calls it does so before the value leaves.
 func (l Log) Add(u Use) error {
-	u.Path, u.Refused = cut(u.Path), cut(u.Refused)
+	u.Path, u.User, u.Refused = cut(u.Path), cut(u.User), cut(u.Refused)
 	line, err := encode(u)
 	if err != nil {
 		return err
