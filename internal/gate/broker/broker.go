@@ -11,10 +11,11 @@ import (
 
 // Broker is what all connections of a gate share. Make one with New.
 type Broker struct {
-	Book   *rules.Book
-	Prints *Prints
-	Store  Store
-	whole  chan struct{} // one for each body that is held while it is looked through
+	Book    *rules.Book
+	Prints  *Prints
+	Store   Store
+	whole   chan struct{} // one for each body that is held while it is looked through
+	signing chan struct{} // one for each that is held until it is signed anew and sent
 }
 
 // wholeAtOnce bounds the bodies that are held, of maxWhole bytes each; more are looked through on their way.
@@ -25,13 +26,15 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), signing: make(chan struct{}, signedAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.
 func (b *Broker) Learn() {
 	for _, s := range b.Book.Set().Secrets() {
-		b.Prints.Add(Found{Name: s.Name}, []byte(s.Placeholder))
+		for _, text := range rules.Placeholders(s) {
+			b.Prints.Add(Found{Name: s.Name}, []byte(text))
+		}
 	}
 }
 
@@ -85,9 +88,11 @@ func (b *Broker) InName(name string) *Leak {
 // folded says whether text holds the placeholder, or its hexadecimal digits, in letters of any case, and with dots left out.
 func (b *Broker) folded(text string, s wire.Secret) bool {
 	text = strings.ToLower(text)
-	for _, form := range []string{strings.ReplaceAll(s.Placeholder, ".", ""), fmt.Sprintf("%x", s.Placeholder)} {
-		if strings.Contains(text, strings.ToLower(form)) {
-			return true
+	for _, placeholder := range rules.Placeholders(s) {
+		for _, form := range []string{strings.ReplaceAll(placeholder, ".", ""), fmt.Sprintf("%x", placeholder)} {
+			if strings.Contains(text, strings.ToLower(form)) {
+				return true
+			}
 		}
 	}
 	return false

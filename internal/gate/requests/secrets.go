@@ -45,6 +45,10 @@ func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (sc
 		s.alarm(w, r, f.path, leak)
 		return nil, func() {}, false
 	}
+	if err := s.Broker.Check(r, f.use); err != nil {
+		s.unsigned(w, r, f, err)
+		return nil, release, false
+	}
 	if err := s.Broker.Fetch(r.Context(), f.use); err != nil {
 		status, what := http.StatusBadGateway, "casemate has no credential for this request"
 		if errors.As(err, new(*broker.Refused)) {
@@ -57,6 +61,23 @@ func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (sc
 	return &scrubbing{w, s.Broker, f.use}, release, true
 }
 
+// unsigned answers a request whose signature is not made anew.
+func (s *Session) unsigned(w http.ResponseWriter, r *http.Request, f *flight, err error) {
+	var leak *broker.Leak
+	var no *broker.Refused
+	switch {
+	case errors.As(context.Cause(r.Context()), &leak): // it was in the body, and is told
+		s.answer(w, r, f.path, http.StatusForbidden, denied, leak.Error(), "")
+	case errors.As(err, &leak):
+		s.alarm(w, r, f.path, leak)
+	case errors.As(err, &no):
+		s.Denied(f.method, f.path, rules.Decision{Why: no.Why})
+		s.answer(w, r, f.path, http.StatusRequestEntityTooLarge, denied, no.Why, "")
+	default: // its body did not come
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // inject puts the credentials in, in what goes out.
 func (s *Session) inject(out *http.Request, f *flight) {
 	s.Broker.Ask(s.site(), out.Header)
@@ -64,6 +85,7 @@ func (s *Session) inject(out *http.Request, f *flight) {
 		out.Header.Del("Sec-Websocket-Extensions") // or its frames were compressed
 	}
 	f.use.Apply(out.Header, out.URL)
+	f.use.Sign(out)
 }
 
 // scrub takes the credentials out of an answer.
