@@ -99,10 +99,14 @@ func (b *Broker) folded(text string, s wire.Secret) bool {
 }
 
 // Shown is a host's name or a path that may be told of: without what was found in it.
-func Shown(text string) string {
+func (b *Broker) Shown(text string) string {
 	const most = 32
 	if i := strings.LastIndexByte(text, '.'); i > 0 {
 		text = text[strings.LastIndexByte(text[:i], '.')+1:]
 	}
-	return "…" + text[max(0, len(text)-most):]
+	text = text[max(0, len(text)-most):]
+	if b.InName(text) != nil || b.In(strings.ReplaceAll(text, "/", ""), "") != nil { // it is short
+		text = ""
+	}
+	return "…" + text
 }

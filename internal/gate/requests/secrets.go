@@ -25,7 +25,7 @@ func (s *Session) examine(r *http.Request, ask rules.Request) (*broker.Use, *bro
 // alarm turns a request away that leaks, and tells of it. No rule would allow it.
 func (s *Session) alarm(w http.ResponseWriter, r *http.Request, path string, l *broker.Leak) {
 	if s.Broker.In(path, "") != nil {
-		path = broker.Shown(path)
+		path = s.Broker.Shown(path)
 	}
 	if s.Broker.In(r.Method, "") != nil {
 		r.Method = ""
