@@ -385,7 +385,8 @@ func TestReviewLeavesTheTerminal(t *testing.T) {
 		p.t = t
 		p.types("trap '' TSTP\r", "out> ")
 		start(t)
-		p.types("\x1a", "quit") // it is drawn anew
+		p.types("\x1a", "\x1b[?1049h")
+		p.sees("quit") // it is drawn anew; what was typed until then is for nobody
 		restored(t, "\x1b[?1049h"+p.types("q", "out> "))
 	})
 	p.t = t
