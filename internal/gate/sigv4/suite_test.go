@@ -80,7 +80,7 @@ func read(t testing.TB, s sent) *Signature {
 
 // TestVectors: each signature of the suites is that of its secret; made again it is the same, and made with another secret it is that one's.
 func TestVectors(t *testing.T) {
-	for file, secret := range map[string]string{"aws-sig-v4-test-suite.txt": suiteSecret, "s3.txt": s3Secret} {
+	for file, secret := range map[string]string{"aws-sig-v4-test-suite.txt": suiteSecret, "s3.txt": s3Secret, "botocore.txt": suiteSecret} {
 		list := vectors(t, file)
 		if len(list) < 5 {
 			t.Fatalf("%s has %d vectors", file, len(list))
