@@ -30,6 +30,10 @@ lets the request through. With --host, set makes that grant at once; a NAME
 that is a known kind gets its provider's hosts without it:
 ` + wrap(strings.Join(knownHosts(), ", ")+".", 76, "") + `
 
+A credential of AWS (aws, or --kind aws) is ID:SECRET or ID:SECRET:TOKEN, or the
+JSON that "aws configure export-credentials" prints; with --from env --variable
+AWS_ACCESS_KEY_ID it is that variable and those that belong to it.
+
 --from says where the value lies:
   file     in $XDG_CONFIG_HOME/casemate/secrets.age, encrypted (the default)
   keyring  in the desktop's keyring

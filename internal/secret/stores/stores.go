@@ -108,7 +108,7 @@ type parts struct {
 func (p parts) Get(ctx context.Context) (v secret.Value, until time.Time, err error) {
 	names := policy.SecretVariables(policy.PlaceSigV4, p.name)
 	if p.name == names[1] || p.getenv(names[1]) == "" { // it holds all of them, or JSON
-		return variable{p.name, p.getenv}.Get(ctx)
+		return variable(p).Get(ctx)
 	}
 	text := p.getenv(names[0]) + ":" + p.getenv(names[1])
 	if token := p.getenv(names[2]); token != "" {
