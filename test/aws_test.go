@@ -54,7 +54,7 @@ func serveS3(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "SignatureDoesNotMatch %s", id)
 		return
 	}
-	fmt.Printf("s3 answered %s %s %q\n", r.Method, r.RequestURI, body)
+	fmt.Printf("s3 answered %s %s %.100q\n", r.Method, r.RequestURI, body)
 	fmt.Fprintf(w, "for %s with %s: %s", id, r.Header.Get("X-Amz-Security-Token"), r.URL.Path)
 }
 

@@ -80,7 +80,7 @@ func other(name string) error {
 	case strings.HasPrefix(name, "AWS4-ECDSA-"):
 		return errors.New("the request is signed with SigV4A (for several regions at once), which is not signed anew: have the program use an endpoint of one region, and no multi-region access point")
 	case name == "AWS" || name == "AWS3" || name == "AWS3-HTTPS":
-		return errors.New("the request is signed in AWS's old way (Signature Version 2), which is not signed anew: have the program use Signature Version 4")
+		return errors.New("the request is signed in AWS's old way (Signature Version 2), which is not signed anew: have the program use Signature Version 4 (in boto3: Config(signature_version='s3v4'))")
 	}
 	return fmt.Errorf("the request is signed with %.40q, and nothing but %s is signed anew", name, algorithm)
 }
