@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"maps"
@@ -88,12 +91,40 @@ func sign(t *testing.T, r *http.Request, body string, s signing) *http.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	query, _ := sig.Again(view, sigv4.Way{Payload: payload}, sigv4.Credential{ID: s.id, Token: s.token, Key: sig.KeyFor([]byte(s.key))})
+	query, first := sig.Again(view, sigv4.Way{Payload: payload}, sigv4.Credential{ID: s.id, Token: s.token, Key: sig.KeyFor([]byte(s.key))})
 	r.URL.RawQuery = query
 	if !s.query {
 		r.Header["Authorization"] = view.Header["Authorization"]
 	}
+	if strings.HasPrefix(payload, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD") {
+		text := inPieces(body, sig.KeyFor([]byte(s.key)), "20300102T030405Z\n"+scope, first, strings.HasSuffix(payload, "TRAILER"))
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+	}
 	return r
+}
+
+// inPieces is a body whose pieces are signed, as S3's documentation has it.
+func inPieces(body string, key sigv4.Key, when, last string, trailer bool) (out string) {
+	const size = 8 << 10
+	signed := func(kind, what string) string {
+		h := hmac.New(sha256.New, key[:])
+		h.Write([]byte("AWS4-HMAC-SHA256-" + kind + "\n" + when + "\n" + last + "\n" + what))
+		last = hex.EncodeToString(h.Sum(nil))
+		return last
+	}
+	for {
+		piece := body[:min(size, len(body))]
+		body = body[len(piece):]
+		out += fmt.Sprintf("%x;chunk-signature=%s\r\n", len(piece), signed("PAYLOAD", sigv4.Empty+"\n"+sigv4.Hash([]byte(piece))))
+		switch {
+		case piece != "":
+			out += piece + "\r\n"
+		case trailer:
+			return out + "x-amz-checksum-crc32:AAAAAA==\r\nx-amz-trailer-signature:" + signed("TRAILER", sigv4.Hash([]byte("x-amz-checksum-crc32:AAAAAA==\n"))) + "\r\n\r\n"
+		default:
+			return out + "\r\n"
+		}
+	}
 }
 
 // inCloud is a stand-in for AWS: it knows the real key, and says what was wrong.
@@ -128,7 +159,10 @@ func (c *inCloud) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err == nil {
-		_, err = sig.Verify(view, sig.KeyFor([]byte(realKey)), list...)
+		var way sigv4.Way
+		if way, err = sig.Verify(view, sig.KeyFor([]byte(realKey)), list...); err == nil && way.InPieces() {
+			_, err = io.ReadAll(sig.Pieces(bytes.NewReader(body), way, sig.KeyFor([]byte(realKey)), sigv4.Credential{}, ""))
+		}
 	}
 	switch {
 	case err != nil || sig.ID != realID:
@@ -180,6 +214,9 @@ func TestSignedAnew(t *testing.T) {
 				"no body":                   {"GET", "/?list-type=2&prefix=a%2Fb&start-after=x+y&c", "", signing{payload: "hash"}, nil},
 				"unsigned":                  {"PUT", "/x", long, signing{payload: "UNSIGNED-PAYLOAD"}, nil},
 				"unsigned pieces":           {"PUT", "/x", "2\r\nab\r\n0\r\n\r\n", signing{payload: "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, nil},
+				"signed pieces":             {"PUT", "/x", "text", signing{payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, nil},
+				"many signed pieces":        {"PUT", "/x", long, signing{payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, nil},
+				"signed pieces, trailer":    {"PUT", "/x", long, signing{payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"}, nil},
 				"a field of ours is signed": {"GET", "/x", "", signing{payload: "hash", more: []string{"accept-encoding", "te", "x-forwarded-for"}}, []string{"Accept-Encoding", "gzip", "Te", "trailers", "X-Forwarded-For", "1.2.3.4"}},
 				"in the query":              {"GET", "/x?response-content-type=text%2Fplain", "", signing{query: true}, nil},
 				"in the query, with a body": {"PUT", "/x?partNumber=1", "text", signing{query: true}, nil},
@@ -316,6 +353,33 @@ func TestSignedBodies(t *testing.T) {
 		t.Errorf("a leak: %d %s", status, answer)
 	}
 	b.quiet()
+}
+
+// TestChangedPieces: a body of signed pieces ends where one is not what was signed, and is told as an alarm.
+func TestChangedPieces(t *testing.T) {
+	var aws inCloud
+	outside.site(t, aws.serve)
+	both(t, func(t *testing.T, h2 bool) {
+		b, _ := withAWS(t, fakeID+":"+fakeKey, realID+":"+realKey, nil, allow("api.example.com", 443))
+		for name, size := range map[string]int{"small": 20 << 10, "large": 200 << 10} {
+			body := strings.Repeat("x", size)
+			r := sign(t, ask1(t, "PUT", atAWS+"/x", body), body, signing{id: fakeID, key: fakeKey, payload: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"})
+			text, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Body = io.NopCloser(strings.NewReader(string(text[:len(text)-200]) + "y" + string(text[len(text)-199:])))
+			status, _, answer := try(t, b.client(h2), r)
+			if status != 403 || !strings.Contains(answer, "a piece of its body was not signed with the placeholder") {
+				t.Errorf("%s: %d %s", name, status, answer)
+			}
+		}
+		if aws.sent.has("xyx") {
+			t.Errorf("it saw %.1000q", aws.sent.list)
+		}
+		b.await("the alarm", alarmed("a piece of its body"))
+		b.quiet()
+	})
 }
 
 // TestUnsignedControl: without the broker the stand-in refuses what the placeholders signed.

@@ -15,6 +15,7 @@ type Broker struct {
 	Prints  *Prints
 	Store   Store
 	whole   chan struct{} // one for each body that is held while it is looked through
+	pieces  chan struct{} // one for each whose pieces are signed anew
 	signing chan struct{} // one for each that is held until it is signed anew and sent
 }
 
@@ -26,7 +27,7 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), signing: make(chan struct{}, signedAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), signing: make(chan struct{}, signedAtOnce), pieces: make(chan struct{}, piecesAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.

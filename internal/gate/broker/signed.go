@@ -26,13 +26,15 @@ type signed struct {
 	signature  *sigv4.Signature
 	way        sigv4.Way
 	credential sigv4.Credential
-	release    func() // of what is held of the body
+	body       *inPieces // nil: its pieces are not signed
+	release    func()    // of what is held of the body
 }
 
 // Bodies of requests whose signature is over a body of which they say no hash are read whole before anything is sent: so long, so many at a time.
 const (
 	maxSigned    = 16 << 20
 	signedAtOnce = 4
+	piecesAtOnce = 32 // bodies whose pieces are signed, of each of which a piece is held
 )
 
 const securityToken = "X-Amz-Security-Token"
@@ -114,7 +116,7 @@ func outgoing(r *http.Request) sigv4.Request {
 //
 // A key's id is no secret: it stands in logs and addresses. Without the check, whoever has seen it could have requests signed. And it finds the way in which the
 // program writes its requests down, which services do not agree on.
-func (b *Broker) Check(r *http.Request, u *Use) error {
+func (b *Broker) Check(r *http.Request, u *Use, leaked func(*Leak)) error {
 	g := u.signed
 	if g == nil {
 		return nil
@@ -140,7 +142,37 @@ func (b *Broker) Check(r *http.Request, u *Use) error {
 	if err != nil {
 		return g.leak(err)
 	}
+	if g.way.InPieces() && !noBody {
+		select {
+		case b.pieces <- struct{}{}:
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+		g.release = func() { <-b.pieces }
+		g.body = &inPieces{ReadCloser: r.Body, signed: g, key: key, leaked: leaked}
+		r.Body = g.body
+	}
 	return nil
+}
+
+// inPieces is a body whose pieces are signed anew on their way. leaked is told of one that is not what it should be; the body ends there with an error.
+type inPieces struct {
+	io.ReadCloser
+	signed *signed
+	key    sigv4.Key // of the placeholder
+	leaked func(*Leak)
+	pieces *sigv4.Pieces // nil until the request itself was signed anew
+}
+
+func (p *inPieces) Read(b []byte) (int, error) {
+	n, err := p.pieces.Read(b)
+	var bad *sigv4.ErrPiece
+	if errors.As(err, &bad) {
+		l := p.signed.leak(err)
+		p.leaked(l)
+		return n, l
+	}
+	return n, err
 }
 
 func (g *signed) leak(err error) *Leak {
@@ -218,6 +250,9 @@ func (u *Use) Sign(out *http.Request) {
 		if delete(out.Header, name); len(r.Header[name]) > 0 {
 			out.Header[name] = r.Header[name]
 		}
+	}
+	if p := g.body; p != nil {
+		p.pieces = g.signature.Pieces(p.ReadCloser, g.way, p.key, g.credential, signature)
 	}
 	u.list = append(u.list, replacement{[]byte(signature), []byte(g.signature.Hex)})
 }

@@ -35,7 +35,7 @@ func TestSignedForAnotherHost(t *testing.T) {
 		if why != "" {
 			continue
 		}
-		if err := b.Check(r, use); err == nil || !strings.Contains(err.Error(), "was not signed with the placeholder") {
+		if err := b.Check(r, use, nil); err == nil || !strings.Contains(err.Error(), "was not signed with the placeholder") {
 			t.Errorf("%s: a signature that nobody made: %v", host, err)
 		}
 	}

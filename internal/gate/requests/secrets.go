@@ -36,16 +36,17 @@ func (s *Session) alarm(w http.ResponseWriter, r *http.Request, path string, l *
 
 // prepare looks through the body of a request that is allowed, and fetches what is to be put in. It is false where the request was answered.
 func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (scrubbed http.ResponseWriter, release func(), ready bool) {
-	leak, release := s.Broker.Hold(r, func(l *broker.Leak) {
+	leaked := func(l *broker.Leak) {
 		s.Denied(f.method, f.path, l.Decision())
 		f.cancel(l)
-	})
+	}
+	leak, release := s.Broker.Hold(r, leaked)
 	if leak != nil {
 		release()
 		s.alarm(w, r, f.path, leak)
 		return nil, func() {}, false
 	}
-	if err := s.Broker.Check(r, f.use); err != nil {
+	if err := s.Broker.Check(r, f.use, leaked); err != nil {
 		s.unsigned(w, r, f, err)
 		return nil, release, false
 	}

@@ -31,10 +31,8 @@ func (s *Signature) Payload(r Request) (string, error) {
 	}
 	text := said[0]
 	switch {
-	case text == unsigned || text == unsignedTrailer || len(text) == 64 && strings.Trim(text, "0123456789abcdef") == "":
+	case text == unsigned || text == unsignedTrailer || text == pieces || text == piecesTrailer || len(text) == 64 && strings.Trim(text, "0123456789abcdef") == "":
 		return text, nil
-	case strings.HasPrefix(text, "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"):
-		return "", errors.New("each piece of its body is signed by itself (" + text + "), which is not signed anew: have the program sign no pieces (in AWS's SDK for Java: chunkedEncodingEnabled(false))")
 	case strings.HasPrefix(text, "STREAMING-AWS4-HMAC-SHA256-EVENTS"):
 		return "", errors.New("its body is a stream of signed events, which is not signed anew: have the program send its data whole")
 	}
