@@ -17,7 +17,7 @@ const module = "casemate.dev"
 var layers = []string{
 	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
 	"internal/secret/ask internal/secret/uses",
-	"internal/secret/book",
+	"internal/secret/book internal/secret/login",
 	"internal/secret/stores",
 	"internal/secret/serve",
 	"internal/gate/sigv4 internal/gate/rules internal/gate/names internal/gate/address internal/gate/claim internal/gate/records internal/gate/authority",
@@ -48,7 +48,7 @@ var only = map[string][]string{
 var nowhere = []string{"net/http", "crypto/tls", "text/template", "html/template", "regexp"}
 
 // besideOnly are the packages that nothing but the gate or casemate-secret links (beside sees to it), and that open connections.
-var besideOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1", "internal/gate/broker", "internal/secret/stores"}
+var besideOnly = []string{"internal/gate/requests", "internal/gate/authority", "internal/gate/http1", "internal/gate/broker", "internal/secret/stores", "internal/secret/login"}
 
 // beside lists what only one of the sibling programs may import, so that nothing of it comes into casemate: packages of ours, and modules, with those who may.
 var beside = map[string]string{
@@ -65,6 +65,7 @@ var beside = map[string]string{
 	"github.com/godbus/dbus/v5":            "internal/secret/stores",
 	module + "/internal/secret/serve":      "cmd/casemate-secret",
 	module + "/internal/secret/stores":     "internal/secret/serve cmd/casemate-secret",
+	module + "/internal/secret/login":      "internal/secret/stores internal/secret/serve cmd/casemate-secret",
 	module + "/internal/secret/book":       "internal/secret/stores internal/secret/serve cmd/casemate-secret",
 	"golang.org/x/net/dns/dnsmessage":      "internal/gate/dns",
 	"golang.org/x/net/http/httpproxy":      "internal/gate/keeper",

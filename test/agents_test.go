@@ -19,6 +19,8 @@ type realAgent struct {
 	host string // of its model, where the stand-in answers
 	key  string // the name of its secret
 	args []string
+
+	login bool // it has no key, and the person's login
 }
 
 const apiKey = "sk-stand-in-0123456789abcdef0123456789abcdef"
@@ -52,9 +54,17 @@ func (a realAgent) works(t *testing.T) {
 	s.put("README.md", "a project\n", 0o644)
 	s.Accept()
 
-	(&brokered{s, apiKey}).secret(apiKey, "set", a.key)
-	argv := append([]string{file}, a.args...)
+	value, secrets, elsewhere := apiKey, []string{apiKey}, "" // what the model sees, what is nowhere inside, and who else is asked
 	flags := []string{"--read", packages(file)}
+	if a.login {
+		file := s.logIn()
+		defer s.hasNewLogin(file)
+		value, secrets, elsewhere = newAccess, []string{oldAccess, oldRefresh, newAccess, newRefresh}, claudeTokens
+		flags = append(flags, "--login", "yes")
+	} else {
+		(&brokered{s, apiKey}).secret(apiKey, "set", a.key)
+	}
+	argv := append([]string{file}, a.args...)
 	if a.node {
 		argv = append([]string{"node"}, argv...)
 		flags = append(flags, "--preset", a.name)
@@ -72,17 +82,17 @@ func (a realAgent) works(t *testing.T) {
 	eventually(t, 20*time.Second, "the model is told the result", func() bool { return s.world.saw("result " + a.host) })
 	asked := s.world.told("model ")
 	if !slices.ContainsFunc(asked, func(l string) bool {
-		return strings.HasPrefix(l, "model "+a.host+" POST ") && strings.HasSuffix(l, " "+apiKey)
+		return strings.HasPrefix(l, "model "+a.host+" POST ") && strings.HasSuffix(l, " "+value)
 	}) {
 		t.Errorf("the model saw no key: %q", asked)
 	}
 	for _, line := range s.world.told("query ") {
-		if line != "query "+a.host {
+		if line != "query "+a.host && line != "query "+elsewhere {
 			t.Errorf("%s", line)
 		}
 	}
 	for _, line := range s.world.told("accepted ") {
-		if line != "accepted "+modelHosts[a.host]+":443" {
+		if line != "accepted "+modelHosts[a.host]+":443" && line != "accepted "+modelHosts[elsewhere]+":443" {
 			t.Errorf("%s", line)
 		}
 	}
@@ -90,14 +100,16 @@ func (a realAgent) works(t *testing.T) {
 		t.Errorf("it asked for more than its preset opens: %v", list)
 	}
 	has(t, "casemate net", s.do("net").stdout, a.host)
-	if err := os.WriteFile(filepath.Join(s.Home, "control"), []byte("key="+apiKey), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Home, "control"), []byte("key="+secrets[0]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if control := filesWith(t, s.Home, apiKey); len(control) != 1 {
+	if control := filesWith(t, s.Home, secrets[0]); len(control) != 1 {
 		t.Errorf("control: the key is found in %q", control)
 	}
-	if where := filesWith(t, s.State, apiKey); len(where) > 0 {
-		t.Errorf("the key is inside, or on record: %q", where)
+	for _, text := range secrets {
+		if where := filesWith(t, s.State, text); len(where) > 0 {
+			t.Errorf("the key is inside, or on record: %q", where)
+		}
 	}
 }
 
@@ -131,6 +143,12 @@ func packages(file string) string {
 
 func TestAgentClaude(t *testing.T) {
 	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", key: "anthropic",
+		args: []string{"-p", "leave a proof", "--dangerously-skip-permissions"}}.works(t)
+}
+
+// TestAgentClaudeLogin: a login that is over as the run begins is renewed outside, and Claude Code works with it.
+func TestAgentClaudeLogin(t *testing.T) {
+	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", login: true,
 		args: []string{"-p", "leave a proof", "--dangerously-skip-permissions"}}.works(t)
 }
 

@@ -15,6 +15,7 @@ const modelsVariable = "CASEMATE_TEST_WORLD_MODELS"
 // modelHosts are the vendors' hosts: in that world only, no real one is ever asked.
 var modelHosts = map[string]string{
 	"api.anthropic.com": "203.0.113.30", "api.openai.com": "203.0.113.31", "generativelanguage.googleapis.com": "203.0.113.32", "dashscope.aliyuncs.com": "203.0.113.33",
+	claudeTokens: "203.0.113.34",
 }
 
 // proof is what each stand-in has the agent do: a command that leaves a file in the project with the id of the sandbox that it ran in.
@@ -31,6 +32,7 @@ func serveModels(string) error {
 		}
 		overTLS[host] = model(host)
 	}
+	overTLS[claudeTokens] = &tokenEndpoint{good: oldRefresh}
 	return nil
 }
 

@@ -35,7 +35,7 @@ func TestCallsOfAConnection(t *testing.T) {
 		_, at := b.lookup(name, v4)
 		hello := helloTo(t, name)
 		least, wakes := count.Calls{Made: 1 << 30}, 1<<30
-		for i := range 20 {
+		for i := 0; i < 20 || i < 400 && (least.Made > most || wakes > maxWakes); i++ { // on a busy machine all of the first may be dear
 			before := calls()
 			c := b.dial(at[0].String(), 443, v4)
 			if _, err := c.Write(hello); err != nil {

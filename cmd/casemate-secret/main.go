@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"casemate.dev/internal/secret/book"
+	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/uses"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -44,11 +45,12 @@ type desk struct {
 	place        book.Place
 	log          uses.Log
 	json         bool
+	renewer      login.Renewer
 	left         func() // is called when the person leaves a question with Ctrl-C; may be nil
 }
 
 func run(args []string) int {
-	d := &desk{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	d := &desk{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, renewer: login.Renewer{Do: renewBeside}}
 	err := d.run(args)
 	var u *usage
 	switch {
@@ -125,8 +127,13 @@ func (d *desk) run(args []string) error {
 	if d.log, err = uses.Find(d.getenv); err != nil {
 		return err
 	}
-	if args[0] == "serve" {
+	switch args[0] {
+	case "serve":
 		return d.serve(args[1:])
+	case loginVerb:
+		return d.aboutLogin(args[1:])
+	case renewVerb:
+		return d.renewNow(args[1:])
 	}
 	list := verbs()
 	i := slices.IndexFunc(list, func(v verb) bool { return v.name == args[0] })

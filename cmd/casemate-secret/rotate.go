@@ -45,7 +45,7 @@ func (d *desk) rotate(args []string, expires string) error {
 	}
 	ctx, stop := interrupted()
 	defer stop()
-	store, err := stores.Open(&e, stores.Host{Getenv: d.getenv})
+	store, err := stores.Open(&e, d.host())
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (d *desk) serve(args []string) error {
 		}
 	}
 	return serve.Run(ask.FD, serve.Options{
-		Place: d.place, Log: d.log, Getenv: d.getenv, Passphrase: d.passphrase(),
+		Place: d.place, Log: d.log, Getenv: d.getenv, Passphrase: d.passphrase(), Renew: d.renew,
 		Ready: func() { // not Ignore, which the commands of stores would inherit
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGTSTP)
 		},

@@ -15,7 +15,7 @@ import (
 // setOptions are the flags of set.
 type setOptions struct {
 	grantFlags
-	from, variable, address, at, field, namespace, kind, expires string
+	from, variable, login, address, at, field, namespace, kind, expires string
 }
 
 func setVerb() verb {
@@ -40,12 +40,15 @@ AWS_ACCESS_KEY_ID it is that variable and those that belong to it.
   env      in the variable --variable of whoever starts casemate
   command  it is what COMMAND prints; no shell reads it
   vault    in the field --field of --at MOUNT/PATH, of Vault or OpenBao (KV
-           version 2) at --address; the token is VAULT_TOKEN or ~/.vault-token`,
+           version 2) at --address; the token is VAULT_TOKEN or ~/.vault-token
+  login    it is the login that an agent keeps in a file of yours, renewed out
+           here before it ends: casemate secret set claude --from login`,
 		flags: func(fs *flag.FlagSet, d *desk) func([]string) error {
 			var o setOptions
 			o.add(fs)
 			fs.StringVar(&o.from, "from", book.File, "where the value lies: "+strings.Join(book.Stores(), ", "))
 			fs.StringVar(&o.variable, "variable", "", "env: `name` of the variable")
+			fs.StringVar(&o.login, "login", "", "login: `name` of the agent whose it is; otherwise NAME")
 			fs.StringVar(&o.address, "address", "", "vault: `url` of the server; otherwise VAULT_ADDR or BAO_ADDR")
 			fs.StringVar(&o.at, "at", "", "vault: mount and `path`, such as secret/anthropic")
 			fs.StringVar(&o.field, "field", "value", "vault: `name` of the field")
@@ -68,7 +71,7 @@ func knownHosts() (list []string) {
 }
 
 // source checks the flags that say where the value lies. args are the command of a command, and otherwise none.
-func (d *desk) source(o setOptions, args []string) (book.Source, error) {
+func (d *desk) source(name string, o setOptions, args []string) (book.Source, error) {
 	s := book.Source{Store: o.from}
 	var err error
 	switch o.from {
@@ -81,6 +84,11 @@ func (d *desk) source(o setOptions, args []string) (book.Source, error) {
 		if s.Command, err = stores.Resolve(args); err != nil {
 			return s, &usage{err, "casemate secret set NAME --from command -- pass show NAME"}
 		}
+	case book.Login:
+		if o.login == "" {
+			o.login = name
+		}
+		return stores.FindLogin(o.login, d.getenv)
 	case book.Vault:
 		s.Address, s.Namespace, s.Field = o.address, o.namespace, o.field
 		s.Mount, s.Path, _ = strings.Cut(o.at, "/")
@@ -111,7 +119,7 @@ func (d *desk) set(o setOptions, args []string) error {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	e := book.Entry{Name: name, Kind: o.kind, Created: now, Rotated: now, Version: 1}
-	if e.Source, err = d.source(o, command); err != nil {
+	if e.Source, err = d.source(name, o, command); err != nil {
 		return err
 	}
 	if e.Expires, err = moment(o.expires, now); err != nil {
@@ -157,9 +165,17 @@ func (d *desk) add(e book.Entry) error {
 	if err := absent(k, e.Name); err != nil { // before anybody types a value
 		return err
 	}
+	if err := d.write(k, &e); err != nil {
+		return err
+	}
+	return d.tellSet(e)
+}
+
+// write puts a new entry into the book, with the value that it has now.
+func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 	ctx, stop := interrupted()
 	defer stop()
-	v, keep, err := d.first(ctx, &e)
+	v, keep, err := d.first(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -167,7 +183,7 @@ func (d *desk) add(e book.Entry) error {
 	if e.Shape, err = secret.ShapeOf(e.Kind, v); err != nil {
 		return &secret.Problem{Err: fmt.Errorf("the value of %s cannot be used: %w", e.Name, err), Help: "is it the whole value, and nothing else?"}
 	}
-	err = k.Update(func(b *book.Book) error {
+	return k.Update(func(b *book.Book) error {
 		if b.Entry(e.Name) != nil {
 			return exists(e.Name)
 		}
@@ -176,7 +192,7 @@ func (d *desk) add(e book.Entry) error {
 				return err
 			}
 		}
-		b.Add(e)
+		b.Add(*e)
 		if e.Source.Store == book.File {
 			own, err := v.Copy()
 			if err != nil {
@@ -186,10 +202,6 @@ func (d *desk) add(e book.Entry) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return d.tellSet(e)
 }
 
 // first is the value that a new entry has: asked for, where it is to be kept, and otherwise read from where it lies, so that a mistake shows now.
@@ -199,14 +211,14 @@ func (d *desk) first(ctx context.Context, e *book.Entry) (secret.Value, secret.K
 		v, err := d.typed(e)
 		return v, nil, err
 	case book.Keyring:
-		store, err := stores.Open(e, stores.Host{Getenv: d.getenv})
+		store, err := stores.Open(e, d.host())
 		if err != nil {
 			return secret.Value{}, nil, err
 		}
 		v, err := d.typed(e)
 		return v, store.(secret.Keeper), err
 	}
-	store, err := stores.Open(e, stores.Host{Getenv: d.getenv})
+	store, err := stores.Open(e, d.host())
 	if err != nil {
 		return secret.Value{}, nil, err
 	}

@@ -18,8 +18,9 @@ func agentsCommand() command {
 Lists the presets of agents: the version that each was tested with, where the
 agent is installed here, where somebody is logged in with it, and the hosts that
 it opens. Logged in means that the file is there in which the agent keeps its
-login: here in your home, inside in the home of this project's sandboxes. No
-such file is read, and yours is never shown inside.
+login: here in your home, inside in the home of this project's sandboxes. Yours
+is never shown inside; "used" says that you have answered yes to the question
+whether the agent may use it through the gate.
 
 casemate run -- claude takes the preset by itself; casemate preset show claude
 says all about it.`,
@@ -63,6 +64,9 @@ func printAgents(std *IO, person session.Person, rows []session.Agent) {
 func where(a session.Agent) string {
 	var words []string
 	for _, l := range a.Logins {
+		if l.Where == "here" && a.Answer == session.LoginYes {
+			l.Where = "here, used"
+		}
 		if len(words) == 0 || words[len(words)-1] != l.Where {
 			words = append(words, l.Where)
 		}

@@ -188,6 +188,9 @@ func showAgent(w io.Writer, p preset.Preset) {
 	if a.Secret != nil {
 		list("Its key", []string{fmt.Sprintf("%s, for %s", a.Secret.Env, strings.Join(a.Secret.Hosts, ", "))})
 	}
+	if a.Login != nil {
+		list("Your login, where there is no key", []string{fmt.Sprintf("%s, for %s", a.Login.Env, strings.Join(a.Login.Hosts, ", "))})
+	}
 	list("Its own sandbox", []string{a.Sandbox})
 	list("Keeps in a home of its own", []string{strings.Join(a.Home, ", ")})
 	list("Sees of your home, read-only", a.Imports)

@@ -45,6 +45,12 @@ else the command's own status`,
 			fs.StringVar(&o.Name, "name", "", "`NAME` by which sandboxes on the same --internal network reach it; default: its id")
 			fs.StringVar(&o.Sandbox, "sandbox", "", "go on with this kept `SANDBOX`; default: the project's newest")
 			asJSON := fs.Bool("json", false, "end with one line of JSON on standard error")
+			fs.Func("login", "whether an agent uses your login through the gate, `HOW`: yes (and no key), no, or ask: ask again; default: you are asked once, if there is no key", func(s string) error {
+				if o.Login = s; s != session.LoginYes && s != session.LoginNo && s != session.LoginAsk {
+					return fmt.Errorf("%q is none of yes, no and ask", s)
+				}
+				return nil
+			})
 			quiet := fs.Bool("quiet", false, "no words of casemate's own unless something fails")
 			var t then
 			fs.Var(&t, "then", "what to do with the changes, `WHAT`: keep, review, apply (if the command succeeds) or discard; default: ask on a terminal, else keep")
@@ -64,8 +70,12 @@ else the command's own status`,
 				o.Terminal = !*noTTY && typed && isTerminal(std.Out)
 				if o.Attended = !*quiet && !*asJSON && typed && mayAsk(std); o.Attended {
 					o.Ask = func() (policy.Workspace, bool) { return askWorkspace(std) }
+					o.AskLogin = func(agent string) (yes, ok bool) { return askLogin(std, agent) }
 				} else if o.AskAgain {
 					return usageError(errors.New("--workspace ask needs a terminal to ask on"), "casemate run --workspace held or live says it for one run")
+				}
+				if o.Login == session.LoginAsk && !o.Attended {
+					return usageError(errors.New("--login ask needs a terminal to ask on"), "casemate run --login yes or no says it for one run")
 				}
 				return runOnce(std, o, t, *asJSON, *quiet)
 			}
@@ -138,6 +148,9 @@ func goOn(o session.Options, r *session.Run, res session.Result, presets []strin
 		o.Sandbox, o.Fresh = r.Box.Record.ID, false
 	}
 	o.AskAgain = false
+	if o.Login == session.LoginAsk {
+		o.Login = ""
+	}
 	return o
 }
 

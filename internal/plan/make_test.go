@@ -307,7 +307,7 @@ func TestSecrets(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := request(merged(t, c.document, policy.Flags{}), Rootless)
 			if c.document == "" {
-				r.Policy.Secrets = []policy.Value[policy.Secret]{{V: policy.Secret{Name: "x", Env: "X", Hosts: []string{"x.example"}, Ports: []int{443}, Optional: true}}}
+				r.Policy.Secrets = []policy.Value[policy.Secret]{{V: policy.Secret{Name: "x", Env: "X", Hosts: []string{"x.example"}, Ports: []int{443}, Optional: true, Unless: "y"}}}
 			}
 			r.Env = append(slices.Clone(r.Env), "HOME=/home/ann")
 			p, err := Make(r)

@@ -19,7 +19,8 @@ type Secret struct {
 	Paths   []string `json:"paths,omitempty"`
 	Origin  string   `json:"origin"`
 
-	Optional bool `json:"optional,omitempty"` // only if the store has it
+	Optional bool   `json:"optional,omitempty"` // only if the store has it
+	Unless   string `json:"unless,omitempty"`   // and only if it does not have that one
 }
 
 // Variables are those inside that hold what stands for it.
@@ -41,7 +42,7 @@ func (p *Plan) secrets(r Request) error {
 		if s.Optional && p.Network.Kind != Gate { // nobody asked for it
 			continue
 		}
-		p.Secrets = append(p.Secrets, Secret{s.Name, s.Env, s.Hosts, s.Ports, s.Place, s.Methods, s.Paths, v.Origin.String(), s.Optional})
+		p.Secrets = append(p.Secrets, Secret{s.Name, s.Env, s.Hosts, s.Ports, s.Place, s.Methods, s.Paths, v.Origin.String(), s.Optional, s.Unless})
 		if p.Network.Kind != Gate {
 			p.Notes = append(p.Notes, fmt.Sprintf("secrets.%s (%s): there is no network here, so %s holds a placeholder that nothing replaces", s.Name, v.Origin, s.Env))
 			continue
@@ -109,6 +110,9 @@ func (s Secret) use() string {
 	text += Reach{Methods: s.Methods, Paths: s.Paths}.requests()
 	if s.Optional {
 		text += ", if the store has it"
+	}
+	if s.Unless != "" {
+		text += " and not " + s.Unless
 	}
 	return text
 }

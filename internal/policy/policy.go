@@ -195,7 +195,8 @@ type Secret struct {
 	Methods []string `json:"methods,omitempty"` // all when empty
 	Paths   []string `json:"paths,omitempty"`   // all when empty
 
-	Optional bool `json:"optional,omitempty"` // a preset's: where the store has no such entry, there is no such secret
+	Optional bool   `json:"optional,omitempty"` // a preset's: where the store has no such entry, there is no such secret
+	Unless   string `json:"unless,omitempty"`   // a preset's: where the store has the secret of that name, there is not this one
 }
 
 // String is the secret as one line. Different secrets give different lines.

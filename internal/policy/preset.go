@@ -40,9 +40,9 @@ func CheckRequests(methods, paths []string) error {
 	return nil
 }
 
-// PresetSource is what a preset says: what it opens, the variables for the tool inside, and the secret that the tool can use; nil is none. chosen is the tier
+// PresetSource is what a preset says: what it opens, the variables for the tool inside, and the secrets that the tool can use. chosen is the tier
 // that asked for the preset: what that one may not open, no preset opens for it.
-func PresetSource(preset string, chosen Tier, opens []Opens, set []Variable, secret *Secret) (Source, error) {
+func PresetSource(preset string, chosen Tier, opens []Opens, set []Variable, secrets []Secret) (Source, error) {
 	doc := &Document{Name: preset, present: map[string]Origin{}}
 	add := func(key, from string, e entry) {
 		e.key, e.origin = key, Origin{File: preset + " (" + from + ")"}
@@ -68,11 +68,11 @@ func PresetSource(preset string, chosen Tier, opens []Opens, set []Variable, sec
 		}
 		add("env.set", "for the tool inside", e)
 	}
-	if secret != nil {
+	for _, secret := range secrets {
 		if err := secret.check(); err != nil {
 			return Source{}, fmt.Errorf("secret: %w", err)
 		}
-		add("secrets", "for the tool inside", secretEntry(*secret))
+		add("secrets", "for the tool inside", secretEntry(secret))
 	}
 	return Source{Tier: Preset, Chosen: chosen, Doc: doc}, nil
 }

@@ -18,7 +18,9 @@ type Agent struct {
 	Tested  string   `yaml:"tested,omitempty" json:"tested,omitempty"` // the version that the tests run; empty: nobody has tried
 	Home    []string `yaml:"home,omitempty" json:"home,omitempty"`     // what it keeps in its home
 	Logins  []string `yaml:"logins,omitempty" json:"logins,omitempty"` // files of a home that are there where somebody has logged in
+	Where   string   `yaml:"where,omitempty" json:"where,omitempty"`   // a variable of the person's that names another directory for the one of its logins
 	Secret  *Secret  `yaml:"secret,omitempty" json:"secret,omitempty"`
+	Login   *Secret  `yaml:"login,omitempty" json:"login,omitempty"`     // its login, where the person uses that and no key: a name that casemate secret set --from login takes
 	Imports []string `yaml:"imports,omitempty" json:"imports,omitempty"` // files and directories of a home that are the person's own inside, read-only
 	Lays    []Lay    `yaml:"lays,omitempty" json:"lays,omitempty"`
 	Sandbox string   `yaml:"sandbox" json:"sandbox"` // what becomes of its own inner sandbox
@@ -33,12 +35,24 @@ type Secret struct {
 	Place string   `yaml:"place,omitempty" json:"place,omitempty"`
 }
 
-// Rule is the secret as a policy has it; nil for none.
-func (s *Secret) Rule() *policy.Secret {
-	if s == nil {
-		return nil
+// Rule is the secret as a policy has it: there is none where the store has none.
+func (s *Secret) Rule() policy.Secret {
+	return policy.Secret{Name: s.Name, Env: s.Env, Hosts: s.Hosts, Ports: []int{443}, Place: s.Place, Optional: true}
+}
+
+// Secrets are what an agent can use: its key, and where there is none, its login.
+func (a *Agent) Secrets() (list []policy.Secret) {
+	if a.Secret != nil {
+		list = append(list, a.Secret.Rule())
 	}
-	return &policy.Secret{Name: s.Name, Env: s.Env, Hosts: s.Hosts, Ports: []int{443}, Place: s.Place, Optional: true}
+	if a.Login != nil {
+		login := a.Login.Rule()
+		if a.Secret != nil {
+			login.Unless = a.Secret.Name
+		}
+		list = append(list, login)
+	}
+	return list
 }
 
 // Lay is a file of settings that the sandbox's home gets where it has none of that name: it is the agent's own from then on.
@@ -97,7 +111,7 @@ func (p *Preset) checkAgent(where string) error {
 	if p.Agent == nil {
 		return nil
 	}
-	if _, err := policy.PresetSource(p.Name, policy.Preset, nil, nil, p.Agent.Secret.Rule()); err != nil {
+	if _, err := policy.PresetSource(p.Name, policy.Preset, nil, nil, p.Agent.Secrets()); err != nil {
 		return fmt.Errorf("%s: agent: %w", where, err)
 	}
 	paths := slices.Concat(p.Agent.Home, p.Agent.Imports, p.Agent.Logins)

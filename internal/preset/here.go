@@ -103,7 +103,7 @@ func (h *Here) find(name string, idle bool) (found Found, whole bool, err error)
 }
 
 // Source is what a preset says, for the policy: chosen is the tier that asked for the preset.
-func (f *Found) Source(chosen policy.Tier, secret *policy.Secret) (policy.Source, error) {
+func (f *Found) Source(chosen policy.Tier, secrets []policy.Secret) (policy.Source, error) {
 	var opens []policy.Opens
 	for _, o := range f.Openings {
 		one := policy.Opens{Host: o.Target(), From: o.From}
@@ -118,7 +118,7 @@ func (f *Found) Source(chosen policy.Tier, secret *policy.Secret) (policy.Source
 			opens = append(opens, one)
 		}
 	}
-	return policy.PresetSource(f.Preset.Name, chosen, opens, f.Set, secret)
+	return policy.PresetSource(f.Preset.Name, chosen, opens, f.Set, secrets)
 }
 
 // private are the networks that a registry of one's own may be in: RFC 1918 and RFC 4193. Loopback, link-local and metadata addresses are never among them.

@@ -10,7 +10,8 @@ type Kind struct {
 // Kinds lists those that are known. An entry whose name is a kind's gets its hosts without asking.
 func Kinds() []Kind {
 	return []Kind{
-		{"anthropic", []string{"sk-ant-api03-", "sk-ant-oat01-", "sk-ant-admin01-"}, []string{"api.anthropic.com"}},
+		{"anthropic", []string{"sk-ant-api03-", "sk-ant-admin01-"}, []string{"api.anthropic.com"}},
+		{"claude", []string{"sk-ant-oat01-"}, []string{"api.anthropic.com"}}, // a claude.ai account's, of Claude Code's login or claude setup-token
 		{"openai", []string{"sk-", "sk-proj-", "sk-svcacct-", "sk-admin-"}, []string{"api.openai.com"}},
 		{"openrouter", []string{"sk-or-v1-"}, []string{"openrouter.ai"}},
 		{"gemini", []string{"AIza"}, []string{"generativelanguage.googleapis.com"}},

@@ -43,11 +43,11 @@ func (r *Run) tellAgents() {
 	}
 }
 
-// agentSource is what a preset says, with its agent's secret unless others have decided on secrets.
-func (p Person) agentSource(found preset.Found, chosen policy.Tier, merged *policy.Policy, others []policy.Source) (policy.Source, error) {
-	secret := p.agentSecret(found.Preset.Agent, merged)
-	src, err := found.Source(chosen, secret)
-	if secret == nil || err != nil {
+// agentSource is what a preset says, with its agent's secrets unless others have decided on secrets.
+func (p Person) agentSource(found preset.Found, use loginUse, chosen policy.Tier, merged *policy.Policy, others []policy.Source) (policy.Source, error) {
+	secrets := p.agentSecrets(found.Preset.Agent, use, merged)
+	src, err := found.Source(chosen, secrets)
+	if len(secrets) == 0 || err != nil {
 		return src, err
 	}
 	if _, err := policy.Merge(append([]policy.Source{src}, others...)); err != nil { // as where an organisation has locked them
@@ -56,20 +56,36 @@ func (p Person) agentSource(found preset.Found, chosen policy.Tier, merged *poli
 	return src, nil
 }
 
-// agentSecret is the secret that an agent can use, where the person has a store and nobody says otherwise of its name or variable. Whether it is in the store
+// agentSecrets are those that an agent can use, where the person has a store and nobody says otherwise of their names or variables. Whether they are in the store
 // is for the store to say: casemate does not read it.
-func (p Person) agentSecret(a *preset.Agent, merged *policy.Policy) *policy.Secret {
-	if a == nil || a.Secret == nil {
+func (p Person) agentSecrets(a *preset.Agent, use loginUse, merged *policy.Policy) (list []policy.Secret) {
+	if a == nil {
 		return nil
 	}
 	if _, err := os.Lstat(filepath.Join(p.Config, "secrets.age")); err != nil {
 		return nil
 	}
-	s := a.Secret.Rule()
-	if givesVariable(merged, s.Env) || slices.ContainsFunc(merged.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Name == s.Name }) {
-		return nil
+	for _, s := range a.Secrets() {
+		isLogin := a.Login != nil && s.Name == a.Login.Name
+		switch {
+		case saidOtherwise(merged, s):
+			if !isLogin { // a key of theirs is their word about the login, too
+				return nil
+			}
+		case isLogin && use == loginNever, !isLogin && use == loginOnly:
+		case isLogin && use == loginOnly:
+			s.Optional, s.Unless = false, ""
+			fallthrough
+		default:
+			list = append(list, s)
+		}
 	}
-	return s
+	return list
+}
+
+// saidOtherwise says whether somebody else has decided what is in a secret's variable, or what a secret of its name is.
+func saidOtherwise(merged *policy.Policy, s policy.Secret) bool {
+	return givesVariable(merged, s.Env) || slices.ContainsFunc(merged.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Name == s.Name })
 }
 
 // givesVariable says whether a variable is set inside.

@@ -15,6 +15,7 @@ type Agent struct {
 	File     string            `json:"file,omitempty"` // of a person's own preset
 	Tool     string            `json:"tool,omitempty"` // where it is installed
 	Logins   []Login           `json:"logins,omitempty"`
+	Answer   string            `json:"use_login,omitempty"` // what they answered when they were asked whether it is used: yes or no
 	Openings []preset.Opening  `json:"openings"`
 	Set      []policy.Variable `json:"set,omitempty"`
 	Agent    preset.Agent      `json:"agent"`
@@ -45,10 +46,15 @@ func Agents(p Person) (list []Agent, broken, err error) {
 	list = []Agent{}
 	for _, f := range found {
 		a := Agent{Name: f.Preset.Name, File: f.Preset.File, Tool: f.Tool, Openings: f.Openings, Set: f.Set, Agent: *f.Preset.Agent}
-		for _, l := range a.Agent.Logins {
-			if isFileIn(p.Home, l, 0) {
-				a.Logins = append(a.Logins, Login{"here", filepath.Join(p.Home, l)})
+		for _, l := range p.logins(&a.Agent) {
+			a.Logins = append(a.Logins, Login{"here", l})
+		}
+		if a.Agent.Login != nil {
+			if yes, answered := p.loginAnswer(&a.Agent); answered {
+				a.Answer = map[bool]string{true: LoginYes, false: LoginNo}[yes]
 			}
+		}
+		for _, l := range a.Agent.Logins {
 			for _, h := range homes {
 				if isFileIn(h, l, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH) {
 					a.Logins = append(a.Logins, Login{"inside", filepath.Join(h, l)})

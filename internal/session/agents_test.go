@@ -43,7 +43,7 @@ func TestAgentsPreset(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			agents, notices, err := p.addPresets(tiers, project, c.command)
+			agents, notices, err := p.addPresets(tiers, project, c.command, unasked)
 			if err != nil || len(notices) > 0 || len(agents) == 1 != c.agent {
 				t.Fatalf("%d agents, %q, %v", len(agents), notices, err)
 			}

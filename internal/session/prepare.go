@@ -37,11 +37,13 @@ type Options struct {
 	Attended bool   // a person sits at the terminal
 	AskAgain bool   // whatever was answered before
 	Answered bool   // what was answered before holds, although nobody sits there
+	Login    string // whether an agent uses the person's login: LoginYes, LoginNo, LoginAsk, or empty: as they answered once
 
 	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
 
-	Ask      func() (policy.Workspace, bool) // asks how an agent shall see the project; nil: nobody is asked
-	Progress func(string)                    // says what takes long; may be nil
+	Ask      func() (policy.Workspace, bool)   // asks how an agent shall see the project; nil: nobody is asked
+	AskLogin func(agent string) (yes, ok bool) // asks whether it may use the person's login
+	Progress func(string)                      // says what takes long; may be nil
 }
 
 // Run is one run, prepared: everything is decided and nothing has happened yet.
@@ -116,9 +118,11 @@ func Prepare(p Person, o Options) (*Run, error) {
 	if len(o.Command) > 0 {
 		command = o.Command[0]
 	}
-	if r.agents, r.Notices, err = p.addPresets(tiers, r.Project, command); err != nil {
+	agents, notices, err := p.addPresets(tiers, r.Project, command, r.useLogin)
+	if err != nil {
 		return nil, err
 	}
+	r.agents, r.Notices = agents, append(r.Notices, notices...)
 	if err = r.merge(tiers); err != nil {
 		return nil, err
 	}

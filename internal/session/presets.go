@@ -29,7 +29,7 @@ func (p Person) Presets(project string) (*preset.Here, error) {
 //
 // NoPreset among them opens nothing, and keeps a command from taking an agent's preset by itself.
 func (p Person) AddPresets(t *Tiers, project string) (notices []string, err error) {
-	_, notices, err = p.addPresets(t, project, "")
+	_, notices, err = p.addPresets(t, project, "", unasked)
 	return notices, err
 }
 
@@ -37,7 +37,7 @@ func (p Person) AddPresets(t *Tiers, project string) (notices []string, err erro
 const NoPreset = "none"
 
 // addPresets does it for a command, which may be an agent that has a preset: it is chosen by nobody, so that whatever anybody says of the network holds.
-func (p Person) addPresets(t *Tiers, project, command string) (agents []preset.Found, notices []string, err error) {
+func (p Person) addPresets(t *Tiers, project, command string, login askedForLogin) (agents []preset.Found, notices []string, err error) {
 	automatic := preset.OfCommand(command)
 	if automatic == "" && !slices.ContainsFunc(t.Sources, func(s policy.Source) bool { return len(s.Doc.Presets) > 0 }) {
 		return nil, nil, nil // and a start without presets pays nothing for them
@@ -80,7 +80,11 @@ func (p Person) addPresets(t *Tiers, project, command string) (agents []preset.F
 		for _, w := range found.Warnings {
 			notices = append(notices, "preset "+chosen.V+": "+w)
 		}
-		src, err := p.agentSource(found, chosen.Origin.Tier, merged, t.Sources)
+		use, err := p.loginUse(found, chosen.Origin.Tier, merged, t.Sources, login)
+		if err != nil {
+			return nil, nil, err
+		}
+		src, err := p.agentSource(found, use, chosen.Origin.Tier, merged, t.Sources)
 		if err != nil {
 			return nil, nil, fmt.Errorf("preset %s: %w", chosen.V, err)
 		}

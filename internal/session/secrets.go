@@ -46,7 +46,9 @@ func (s *supervision) startSecrets() error {
 		s.endSecrets()
 		return err
 	}
-	r.Plan.Secrets = slices.DeleteFunc(r.Plan.Secrets, func(p plan.Secret) bool { return p.Optional && ready.Shapes[p.Name].Length == 0 })
+	r.Plan.Secrets = slices.DeleteFunc(r.Plan.Secrets, func(p plan.Secret) bool {
+		return p.Optional && ready.Shapes[p.Name].Length == 0 || p.Unless != "" && ready.Shapes[p.Unless].Length > 0
+	})
 	return r.placehold(func(p plan.Secret) (ask.Shape, bool) {
 		shape, ok := ready.Shapes[p.Name]
 		return shape, ok

@@ -36,7 +36,8 @@ type Source struct {
 	Address   string   `json:"address,omitempty"`
 	Namespace string   `json:"namespace,omitempty"`
 	Mount     string   `json:"mount,omitempty"`
-	Path      string   `json:"path,omitempty"`
+	Path      string   `json:"path,omitempty"`  // below the mount; or a login's file
+	Login     string   `json:"login,omitempty"` // whose it is: a kind of package login
 	Field     string   `json:"field,omitempty"`
 }
 
@@ -47,10 +48,11 @@ const (
 	Env     = "env"
 	Command = "command"
 	Vault   = "vault" // Vault or OpenBao, KV version 2
+	Login   = "login" // what an agent keeps of its own, on this machine
 )
 
 // Stores are the names of all.
-func Stores() []string { return []string{File, Keyring, Env, Command, Vault} }
+func Stores() []string { return []string{File, Keyring, Env, Command, Vault, Login} }
 
 // Grant lets some use an entry somewhere. Every part that is said must fit; one that is empty fits everything, but for Hosts.
 type Grant struct {

@@ -132,7 +132,7 @@ func (s *server) fetch(ctx context.Context, r ask.Request, use func(secret.Value
 func (s *server) load(ctx context.Context, k *kept, e book.Entry) error {
 	k.value.Wipe()
 	k.entry, k.read = book.Entry{}, time.Time{}
-	store, err := stores.Open(&e, stores.Host{Getenv: s.Getenv, Value: s.value})
+	store, err := stores.Open(&e, stores.Host{Getenv: s.Getenv, Value: s.value, Renew: s.Renew})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/book"
+	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/uses"
 )
 
@@ -22,7 +23,8 @@ type Options struct {
 	Log        uses.Log
 	Getenv     func(string) string
 	Passphrase book.Ask // nil: nobody can be asked
-	Ready      func()   // is called once the beginning is over
+	Renew      func(context.Context, login.File) error
+	Ready      func() // is called once the beginning is over
 }
 
 // many is how many uses are looked at at once. The next one waits in the socket.

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/book"
+	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/uses"
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +28,7 @@ type site struct {
 	fd    int
 	ended chan error
 	next  uint64
+	renew func(context.Context, login.File) error
 }
 
 func newSite(t *testing.T) *site {
@@ -86,7 +89,7 @@ func (s *site) start(entries ...ask.Entry) ask.Ready {
 		s.t.Fatal(err)
 	}
 	go func() {
-		err := Run(fds[1], Options{Place: s.place, Log: s.log, Getenv: os.Getenv})
+		err := Run(fds[1], Options{Place: s.place, Log: s.log, Getenv: os.Getenv, Renew: s.renew})
 		unix.Close(fds[1])
 		s.ended <- err
 	}()
@@ -452,4 +455,53 @@ func TestMeet(t *testing.T) {
 			t.Errorf("%s and %s", c.a, c.b)
 		}
 	}
+}
+
+// TestLogin: the gate is given an agent's login as it is in the agent's file at that moment, and until when it is good; it is renewed where it is over.
+func TestLogin(t *testing.T) {
+	s := newSite(t)
+	dir := filepath.Join(t.TempDir(), ".claude")
+	file := filepath.Join(dir, ".credentials.json")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	expires := time.Now().Add(time.Hour).Truncate(time.Second)
+	write := func(token string, expires time.Time) error {
+		return os.WriteFile(file, fmt.Appendf(nil, `{"claudeAiOauth":{"accessToken":%q,"refreshToken":"sk-ant-ort01-x","expiresAt":%d}}`, token, expires.UnixMilli()), 0o600)
+	}
+	if err := write(real+"-first", expires); err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("the vendor refuses")
+	s.renew = func(_ context.Context, f login.File) error {
+		if f.Path != file || f.Name != "claude" {
+			t.Errorf("%+v", f)
+		}
+		if refused != nil {
+			return refused
+		}
+		return write(real+"-renewed", expires)
+	}
+	s.update(func(b *book.Book) {
+		b.Add(entry("claude", book.Source{Store: book.Login, Login: "claude", Path: file}, "api.anthropic.com"))
+	})
+	s.start(ask.Entry{Name: "claude", Env: "CLAUDE_CODE_OAUTH_TOKEN", Hosts: []string{"api.anthropic.com"}})
+	s.gives("claude", "api.anthropic.com", real+"-first")
+	if r := s.request("claude", "api.anthropic.com", 443, "POST", "/"); !r.Until.Equal(expires) {
+		t.Errorf("until %v, want %v", r.Until, expires)
+	}
+	if err := write(real+"-of-another-account", expires); err != nil {
+		t.Fatal(err)
+	}
+	s.gives("claude", "api.anthropic.com", real+"-of-another-account")
+	if err := write(real+"-over", time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	s.refuses("claude", "api.anthropic.com", "the vendor refuses")
+	refused = nil
+	s.gives("claude", "api.anthropic.com", real+"-renewed")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s.refuses("claude", "api.anthropic.com", "nobody is logged in")
 }

@@ -1,4 +1,4 @@
-// Package stores reads the value of a secret from where it lies: the encrypted file, the desktop's keyring, a variable, a command, or a server.
+// Package stores reads the value of a secret from where it lies: the encrypted file, the desktop's keyring, a variable, a command, a server, or an agent's own login.
 package stores
 
 import (
@@ -10,12 +10,14 @@ import (
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/book"
+	"casemate.dev/internal/secret/login"
 )
 
 // Host is what the stores need of this process.
 type Host struct {
 	Getenv func(string) string
 	Value  func(name string) (secret.Value, error) // a copy of the one in the encrypted file
+	Renew  func(context.Context, login.File) error // has a login renewed, in a process that nobody ends before it is done
 }
 
 // Open finds the store of an entry.
@@ -34,6 +36,8 @@ func Open(e *book.Entry, h Host) (secret.Store, error) {
 		return keyring{name: e.Name, address: h.Getenv("DBUS_SESSION_BUS_ADDRESS")}, nil
 	case book.Vault:
 		return newVault(s, h.Getenv)
+	case book.Login:
+		return newLogin(s, h)
 	}
 	return nil, fmt.Errorf("bug: secret %q lies in %q", e.Name, e.Source.Store)
 }
@@ -67,6 +71,8 @@ func Describe(s book.Source) string {
 		return "env " + s.Variable
 	case book.Command:
 		return "command " + strings.Join(s.Command, " ")
+	case book.Login:
+		return "login of " + s.Login + " in " + s.Path
 	case book.Vault:
 		return fmt.Sprintf("vault %s/%s field %s", s.Mount, s.Path, s.Field)
 	}

@@ -288,6 +288,34 @@ func TestVault(t *testing.T) {
 	wantProblem(t, err, "sealed", "vault status")
 }
 
+// TestLogin: whose login it is and where it lies is found once; another store's is none.
+func TestLogin(t *testing.T) {
+	home := t.TempDir()
+	h := from(map[string]string{"HOME": home})
+	_, err := FindLogin("claude", h.Getenv)
+	wantProblem(t, err, "nobody is logged in to Claude Code", "/login")
+	_, err = FindLogin("nobody", h.Getenv)
+	wantProblem(t, err, `whose login is "nobody"`, "known are: claude")
+	if err := os.Mkdir(filepath.Join(home, ".claude"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := FindLogin("claude", h.Getenv)
+	if err != nil || s.Path != filepath.Join(home, ".claude", ".credentials.json") || Describe(s) != "login of claude in "+s.Path || Fresh(s.Store) != 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if err := os.WriteFile(s.Path, []byte(`{"claudeAiOauth":{"accessToken":"`+real+`"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := get(t, s, h); err != nil || text(t, v) != real {
+		t.Error(err)
+	}
+	for _, other := range []book.Source{{Store: book.Login}, {Store: book.Login, Login: "claude", Path: "x"}, {Store: book.Login, Login: "nobody", Path: s.Path}} {
+		if _, err := get(t, other, h); err == nil {
+			t.Errorf("%+v is read", other)
+		}
+	}
+}
+
 func TestVaultOverTLS(t *testing.T) {
 	server := httptest.NewTLSServer(&kv{versions: []map[string]any{{"key": real}}})
 	defer server.Close()

@@ -1,0 +1,119 @@
+package session
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"casemate.dev/internal/policy"
+	"casemate.dev/internal/store"
+)
+
+// TestWhichLogin: what is among an agent's secrets, by what was said of its key and its login.
+func TestWhichLogin(t *testing.T) {
+	const key, login = "anthropic: ANTHROPIC_API_KEY for api.anthropic.com as header:x-api-key", "claude: CLAUDE_CODE_OAUTH_TOKEN for api.anthropic.com as bearer"
+	for _, c := range []struct {
+		name, user, how string
+		flags           policy.Flags
+		want            string
+		wrong           string
+	}{
+		{name: "nothing said", want: key + "; " + login + " unless anthropic"},
+		{name: "not this time", how: LoginNo, want: key},
+		{name: "this time", how: LoginYes, want: login + " at any rate"},
+		{name: "the key is passed", flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, want: ""},
+		{name: "the token is passed", flags: policy.Flags{Pass: []string{"CLAUDE_CODE_OAUTH_TOKEN"}}, want: key},
+		{name: "the key is passed, and this time", how: LoginYes, flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, wrong: "given otherwise"},
+		{name: "a policy's own", user: "secrets: {claude: {env: MY_TOKEN, hosts: [a.example]}}\n", want: key + "; claude: MY_TOKEN for a.example at any rate"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			home := t.TempDir()
+			project := filepath.Join(home, "project")
+			p := Person{UID: os.Getuid(), Home: home, Dir: project, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate"), Environ: []string{"HOME=" + home}}
+			for path, text := range map[string]string{filepath.Join(p.Config, "policy.yaml"): c.user, filepath.Join(p.Config, "secrets.age"): "x", filepath.Join(project, "x"): ""} {
+				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tiers, err := p.Load(project, c.flags)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{"claude"}}}
+			_, _, err = p.addPresets(tiers, project, "claude", r.useLogin)
+			if c.wrong != "" {
+				if err == nil || !strings.Contains(err.Error(), c.wrong) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			merged, err := policy.Merge(tiers.Sources)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, v := range merged.Secrets {
+				text := v.V.String()
+				if v.V.Unless != "" {
+					text += " unless " + v.V.Unless
+				}
+				if !v.V.Optional {
+					text += " at any rate"
+				}
+				got = append(got, text)
+			}
+			if text := strings.Join(got, "; "); text != c.want {
+				t.Errorf("got  %s\nwant %s", text, c.want)
+			}
+		})
+	}
+}
+
+// TestLoginAnswer: an answer is kept, for the person and the agent, both ways; and a login is found where the agent's own variable says.
+func TestLoginAnswer(t *testing.T) {
+	home := t.TempDir()
+	p := Person{UID: os.Getuid(), Home: home, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate")}
+	here, err := p.Presets("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := here.Find("claude")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := found.Preset.Agent
+	if _, answered := p.loginAnswer(a); answered {
+		t.Error("answered before anybody was asked")
+	}
+	for _, yes := range []bool{true, false} {
+		if err := p.rememberLogin(a, yes); err != nil {
+			t.Fatal(err)
+		}
+		if got, answered := p.loginAnswer(a); got != yes || !answered {
+			t.Errorf("%v, %v; want %v", got, answered, yes)
+		}
+	}
+	if len(p.logins(a)) > 0 {
+		t.Errorf("logins %q", p.logins(a))
+	}
+	elsewhere := filepath.Join(home, "elsewhere")
+	for _, dir := range []string{filepath.Join(home, ".claude"), elsewhere} {
+		if err := store.MakeDir(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.logins(a); len(got) != 1 || got[0] != filepath.Join(dir, ".credentials.json") {
+			t.Errorf("logins %q", got)
+		}
+		p.Environ = []string{"CLAUDE_CONFIG_DIR=" + elsewhere}
+	}
+}
