@@ -382,6 +382,74 @@ func TestChangedPieces(t *testing.T) {
 	})
 }
 
+// TestHeldBodiesMakeRoom: bodies that were held and sent stand in no other's way while their answers are waited for.
+func TestHeldBodiesMakeRoom(t *testing.T) {
+	const polls = 40
+	arrived, answer := make(chan bool, 2*polls), make(chan bool)
+	outside.site(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		arrived <- true
+		if r.URL.Path == "/poll" {
+			<-answer
+		}
+	})
+	b, _ := withAWS(t, fakeID+":"+fakeKey, realID+":"+realKey, nil, allow("api.example.com", 443))
+	client := b.client(true)
+	var all sync.WaitGroup
+	poll := func(size int, payload string, unknown bool) {
+		body := strings.Repeat("x", size)
+		r := sign(t, ask1(t, "POST", atAWS+"/poll", body), body, signing{id: fakeID, key: fakeKey, service: "sqs", payload: payload})
+		if unknown {
+			r.ContentLength = -1
+		}
+		all.Go(func() {
+			if answer, err := client.Do(r); err != nil || answer.StatusCode != 200 {
+				t.Errorf("%v, %v", answer, err)
+			}
+		})
+	}
+	arrives := func() {
+		t.Helper()
+		select {
+		case <-arrived:
+		case <-time.After(time.Minute):
+			t.Fatal("a request waits for another one's answer")
+		}
+	}
+	for i := range 2 * polls {
+		poll([]int{10, 100 << 10}[i%2], []string{"", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}[i/polls], false)
+	}
+	for range 2 * polls {
+		arrives()
+	}
+	for range 6 { // of a body without a length as much is held as there can be, and of all together four times that
+		poll(10, "", true)
+		arrives()
+	}
+	close(answer)
+	all.Wait()
+
+	// What takes all room has the next one hear that it is to try again.
+	for range 4 {
+		read, write := io.Pipe()
+		defer write.Close()
+		r := sign(t, ask1(t, "POST", atAWS+"/", "x"), "x", signing{id: fakeID, key: fakeKey, service: "sqs"})
+		r.Body, r.ContentLength = read, -1
+		go client.Do(r)
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		r := sign(t, ask1(t, "POST", atAWS+"/", "x"), "x", signing{id: fakeID, key: fakeKey, service: "sqs"})
+		r.ContentLength = -1
+		status, _, answer := try(t, client, r)
+		if status == http.StatusServiceUnavailable && strings.Contains(answer, "take more than 64 MiB") {
+			break
+		}
+		if arrives(); status != 200 || time.Now().After(end) {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+}
+
 // TestUnsignedControl: without the broker the stand-in refuses what the placeholders signed.
 func TestUnsignedControl(t *testing.T) {
 	var aws inCloud

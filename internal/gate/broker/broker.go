@@ -4,6 +4,7 @@ package broker
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
@@ -11,12 +12,11 @@ import (
 
 // Broker is what all connections of a gate share. Make one with New.
 type Broker struct {
-	Book    *rules.Book
-	Prints  *Prints
-	Store   Store
-	whole   chan struct{} // one for each body that is held while it is looked through
-	pieces  chan struct{} // one for each whose pieces are signed anew
-	signing chan struct{} // one for each that is held until it is signed anew and sent
+	Book   *rules.Book
+	Prints *Prints
+	Store  Store
+	whole  chan struct{} // one for each body that is held while it is looked through
+	held   atomic.Int64  // bytes of bodies that are held until they are signed anew and sent
 }
 
 // wholeAtOnce bounds the bodies that are held, of maxWhole bytes each; more are looked through on their way.
@@ -27,7 +27,7 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), signing: make(chan struct{}, signedAtOnce), pieces: make(chan struct{}, piecesAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.

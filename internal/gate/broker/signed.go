@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/sigv4"
@@ -27,14 +29,14 @@ type signed struct {
 	way        sigv4.Way
 	credential sigv4.Credential
 	body       *inPieces // nil: its pieces are not signed
-	release    func()    // of what is held of the body
+	room       room
 }
 
-// Bodies of requests whose signature is over a body of which they say no hash are read whole before anything is sent: so long, so many at a time.
+// Bodies of requests whose signature is over a body of which they say no hash are read whole before anything is sent, up to maxSigned; all of them together, and
+// the pieces of others that are held, are maxHeld at most.
 const (
-	maxSigned    = 16 << 20
-	signedAtOnce = 4
-	piecesAtOnce = 32 // bodies whose pieces are signed, of each of which a piece is held
+	maxSigned = 16 << 20
+	maxHeld   = 64 << 20
 )
 
 const securityToken = "X-Amz-Security-Token"
@@ -68,7 +70,7 @@ func (u *Use) readSigned(granted []wire.Secret, r *http.Request) (why error) {
 		if _, err := sig.Payload(sent); err != nil {
 			return err
 		}
-		u.signed = &signed{secret: s, parts: parts, signature: sig, release: func() {}}
+		u.signed = &signed{secret: s, parts: parts, signature: sig}
 	}
 	return nil
 }
@@ -143,12 +145,9 @@ func (b *Broker) Check(r *http.Request, u *Use, leaked func(*Leak)) error {
 		return g.leak(err)
 	}
 	if g.way.InPieces() && !noBody {
-		select {
-		case b.pieces <- struct{}{}:
-		case <-r.Context().Done():
-			return r.Context().Err()
+		if !g.room.take(&b.held, sigv4.MaxPiece) {
+			return tooMany(r)
 		}
-		g.release = func() { <-b.pieces }
 		g.body = &inPieces{ReadCloser: r.Body, signed: g, key: key, leaked: leaked}
 		r.Body = g.body
 	}
@@ -166,6 +165,9 @@ type inPieces struct {
 
 func (p *inPieces) Read(b []byte) (int, error) {
 	n, err := p.pieces.Read(b)
+	if err != nil {
+		p.signed.room.leave()
+	}
 	var bad *sigv4.ErrPiece
 	if errors.As(err, &bad) {
 		l := p.signed.leak(err)
@@ -181,23 +183,97 @@ func (g *signed) leak(err error) *Leak {
 
 // readBody holds a body as a whole, and says its hash.
 func (b *Broker) readBody(r *http.Request, g *signed) (hash string, err error) {
-	select {
-	case b.signing <- struct{}{}:
-	case <-r.Context().Done():
-		return "", r.Context().Err()
+	most := int64(maxSigned)
+	if r.ContentLength >= 0 {
+		most = r.ContentLength
 	}
-	g.release = func() { <-b.signing }
-	text, err := io.ReadAll(io.LimitReader(r.Body, maxSigned+1))
+	if most > maxSigned {
+		return "", tooLong(r)
+	}
+	if !g.room.take(&b.held, most) {
+		return "", tooMany(r)
+	}
+	text, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if int64(len(text)) > most {
+		return "", tooLong(r)
+	}
 	r.Body.Close()
-	switch {
-	case err != nil:
+	if err != nil {
 		return "", err
-	case len(text) > maxSigned:
-		return "", &Refused{fmt.Sprintf("the request's signature is over its body, which is longer than the %d MiB that are held to sign it anew: "+
-			"have the program say the body's hash in the field X-Amz-Content-Sha256, and it may be of any length", maxSigned>>20)}
 	}
-	r.Body = io.NopCloser(bytes.NewReader(text))
+	r.Body = &roomy{io.NopCloser(bytes.NewReader(text)), &g.room}
 	return sigv4.Hash(text), nil
+}
+
+// TooMuch is a body that cannot be held.
+type TooMuch struct {
+	Status int
+	Why    string
+}
+
+func (t *TooMuch) Error() string { return t.Why }
+
+func tooLong(r *http.Request) error {
+	return drained(r, &TooMuch{http.StatusRequestEntityTooLarge, fmt.Sprintf("the request's signature is over its body, which is longer than the %d MiB that are held to sign it anew: "+
+		"have the program say the body's hash in the field X-Amz-Content-Sha256, and it may be of any length", maxSigned>>20)})
+}
+
+// tooMany is an answer after which AWS's programs wait, and try again. To wait here instead would stop all of an HTTP/2 connection: the bodies that wait take
+// the room of those that are read.
+func tooMany(r *http.Request) error {
+	return drained(r, &TooMuch{http.StatusServiceUnavailable, fmt.Sprintf("the bodies of requests that are to be signed anew take more than %d MiB at this moment", maxHeld>>20)})
+}
+
+// drained reads what is left of a body: many programs hear no answer before they have sent it.
+func drained(r *http.Request, why error) error {
+	_, err := io.Copy(io.Discard, r.Body)
+	r.Body.Close()
+	if err != nil {
+		return err
+	}
+	return why
+}
+
+// room is what one body takes of the memory for those that are held. The zero room is none.
+type room struct {
+	mu   sync.Mutex
+	of   *atomic.Int64
+	size int64
+}
+
+func (o *room) take(of *atomic.Int64, size int64) bool {
+	if of.Add(size) > maxHeld {
+		of.Add(-size)
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.of, o.size = of, size
+	return true
+}
+
+// leave gives it back, once: when the body has been sent, as the answer may be long in coming.
+func (o *room) leave() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.of != nil {
+		o.of.Add(-o.size)
+		o.of = nil
+	}
+}
+
+// roomy is a body that was held as a whole.
+type roomy struct {
+	io.ReadCloser
+	room *room
+}
+
+func (y *roomy) Read(p []byte) (int, error) {
+	n, err := y.ReadCloser.Read(p)
+	if err != nil {
+		y.room.leave()
+	}
+	return n, err
 }
 
 // fetchKeys asks the store for what a request is signed with.
@@ -259,7 +335,7 @@ func (u *Use) Sign(out *http.Request) {
 
 func (g *signed) end() {
 	if g != nil {
-		g.release()
+		g.room.leave()
 		g.credential = sigv4.Credential{}
 	}
 }

@@ -65,7 +65,7 @@ func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (sc
 // unsigned answers a request whose signature is not made anew.
 func (s *Session) unsigned(w http.ResponseWriter, r *http.Request, f *flight, err error) {
 	var leak *broker.Leak
-	var no *broker.Refused
+	var no *broker.TooMuch
 	switch {
 	case errors.As(context.Cause(r.Context()), &leak): // it was in the body, and is told
 		s.answer(w, r, f.path, http.StatusForbidden, denied, leak.Error(), "")
@@ -73,7 +73,7 @@ func (s *Session) unsigned(w http.ResponseWriter, r *http.Request, f *flight, er
 		s.alarm(w, r, f.path, leak)
 	case errors.As(err, &no):
 		s.Denied(f.method, f.path, rules.Decision{Why: no.Why})
-		s.answer(w, r, f.path, http.StatusRequestEntityTooLarge, denied, no.Why, "")
+		s.answer(w, r, f.path, no.Status, denied, no.Why, "")
 	default: // its body did not come
 		panic(http.ErrAbortHandler)
 	}

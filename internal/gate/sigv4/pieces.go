@@ -21,7 +21,7 @@ const (
 
 // A piece's signature stands before it, so a piece is held as a whole. S3 wants 8 KiB at least; programs send 64 KiB or 128 KiB.
 const (
-	maxPiece   = 1 << 20
+	MaxPiece   = 256 << 10
 	maxLine    = 4 << 10
 	maxTrailer = 16
 )
@@ -78,8 +78,8 @@ func (p *Pieces) next() (out []byte, err error) {
 	}
 	digits, signature, ok := strings.Cut(line, ";chunk-signature=")
 	size, err := strconv.ParseUint(digits, 16, 32)
-	if !ok || err != nil || size > maxPiece {
-		return nil, bad("a piece of its body begins with %.40q, and should with its length (%d bytes at most) and its signature", line, maxPiece)
+	if !ok || err != nil || size > MaxPiece {
+		return nil, bad("a piece of its body begins with %.40q, and should with its length (%d bytes at most) and its signature", line, MaxPiece)
 	}
 	begin := len(line) + 2
 	out = slices.Grow(append(append(p.held[:0], line...), "\r\n"...), int(size)+2)[:begin+int(size)+2]
