@@ -59,6 +59,21 @@ func TestRealGitFetches(t *testing.T) {
 	})
 }
 
+// authorize lets keys log in at the world's sshd.
+func authorize(t *testing.T, lines string) {
+	t.Helper()
+	keys, err := os.OpenFile(filepath.Join(realWorld.world.dir, "servers", "authorized_keys"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.WriteString(lines); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestRealGitSSH clones and pushes over ssh, with a key that is made inside and never leaves.
 func TestRealGitSSH(t *testing.T) {
 	needs(t, "git")
@@ -77,16 +92,7 @@ func TestRealGitSSH(t *testing.T) {
 		if made.exit != 0 {
 			t.Fatal(made)
 		}
-		keys, err := os.OpenFile(servers+"/authorized_keys", os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := keys.WriteString(made.stdout); err != nil {
-			t.Fatal(err)
-		}
-		if err := keys.Close(); err != nil {
-			t.Fatal(err)
-		}
+		authorize(t, made.stdout)
 		s.does(job{
 			tell: []string{"--env", "GIT_SSH_COMMAND=ssh -o BatchMode=yes -o StrictHostKeyChecking=yes"},
 			rule: []string{"--allow", "git.example:2222"},

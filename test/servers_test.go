@@ -74,7 +74,7 @@ func serveReal(dir string) error {
 	})
 	overTLS["git.example"] = gitBackend(dir)
 	overTLS["live.example"] = live()
-	for _, r := range [][2]string{{"git.example", "2222"}, {"db.example", "5432"}, {"db.example", "6379"}} {
+	for _, r := range [][2]string{{"git.example", "2222"}, {"mirror.example", "2222"}, {"db.example", "5432"}, {"db.example", "6379"}} {
 		l, err := net.Listen("tcp", net.JoinHostPort(realHosts[r[0]], r[1]))
 		if err != nil {
 			return err
@@ -167,8 +167,8 @@ exec postgres -D pg -h ` + behind + ` -k "$2" -F -c ssl=on -c shared_buffers=8MB
 		list = append(list, server{"redis", 6379, []string{path, "--bind", behind, "--port", "6379", "--protected-mode", "no", "--save", "", "--appendonly", "no", "--dir", own}, syscall.SIGTERM, nil})
 	}
 	if path := sshd(); path != "" {
-		script := `cd "$1" && ssh-keygen -q -t ed25519 -N '' -f host_key && : >authorized_keys && chmod 666 authorized_keys && git init -q --bare ssh.git && exec "$2" -D -e -f /dev/null \
--o ListenAddress=` + behind + `:2222 -o HostKey="$1/host_key" -o AuthorizedKeysFile="$1/authorized_keys" -o StrictModes=no -o PidFile=none -o PasswordAuthentication=no -o UsePAM=no`
+		script := `cd "$1" && ssh-keygen -q -t ed25519 -N '' -f host_key && ssh-keygen -q -t ecdsa -N '' -f host_key_ecdsa && : >authorized_keys && chmod 666 authorized_keys && git init -q --bare ssh.git && exec "$2" -D -e -f /dev/null \
+-o ListenAddress=` + behind + `:2222 -o HostKey="$1/host_key" -o HostKey="$1/host_key_ecdsa" -o AuthorizedKeysFile="$1/authorized_keys" -o StrictModes=no -o PidFile=none -o PasswordAuthentication=no -o UsePAM=no`
 		list = append(list, server{"sshd", 2222, []string{"sh", "-c", script, "sh", own, path}, syscall.SIGTERM, nil})
 	}
 	return list, nil

@@ -45,8 +45,8 @@ done
 if [ "${1:-}" != bench ]; then
 	/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 	/usr/bin/python3 -c 'import pip' 2>/dev/null || missing+=(python3-pip)
-	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 fi
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ "${1:-}" = bench ] || missing+=(postgresql)
 if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -60,15 +60,15 @@ fi
 if [ "$(id -u)" = 0 ] && ! id "$user" >/dev/null 2>&1; then
 	useradd --create-home --shell /bin/bash "$user"
 fi
+# The versions that presets say they were tested with.
+from_npm codex @openai/codex 0.169.0
 [ "${1:-}" != bench ] || exit 0
+from_npm claude @anthropic-ai/claude-code 2.1.330
 # verdaccio asks for node-fetch by a tag, which registries that mirror another may not have
 from_npm verdaccio verdaccio 6.3.2 '{"node-fetch":"2.7.0"}'
 from_npm pnpm pnpm 10.12.1
 from_npm yarn yarn 1.22.22
 from_npm yarn4 @yarnpkg/cli-dist 4.9.2
-# The versions that presets say they were tested with.
-from_npm claude @anthropic-ai/claude-code 2.1.330
-from_npm codex @openai/codex 0.169.0
 [ "${1:-}" = agents ] || exit 0
 from_npm gemini @google/gemini-cli 0.61.0
 from_npm qwen @qwen-code/qwen-code 0.15.10

@@ -294,7 +294,7 @@ func makeHosts(dir string) error {
 	if err := ip(lines...); err != nil {
 		return err
 	}
-	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy, serveReal, serveModels} {
+	for _, serve := range []func(string) error{serveNames, serveHTTP, serveTLS, serveEcho, serveGreeting, serveProxy, serveReal, serveModels, privateGit} {
 		if err := serve(dir); err != nil {
 			return err
 		}

@@ -119,6 +119,8 @@ func (d *desk) run(args []string) error {
 	case "__complete":
 		d.complete(args[1:])
 		return nil
+	case "ssh-agent":
+		return d.sshAgent(args[1:])
 	}
 	var err error
 	if d.place, err = book.Find(d.getenv); err != nil {

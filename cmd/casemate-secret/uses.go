@@ -16,7 +16,8 @@ func usesVerb() verb {
 		help: `
 One line for each time that a gate was given a value, or refused one, with the
 request it was for. A gate keeps a value for some seconds, so that one line may
-stand for several requests. The newest line is the last.`,
+stand for several requests. Logins by ssh (ssh: in casemate.yaml) have a line
+for each signature, under the name ssh. The newest line is the last.`,
 		flags: func(fs *flag.FlagSet, d *desk) func([]string) error {
 			n := fs.Int("n", 50, "at most this many lines: `count`; 0: all")
 			return func(args []string) error { return d.uses(args, *n) }
@@ -49,6 +50,9 @@ func (d *desk) uses(args []string, n int) error {
 	}
 	for _, u := range list {
 		verdict := fmt.Sprintf("given, grant %d", u.Grant)
+		if u.Key != "" {
+			verdict = fmt.Sprintf("signed a login as %s with %s", u.User, u.Key)
+		}
 		if u.Refused != "" {
 			verdict = "refused: " + u.Refused
 			if u.Times > 1 {

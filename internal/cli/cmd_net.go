@@ -25,7 +25,8 @@ Lists the connections of a sandbox, by default of the one that used the network
 last: when, what became of it, the host's name and port, bytes to it and from
 it, and the rule that allowed it. What waited for an answer in casemate watch
 has a line for that, and one with the answer; so has each change of a policy
-while the sandbox runs, which says what is allowed from then on. What was denied
+while the sandbox runs, which says what is allowed from then on; and each login
+by ssh that one of your keys signed, or did not. What was denied
 comes with the reason and the command that allows it while the sandbox runs;
 after that, run --allow does.`,
 		exits: "125  the record of connections cannot be read",
@@ -114,7 +115,7 @@ func key(c session.Connection) string { return fmt.Sprint(c.Sandbox, c.ID) }
 func (l *lister) print(list []session.Connection) error {
 	for _, c := range list {
 		switch {
-		case l.sandbox != "" && c.Sandbox != l.sandbox, l.denied && c.Verdict != wire.Denied:
+		case l.sandbox != "" && c.Sandbox != l.sandbox, l.denied && c.Verdict != wire.Denied && c.Verdict != wire.Unsigned:
 			continue
 		case l.json:
 			if err := json.NewEncoder(l.std.Out).Encode(c); err != nil {
@@ -151,6 +152,12 @@ func (l *lister) print(list []session.Connection) error {
 			if command := c.AllowCommand(); command != "" {
 				l.below(command)
 			}
+		case wire.Signed:
+			l.row(c, "signed", c.Rule)
+			l.below(c.Why)
+		case wire.Unsigned:
+			l.row(c, "denied", "")
+			l.below("the ssh-agent did not sign: " + c.Why)
 		case wire.Ruled:
 			l.row(c, "rules", "")
 			for part := range strings.SplitSeq(c.Why, "; ") {
@@ -169,7 +176,7 @@ func (l *lister) row(c session.Connection, verdict, rule string) {
 		fmt.Fprintf(l.std.Out, "%-8s %-6s %-26s %7s %7s  %s\n", "TIME", "", "HOST", "SENT", "GOT", "RULE")
 	}
 	sent, got := size(c.Sent), size(c.Got)
-	if verdict == "denied" || verdict == "failed" || verdict == "asked" || verdict == "rules" {
+	if verdict == "denied" || verdict == "failed" || verdict == "asked" || verdict == "rules" || verdict == "signed" {
 		sent, got = "", ""
 	}
 	if c.Times > 1 {

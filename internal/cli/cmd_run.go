@@ -225,6 +225,7 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 		{"publish", "offer a `PORT` inside, or HOST:INSIDE, on your loopback; auto offers each as it opens; may be repeated", &f.Publish},
 		{"host-port", "let it reach a `PORT` of your own loopback, such as a database's; may be repeated", &f.HostPorts},
 		{"internal", "join the private network `NAME`, with those sandboxes that do so too; may be repeated", &f.Internal},
+		{"ssh", "sign logins at `HOST`, HOST:PORT or HOST=KEY with your ssh key, which stays outside (default: your agent's only one); opens no network: --allow HOST:22 does; may be repeated", &f.SSH},
 		{"preset", "let it reach what a tool chain or an agent needs, `NAME` such as npm (see casemate preset); an agent's command takes its own, unless none is given; may be repeated", &f.Presets},
 		{"cache", "let it begin with your cache of a package manager, `NAME` such as npm (see casemate cache); may be repeated", &f.Cache},
 		{"allow-fallback", "accept a weaker `MODE` by name: landlock", &f.AllowFallback},

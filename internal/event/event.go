@@ -11,6 +11,7 @@ const (
 	Exited   Kind = "exited"   // the command ended; Detail holds the status and, when it was stopped, the reason
 	Denied   Kind = "denied"   // something was refused; Rule says by what, Allow says how to allow it
 	Alarm    Kind = "alarm"    // a secret's placeholder, or its value, was where it must not be, and was stopped; Subject is "secret:" and its name
+	Signed   Kind = "signed"   // a login by ssh was signed outside with a key of the person's; Subject is "ssh:" and the host, Detail says who and with which key
 	Answered Kind = "answered" // a person decided about a connection that waited; Detail says what, where and by which terminal
 	Ruled    Kind = "ruled"    // the policy files changed; Detail says what of it holds now, and what in the next run
 	Hidden   Kind = "hidden"   // a path that appeared on the host during the run was hidden inside

@@ -47,7 +47,7 @@ func made(o EtcOptions) map[string]string {
 		"mtab":                              "->/proc/self/mounts",
 		"gitconfig":                         string(o.GitConfig),
 		pushHelper + "/git-remote-casemate": pushDenied,
-		"ssh/ssh_config":                    "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n",
+		"ssh/ssh_config":                    "Host *\n\tHashKnownHosts yes\n\tForwardAgent no\n\tForwardX11 no\n\tGlobalKnownHostsFile /etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2 " + AgentDir + "/" + AgentKnownHosts + "\n",
 	}
 	for _, dir := range trustDirs() {
 		files[dir+"/"+trustLink] = "->" + authority

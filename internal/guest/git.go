@@ -17,6 +17,7 @@ type GitOptions struct {
 	Project    string // decides which conditional includes hold; empty without one
 	Safe       []string
 	Offline    bool // nothing outside can be reached: pushes are answered by us
+	Logins     []GitLogin
 }
 
 // Bounds of reading the user's git settings.
@@ -261,7 +262,10 @@ func (r *gitReader) write() []byte {
 		}
 	}
 	put(gitEntry{"credential", "", "helper", ""}) // an empty one forgets those named before
-	put(gitEntry{"gc", "", "auto", "0"})          // would copy the project's packs into the change layer
+	for _, l := range r.o.Logins {
+		l.write(put)
+	}
+	put(gitEntry{"gc", "", "auto", "0"}) // would copy the project's packs into the change layer
 	put(gitEntry{"maintenance", "", "auto", "false"})
 	if r.o.Offline {
 		r.denyPushes(put)

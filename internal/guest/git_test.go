@@ -229,3 +229,32 @@ func FuzzMatchDirs(f *testing.F) {
 		matchDirs(strings.Split(pattern, "/"), strings.Split(place, "/"), 1000) // ends, and soon
 	})
 }
+
+// TestGitLogin: git itself takes the variable as its password, at that address and at no other, and the name that the address has before ours.
+func TestGitLogin(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "system")
+	out := GitConfig(GitOptions{Logins: []GitLogin{{"https://git.example", "TOKEN"}, {"https://*.wide.example:8443", "TOKEN"}, {"https://part.example/me", "TOKEN"}, {"https://empty.example", "EMPTY"}}})
+	if err := os.WriteFile(file, out, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const value = `it's "a" $(value) \n`
+	for _, c := range []struct{ asked, user, password string }{
+		{"protocol=https\nhost=git.example\npath=a/b.git\n", gitName, value},
+		{"protocol=https\nhost=git.example\nusername=me\n", "me", value},
+		{"protocol=https\nhost=deep.wide.example:8443\n", gitName, value},
+		{"protocol=https\nhost=part.example\npath=me/repo.git\n", gitName, value},
+		{"protocol=https\nhost=part.example\npath=you/repo.git\n", "", ""},
+		{"protocol=http\nhost=git.example\n", "", ""},
+		{"protocol=https\nhost=git.example:8443\n", "", ""},
+		{"protocol=https\nhost=git.example.evil.example\n", "", ""},
+		{"protocol=https\nhost=empty.example\n", "", ""},
+	} {
+		cmd := exec.Command("git", "credential", "fill")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nowhere", "GIT_CONFIG_SYSTEM=" + file, "GIT_TERMINAL_PROMPT=0", "TOKEN=" + value, "EMPTY="}
+		cmd.Stdin = strings.NewReader(c.asked)
+		got, _ := cmd.Output()
+		if (c.password == "") != (len(got) == 0) || c.password != "" && !strings.HasSuffix(string(got), "username="+c.user+"\npassword="+c.password+"\n") {
+			t.Errorf("%q: %q", c.asked, got)
+		}
+	}
+}

@@ -17,6 +17,13 @@ const (
 	bundle    = TrustDir + "/bundle.pem"    // the system's authorities and that one
 )
 
+// Where the ssh-agent of a sandbox is, if it has one. Inside, /run is the sandbox's own: without an agent, what lies there is from inside.
+const (
+	AgentDir        = "/run/casemate-ssh"
+	AgentSocket     = "agent"
+	AgentKnownHosts = "known_hosts"
+)
+
 // Trusted is a file that says which authorities programs trust.
 type Trusted struct {
 	Target string // path inside, without links

@@ -53,6 +53,7 @@ type Request struct {
 	IPv6    bool      // the kernel has IPv6
 	Caches  []Cache   // of package managers
 	Trust   Trust     // where TLS is opened
+	Agent   Agent     // where ssh keys are named
 	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
 }
 
@@ -75,6 +76,9 @@ func Make(r Request) (*Plan, error) {
 		return nil, err
 	}
 	if err := p.secrets(r); err != nil {
+		return nil, err
+	}
+	if err := p.logins(r); err != nil {
 		return nil, err
 	}
 	var err error
@@ -128,6 +132,7 @@ func (p *Plan) withNamespaces(r Request) error {
 		p.tree(t)
 	}
 	p.trust(r)
+	p.agent(r)
 	if err := p.workspace(r); err != nil {
 		return err
 	}
@@ -287,6 +292,9 @@ func (p *Plan) openings(r Request) {
 		for _, s := range p.Secrets {
 			add(s.Origin, "%s", s.use())
 		}
+	}
+	for _, l := range p.SSH {
+		add(l.Origin, "%s", l.use())
 	}
 	for _, v := range r.Policy.Network.Publish {
 		if v.V.Auto {

@@ -51,6 +51,7 @@ func request(p *policy.Policy, mode Mode) Request {
 	}
 	r.Trust = Trust{Dir: "/state/trust", Target: "/run/casemate", Over: []Mount{{Source: "/state/trust/bundle.pem", Target: "/etc/ssl/certs/ca-certificates.crt"}},
 		Variables: []Variable{{Name: "NODE_EXTRA_CA_CERTS", Value: "/run/casemate/authority.pem"}, {Name: "SSL_CERT_FILE", Value: "/run/casemate/bundle.pem"}}}
+	r.Agent = Agent{Dir: "/state/ssh", Target: "/run/casemate-ssh", Socket: "agent"}
 	if mode == Landlock {
 		r.Mask, r.Layer, r.Copy, r.Tmp, r.Dir, r.Told = "", "", "/state/copy", "/state/tmp", "/state/copy/sub", true
 	}
@@ -71,6 +72,7 @@ func TestGoldenPlans(t *testing.T) {
 		{"live", Rootless, "", policy.Flags{Workspace: "live"}},
 		{"openings", Rootless, "version: 1\nfiles:\n  read: [~/datasets, /srv/data]\n  readonly: [specs/]\n  write: [./generated]\n  hide: [\"*.pem\"]\nenv: {pass: [EDITOR]}\n", policy.Flags{}},
 		{"requests", Rootless, "version: 1\nnetwork:\n  allow:\n    - {host: api.example.com, methods: [GET], paths: [\"/v1/*\"]}\n    - {host: passed.example.com}\nenv: {set: {SSL_CERT_FILE: /etc/mine.pem}}\n", policy.Flags{}},
+		{"logins", Rootless, "version: 1\nnetwork:\n  allow:\n    - {host: git.example.com, ports: [22]}\nssh:\n  - {keys: [~/.ssh/id_ed25519.pub], hosts: [git.example.com]}\n", policy.Flags{SSH: []string{"other.example.com:2222"}}},
 		{"landlock", Landlock, "", policy.Flags{AllowFallback: []string{"landlock"}}},
 	}
 	for _, tt := range tests {
@@ -125,6 +127,8 @@ func TestRefusals(t *testing.T) {
 		{"a guarantee that is only watched", "", policy.Flags{Require: []string{"limits.disk"}}, "limits.disk is watched here, not enforced"},
 		{"a guarantee of a limit that is not set", "", policy.Flags{Require: []string{"limits.idle"}}, "limits.idle is not set"},
 		{"a key of a later version", "version: 1\ndevices: [gpu]\n", policy.Flags{}, "not in this version"},
+		{"an ssh key in the project", "network: {allow: [{host: x.example}]}\nssh: [{keys: [/home/ann/proj/id.pub], hosts: [x.example]}]\n", policy.Flags{}, "lies in the project"},
+		{"an agent of one's own beside ours", "network: {allow: [{host: x.example}]}\nssh: [{hosts: [x.example]}]\nenv: {set: {SSH_AUTH_SOCK: /x}}\n", policy.Flags{}, "SSH_AUTH_SOCK is in env as well (project casemate.yaml:3"},
 		{"a granted path around the project", "version: 1\nfiles: {read: [/home/ann]}\n", policy.Flags{}, "contains the project"},
 	}
 	for _, tt := range tests {

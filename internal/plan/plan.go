@@ -31,6 +31,7 @@ type Plan struct {
 	Syscalls   Syscalls    `json:"syscalls"`
 	Network    Network     `json:"network"`
 	Secrets    []Secret    `json:"secrets,omitempty"`
+	SSH        []Login     `json:"ssh,omitempty"`
 	Limits     []Limit     `json:"limits"`
 	Guarantees []Guarantee `json:"guarantees"`
 	Openings   []Opening   `json:"openings"`

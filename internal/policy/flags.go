@@ -12,6 +12,7 @@ type Flags struct {
 	Hide, Protect            []string
 	Allow                    []string // HOST or HOST:PORT
 	Ask                      string   // true or false
+	SSH                      []string // HOST, HOST:PORT, each perhaps with =KEY
 	Presets                  []string
 	Cache                    []string
 	HostPorts, Publish       []string // ports of the host's loopback; ports inside
@@ -66,6 +67,7 @@ func (f Flags) given() []given {
 		{"--protect", "files.protect", f.Protect},
 		{"--allow", "network.allow", f.Allow},
 		{"--ask", "network.ask", one(f.Ask)},
+		{"--ssh", "ssh", f.SSH},
 		{"--preset", "presets", f.Presets},
 		{"--cache", "cache", f.Cache},
 		{"--publish", "network.publish", f.Publish},

@@ -149,30 +149,37 @@ func MatchHost(pattern, host string) (bool, error) {
 // allowed reads one opening of the network as the command line writes it: a host as a rule has it, then perhaps a colon and ports with commas between
 // them. An address of IPv6 with ports stands in brackets.
 func allowed(text string) (entry, error) {
-	host, list := text, ""
-	if rest, ok := strings.CutPrefix(text, "["); ok {
-		var found bool
-		if host, list, found = strings.Cut(rest, "]"); !found || list != "" && !strings.HasPrefix(list, ":") {
-			return entry{}, bad("write [ADDRESS]:PORT", "%s has no address in brackets", quoted(text))
-		}
-		list = strings.TrimPrefix(list, ":")
-	} else if strings.Count(text, ":") == 1 {
-		host, list, _ = strings.Cut(text, ":")
+	host, ports, err := hostAndPorts(text, 443)
+	if err != nil {
+		return entry{}, err
 	}
 	pattern, err := allowPattern(host)
 	if err != nil {
 		return entry{}, err
 	}
-	r := NetRule{Host: pattern, Ports: []int{443}}
-	if list != "" || strings.HasSuffix(text, ":") {
-		r.Ports = nil
-		for _, t := range strings.Split(list, ",") {
-			n, err := port(t)
-			if err != nil {
-				return entry{}, err
-			}
-			r.Ports = append(r.Ports, n)
+	return listEntry(func(s *Settings) *[]Value[NetRule] { return &s.Network.Allow }, NetRule{Host: pattern, Ports: ports}, always), nil
+}
+
+func hostAndPorts(text string, usual int) (host string, ports []int, err error) {
+	host, list := text, ""
+	if rest, ok := strings.CutPrefix(text, "["); ok {
+		var found bool
+		if host, list, found = strings.Cut(rest, "]"); !found || list != "" && !strings.HasPrefix(list, ":") {
+			return "", nil, bad("write [ADDRESS]:PORT", "%s has no address in brackets", quoted(text))
 		}
+		list = strings.TrimPrefix(list, ":")
+	} else if strings.Count(text, ":") == 1 {
+		host, list, _ = strings.Cut(text, ":")
 	}
-	return listEntry(func(s *Settings) *[]Value[NetRule] { return &s.Network.Allow }, r, always), nil
+	if list == "" && !strings.HasSuffix(text, ":") {
+		return host, []int{usual}, nil
+	}
+	for _, t := range strings.Split(list, ",") {
+		n, err := port(t)
+		if err != nil {
+			return "", nil, err
+		}
+		ports = append(ports, n)
+	}
+	return host, ports, nil
 }

@@ -249,7 +249,7 @@ func accessKeys() []key {
 			path: "secrets.*.place", kind: aText, example: "\"header:x-api-key\"", def: "a field of the header whose whole value it is; in `Authorization` also after one word, such as `Bearer`, and as name or password of basic authentication",
 			wrong: "anything but `header:NAME`, `bearer`, `basic`, `query:NAME`, `git`, `sigv4`; fields that say where a request goes or how long it is",
 			doc: "Where in a request the placeholder is replaced. `header:NAME`: anywhere in that field; `bearer`, `basic`: in `Authorization`; `query:NAME`: as that parameter's value; " +
-				"`git`: as `basic`, and only in requests that git makes over HTTPS; `sigv4`: an AWS credential, with whose placeholders a request was signed (AWS Signature Version 4), which is signed anew. Anywhere else it is refused, and an alarm is told.",
+				"`git`: as `basic`, and only in requests that git makes over HTTPS; `sigv4`: an AWS credential, with whose placeholders a request was signed (AWS Signature Version 4), which is signed anew. Anywhere else it is refused, and an alarm is told. Without a place, with `basic` and with `git`, git inside logs in at the hosts by itself.",
 			field: field{item: check(place)},
 		},
 		{
@@ -261,6 +261,28 @@ func accessKeys() []key {
 			path: "secrets.*.paths", kind: textList, def: "all", example: `["/v1/*"]`, wrong: "what network.allow[].paths refuses",
 			doc:   "Paths of the requests in which it is replaced, as in network.allow.",
 			field: field{item: check(urlPath)},
+		},
+		{
+			path: "ssh", kind: rules, example: "[{keys: [~/.ssh/id_ed25519.pub], hosts: [github.com]}]",
+			doc: "Your ssh keys that may be used to log in, each at the hosts that stand with it. They stay outside: inside there is an ssh-agent that shows their public halves and signs logins at these hosts alone, " +
+				"by the host keys in your known_hosts. Nothing is reached because of a key: its hosts need a rule of network.allow as well. On the command line: `HOST` or `HOST:PORT`, perhaps with `=KEY`.",
+			opens: "every entry", byLevel: true,
+			field: field{item: login, show: func(s *Settings) []Value[string] { return printed(s.SSH) }},
+		},
+		{
+			path: "ssh[].keys", kind: textList, def: "the only key that your agent has", example: "[~/.ssh/id_ed25519.pub]", wrong: "relative paths, empty text",
+			doc:   "Keys: a fingerprint (`SHA256:...`), the file of a public key, or the comment that your agent lists the key with. The key is your agent's; without it, that of the private file beside the public one, if it has no passphrase.",
+			field: field{item: check(sshKey)},
+		},
+		{
+			path: "ssh[].hosts", needed: true, kind: textList, example: "[github.com]", wrong: "patterns with a `*`, and what network.allow[].host refuses",
+			doc:   "The hosts at which the keys may log in. Each has a line in your known_hosts.",
+			field: field{item: check(oneHost)},
+		},
+		{
+			path: "ssh[].ports", kind: ports, def: "[22]", example: "[2222]", wrong: "numbers outside 1 to 65535",
+			doc:   "The ports of the hosts.",
+			field: field{item: check(port)},
 		},
 		{path: "git", kind: aSection, doc: "What git inside gets from the person."},
 		{

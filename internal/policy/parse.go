@@ -135,8 +135,12 @@ func (d *decoder) value(row *key, k, n *yaml.Node) {
 			d.scalar(row, item)
 		}
 	case rules:
+		read := d.rule
+		if row.path == "ssh" {
+			read = d.login
+		}
 		for _, item := range d.items(row, n) {
-			d.rule(row, item)
+			read(row, item)
 		}
 	case named:
 		d.pairs(n, row.path, func(k, v *yaml.Node) { d.secret(row, k, v) })

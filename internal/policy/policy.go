@@ -69,6 +69,7 @@ type Settings struct {
 	Files         Files           `json:"files,omitzero"`
 	Network       Network         `json:"network,omitzero"`
 	Secrets       []Value[Secret] `json:"secrets,omitempty"`
+	SSH           []Value[SSH]    `json:"ssh,omitempty"`
 	Git           Git             `json:"git,omitzero"`
 	Home          Value[Home]     `json:"home,omitzero"`
 	Cache         []Value[string] `json:"cache,omitempty"`

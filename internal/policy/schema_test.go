@@ -126,6 +126,8 @@ func TestSchemaTakesWhatParseTakes(t *testing.T) {
 		{"size", "limits: {memory: 12G}", false},
 		{"time", "limits: {time: 2d}", false},
 		{"port", "network: {host_ports: [70000]}", false},
+		{"login", "ssh: [{hosts: [x.example], keys: [~/id.pub]}]", true},
+		{"login without hosts", "ssh: [{keys: [a]}]", false},
 		{"secret", "secrets: {a: {env: X}}", false},
 		{"variable", "env: {set: {A-B: 1}}", false},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -417,7 +418,7 @@ func (g *gateway) note(text []byte) {
 		return
 	}
 	r := said.Record
-	if r.Verdict == wire.Ruled { // that is not a gate's to say
+	if slices.Contains([]wire.Verdict{wire.Ruled, wire.Signed, wire.Unsigned}, r.Verdict) { // that is not a gate's to say
 		return
 	}
 	entry := Connection{Sandbox: g.run.Box.Record.ID, Record: r}

@@ -74,6 +74,7 @@ type Run struct {
 	verifiers []string // variables by which the gate verifies hosts there
 
 	placeholders map[string]string // by the secret's name, once the run begins
+	withdrawn    map[int]bool      // logins that the policy names no more
 
 	hide     *policy.Paths
 	masked   *workspace.Mask
@@ -167,6 +168,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		r.Abandon()
 		return nil, err
 	}
+	if err := r.agentDir(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
 	if err := r.agentsHome(&req); err != nil {
 		r.Abandon()
 		return nil, err
@@ -187,6 +192,11 @@ func Prepare(p Person, o Options) (*Run, error) {
 		if err := r.linkHome(&req); err != nil {
 			r.Abandon()
 			return nil, err
+		}
+	}
+	for _, n := range r.Plan.Notes {
+		if strings.HasPrefix(n, "ssh ") && !o.DryRun { // whoever names a key wants to log in
+			r.notice("%s", n)
 		}
 	}
 	if r.Plan.Network.Ask && !o.DryRun && !r.Store.Watched() {

@@ -103,6 +103,7 @@ func (g *gateway) rule(loop *relay.Loop) {
 	}
 	changes, shut := next.Since(g.force), !opensMore(sources)
 	withdrawn := g.withdraw(sources, len(troubles) == 0)
+	g.run.withdrawLogins(sources, len(troubles) == 0)
 	if unheard := p.first && len(changes) == 0 && !shut && !withdrawn; !unheard {
 		g.force, g.shut = next, shut
 		g.reload()

@@ -377,3 +377,35 @@ func TestFollow(t *testing.T) {
 	must(os.Remove(filepath.Join(dir, "config")))
 	hears("links in a circle", func() { must(os.Symlink("config", filepath.Join(dir, "config"))) }, long, true)
 }
+
+// TestLoginsLive: a login that the policy files name no more is not signed from then on, nor one that they name otherwise; one that comes back is.
+func TestLoginsLive(t *testing.T) {
+	r := newRuled(t, policy.Held, "", "x.example")
+	const logins = "ssh: [{hosts: [a.example]}, {hosts: [b.example], keys: [k]}]\n"
+	r.user(logins)
+	var err error
+	if r.run.tiers, err = r.run.Person.Load(r.run.ruledBy, policy.Flags{}); err != nil {
+		t.Fatal(err)
+	}
+	if r.run.Policy, err = policy.Merge(r.run.tiers.Sources); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		text string
+		want [2]bool // whether each is signed
+	}{
+		{logins, [2]bool{true, true}},
+		{"ssh: [{hosts: [b.example], keys: [k]}]\n", [2]bool{false, true}},
+		{logins, [2]bool{true, true}},
+		{"ssh: [{hosts: [a.example], ports: [2222]}, {hosts: [b.example], keys: [k, more]}]\n", [2]bool{false, false}},
+		{"ssh: [{hosts: [a.example]}]\nlevel: nonsense\n", [2]bool{false, false}}, // what cannot be read gives nothing back
+		{logins, [2]bool{true, true}},
+	} {
+		r.user(c.text)
+		troubles := r.read()
+		r.run.withdrawLogins(r.sources(), len(troubles) == 0)
+		if got := [2]bool{r.run.stillNamed(0) == nil, r.run.stillNamed(1) == nil}; got != c.want {
+			t.Errorf("%q: %v, %q", c.text, got, troubles)
+		}
+	}
+}

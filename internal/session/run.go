@@ -87,6 +87,7 @@ type supervision struct {
 	watcher *limits.Watcher
 	gate    *gateway     // nil without a network
 	secrets *storekeeper // nil without secrets
+	signer  *signer      // nil without ssh keys
 
 	published []published
 	awaited   []func(fds []int) // sockets that pid 1 was asked for
@@ -128,6 +129,10 @@ func (s *supervision) supervise() (err error) {
 		return err
 	}
 	defer s.endSecrets()
+	if err := s.startSigner(); err != nil {
+		return err
+	}
+	defer s.endSigner()
 	if err := s.connect(); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (s *supervision) startSecrets() error {
 	if r.Plan.Network.Kind != plan.Gate { // nothing asks for a value: the store stays shut
 		return r.placehold(func(p plan.Secret) (ask.Shape, bool) { return plainShape(p), true })
 	}
-	k, err := r.execStore()
+	k, err := r.execSecret("secrets", "serve")
 	if err != nil {
 		return err
 	}
@@ -78,17 +78,17 @@ func (r *Run) storeBegin() ask.Begin {
 	return b
 }
 
-// execStore starts casemate-secret as the person, with their environment: a store may be a command of theirs, and it may ask them on their terminal.
-func (r *Run) execStore() (*storekeeper, error) {
+// execSecret starts casemate-secret as the person, with their environment: a store may be a command of theirs, and it may ask them on their terminal.
+func (r *Run) execSecret(about, verb string, more ...*os.File) (*storekeeper, error) {
 	program, err := sibling("casemate-secret")
 	if err != nil {
 		return nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("secrets: %w", err)
+		return nil, fmt.Errorf("%s: %w", about, err)
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "secrets")
+	theirs := os.NewFile(uintptr(pair[1]), about)
 	defer theirs.Close()
 	k := &storekeeper{fd: pair[0]}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
@@ -97,12 +97,12 @@ func (r *Run) execStore() (*storekeeper, error) {
 		k.words, err = lastPage()
 	}
 	if err == nil {
-		attr := &os.ProcAttr{Dir: "/", Env: r.Person.Environ, Files: []*os.File{null, null, k.words, theirs}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
-		k.process, err = os.StartProcess(program, []string{program, "serve"}, attr)
+		attr := &os.ProcAttr{Dir: "/", Env: r.Person.Environ, Files: append([]*os.File{null, null, k.words, theirs}, more...), Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
+		k.process, err = os.StartProcess(program, []string{program, verb}, attr)
 	}
 	if err != nil {
 		k.close()
-		return nil, &Refusal{fmt.Errorf("secrets: %w", err), "casemate-secret must lie beside casemate: make install puts it there"}
+		return nil, &Refusal{fmt.Errorf("%s: %w", about, err), "casemate-secret must lie beside casemate: make install puts it there"}
 	}
 	return k, nil
 }
@@ -113,17 +113,11 @@ func (k *storekeeper) begin(b ask.Begin) (ask.Ready, error) {
 	if err != nil {
 		return ask.Ready{}, fmt.Errorf("secrets: %w", err)
 	}
-	wait := unix.NsecToTimeval(int64(opensWithin))
-	unix.SetsockoptTimeval(k.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
-	if err := unix.Sendto(k.fd, text, unix.MSG_NOSIGNAL, nil); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
-		return ask.Ready{}, fmt.Errorf("secrets: %w", err)
+	answer, err := k.converse(text, "secrets: the store", opensWithin)
+	if err != nil {
+		return ask.Ready{}, err
 	}
-	buf := make([]byte, ask.MaxMessage)
-	n, err := hear(k.fd, buf, 0)
-	if err != nil || n == 0 {
-		return ask.Ready{}, &Refusal{fmt.Errorf("secrets: the store did not open%s", k.said()), "casemate-secret must be of the same build as casemate: make install installs both"}
-	}
-	ready, err := ask.DecodeReady(buf[:n])
+	ready, err := ask.DecodeReady(answer)
 	switch {
 	case err != nil:
 		return ready, &Refusal{fmt.Errorf("secrets: %w", err), "casemate-secret must be of the same build as casemate: make install installs both"}
@@ -131,6 +125,21 @@ func (k *storekeeper) begin(b ask.Begin) (ask.Ready, error) {
 		return ready, &Refusal{fmt.Errorf("secrets: %s", ready.Error), ready.Hint}
 	}
 	return ready, nil
+}
+
+// converse sends the first packet, and waits for the answer.
+func (k *storekeeper) converse(text []byte, who string, within time.Duration) ([]byte, error) {
+	wait := unix.NsecToTimeval(int64(within))
+	unix.SetsockoptTimeval(k.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
+	if err := unix.Sendto(k.fd, text, unix.MSG_NOSIGNAL, nil); err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
+		return nil, fmt.Errorf("%s: %w", who, err)
+	}
+	buf := make([]byte, ask.MaxMessage)
+	n, err := hear(k.fd, buf, 0)
+	if err != nil || n == 0 {
+		return nil, &Refusal{fmt.Errorf("%s did not open%s", who, k.said()), "casemate-secret must be of the same build as casemate: make install installs both"}
+	}
+	return buf[:n], nil
 }
 
 // said returns what it wrote to its standard error, as the end of a sentence.

@@ -52,13 +52,16 @@ func (r *Run) view(req *plan.Request) error {
 	if r.Policy.Git.Identity.V == policy.IdentityNone {
 		git.Home, git.ConfigHome = "", ""
 	}
+	trust := req.Mode != plan.Landlock && plan.OpensTLS(r.Policy, req.Now)
+	if trust {
+		git.Logins = gitLogins(r.Policy.Secrets)
+	}
 	if r.etc, err = guest.Etc(r.Store.Etc(), guest.EtcOptions{
 		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, Resolver: resolver, GitConfig: guest.GitConfig(git),
 	}); err != nil {
 		return err
 	}
 	req.Etc = r.etc.Path
-	trust := req.Mode != plan.Landlock && plan.OpensTLS(r.Policy, req.Now)
 	if trust {
 		if err := r.trust(req, v); err != nil {
 			return err

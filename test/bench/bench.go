@@ -64,8 +64,10 @@ func (b *bench) prepare(bin string) error {
 	if err := copyFile(filepath.Join(bin, "casemate"), b.casemate); err != nil {
 		return err
 	}
-	if err := copyFile(filepath.Join(bin, "casemate-gate"), filepath.Join(b.dir, "casemate-gate")); err != nil {
-		return err
+	for _, sibling := range []string{"casemate-gate", "casemate-secret"} {
+		if err := copyFile(filepath.Join(bin, sibling), filepath.Join(b.dir, sibling)); err != nil {
+			return err
+		}
 	}
 	me, err := os.Executable()
 	if err != nil {

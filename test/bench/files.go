@@ -177,9 +177,11 @@ func workload(name string, args []string) error {
 	case "build":
 		return storm(args[0], 1000)
 	case "hosts":
-		return serveHosts()
+		return serveHosts(args[0])
 	case "requests":
 		return requests(strings.Join(args, ""))
+	case "keyed":
+		return keyedRequests(args[0], args[1], strings.Join(args[2:], ""))
 	}
 	return fmt.Errorf("no workload %q", name)
 }

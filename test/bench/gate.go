@@ -23,25 +23,28 @@ import (
 // The host that requests go to: at the other end of a cable, in a network that the measurement makes.
 const (
 	hostName    = "bench.example"
+	modelName   = "api.openai.com" // a stand-in for it
 	hostAddress = "203.0.113.10"
 )
 
-// gate measures what the gate adds to a connection, in a network of its own: direct, through casemate, and through bubblewrap with socat and a forward proxy.
-func gate(b *bench) ([]row, error) {
-	for _, program := range []string{"ip", "socat"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return nil, fmt.Errorf("%w (test/setup.sh bench installs it)", err)
+// network measures a group of rows in a network of its own, which a process in namespaces of its own makes.
+func network(name string) func(*bench) ([]row, error) {
+	return func(b *bench) ([]row, error) {
+		for _, program := range []string{"ip", "socat"} {
+			if _, err := exec.LookPath(program); err != nil {
+				return nil, fmt.Errorf("%w (test/setup.sh bench installs it)", err)
+			}
 		}
+		cmd := exec.Command(b.self, "-bin", b.dir, "-dir", b.dir, "-rounds", strconv.Itoa(b.rounds), "-inside", name)
+		cmd.SysProcAttr = apart(unix.CLONE_NEWNET | unix.CLONE_NEWNS)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return nil, err
+		}
+		var rows []row
+		return rows, json.Unmarshal(out, &rows)
 	}
-	cmd := exec.Command(b.self, "-bin", b.dir, "-dir", b.dir, "-rounds", strconv.Itoa(b.rounds), "-inside", "gate")
-	cmd.SysProcAttr = apart(unix.CLONE_NEWNET | unix.CLONE_NEWNS)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, err
-	}
-	var rows []row
-	return rows, json.Unmarshal(out, &rows)
 }
 
 // apart is a process in namespaces of its own, where it may make a network.
@@ -56,40 +59,42 @@ func apart(flags uintptr) *syscall.SysProcAttr {
 	return a
 }
 
-// measureGate is the process in that network.
-func measureGate(bin, dir string, times int) error {
+// measureInNetwork is that process.
+func measureInNetwork(name, bin, dir string, times int) error {
 	b, err := newBench(bin, dir, times)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	end, err := b.wire()
+	told, end, err := b.wire()
 	if err != nil {
 		return err
 	}
 	defer end()
-	socket := filepath.Join(b.dir, "proxy.sock")
-	if err := forwardProxy(socket); err != nil {
+	if err := errors.Join(copyFile(b.self, filepath.Join(b.project, "bench")), b.give(b.project)); err != nil {
 		return err
 	}
-	if err := copyFile(b.self, filepath.Join(b.project, "bench")); err != nil {
-		return err
-	}
-	if err := errors.Join(b.give(b.project), os.Chmod(socket, 0o777)); err != nil {
-		return err
+	rows := func() ([]row, error) { return b.injectRows(told) }
+	if name == "gate" {
+		socket := filepath.Join(b.dir, "proxy.sock")
+		if err := errors.Join(forwardProxy(socket), os.Chmod(socket, 0o777)); err != nil {
+			return err
+		}
+		rows = func() ([]row, error) { return b.gateRows(socket) }
 	}
 	if b.cred == nil { // the programs that are measured are an ordinary user's
 		if _, _, e := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0); e != 0 {
 			return e
 		}
 	}
-	rows, err := b.gateRows(socket)
+	list, err := rows()
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(rows)
+	return json.NewEncoder(os.Stdout).Encode(list)
 }
 
+// gateRows measure what the gate adds to a connection: direct, through casemate, and through bubblewrap with socat and a forward proxy.
 func (b *bench) gateRows(socket string) ([]row, error) {
 	client := []string{"./bench", "-inside", "requests"}
 	ours := b.plain(append([]string{b.casemate, "run", "--allow", hostName + ":443,7", "--"}, client...)...)
@@ -167,9 +172,10 @@ func (w way) figures() (f figures, err error) {
 	return f, json.Unmarshal(bytes.TrimSpace(out), &f)
 }
 
-// wire joins this network by a cable to another one, in which a process serves.
-func (b *bench) wire() (end func(), err error) {
-	hosts := exec.Command(b.self, "-inside", "hosts")
+// wire joins this network by a cable to another one, in which a process serves, and returns what that process tells.
+func (b *bench) wire() (told *bufio.Reader, end func(), err error) {
+	authority := filepath.Join(b.dir, "authority.pem")
+	hosts := exec.Command(b.self, "-inside", "hosts", authority)
 	hosts.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
 		hosts.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE}
@@ -177,30 +183,35 @@ func (b *bench) wire() (end func(), err error) {
 	hosts.Stderr = os.Stderr
 	in, err := hosts.StdinPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out, err := hosts.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := hosts.Start(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	end = func() { in.Close(); hosts.Wait() }
-	file := filepath.Join(b.dir, "hosts")
-	err = errors.Join(ip("link set lo up", fmt.Sprintf("link add here type veth peer name there netns %d", hosts.Process.Pid), "addr add 203.0.113.1/24 dev here", "link set here up"),
-		os.WriteFile(file, []byte("127.0.0.1 localhost\n"+hostAddress+" "+hostName+"\n"), 0o644),
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(file, "/etc/hosts", "", unix.MS_BIND, ""))
-	if err != nil {
+	if err := ip("link set lo up", fmt.Sprintf("link add here type veth peer name there netns %d", hosts.Process.Pid), "addr add 203.0.113.1/24 dev here", "link set here up"); err != nil {
 		end()
-		return nil, err
+		return nil, nil, err
 	}
 	fmt.Fprintln(in, "the cable is there")
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+	told = bufio.NewReader(out)
+	if _, err := told.ReadString('\n'); err != nil {
 		end()
-		return nil, fmt.Errorf("the host did not serve: %w", err)
+		return nil, nil, fmt.Errorf("the host did not serve: %w", err)
 	}
-	return end, nil
+	file := filepath.Join(b.dir, "hosts")
+	err = errors.Join(os.WriteFile(file, []byte("127.0.0.1 localhost\n"+hostAddress+" "+hostName+" "+modelName+"\n"), 0o644),
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount(file, "/etc/hosts", "", unix.MS_BIND, ""),
+		unix.Mount(authority, "/etc/ssl/certs/ca-certificates.crt", "", unix.MS_BIND, ""))
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	return told, end, nil
 }
 
 func ip(lines ...string) error {

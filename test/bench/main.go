@@ -33,7 +33,7 @@ var groups = []struct {
 	run  func(*bench) ([]row, error)
 }{
 	{"version", version}, {"start", start}, {"count", counted}, {"hogs", hogs}, {"rate", rate}, {"memory", memory},
-	{"hide", hide}, {"files", files}, {"changes", changes}, {"pipe", pipe}, {"mirror", mirror}, {"gate", gate},
+	{"hide", hide}, {"files", files}, {"changes", changes}, {"pipe", pipe}, {"mirror", mirror}, {"gate", network("gate")}, {"inject", network("inject")},
 }
 
 func main() {
@@ -46,8 +46,8 @@ func main() {
 	flag.Parse()
 	if *inside != "" {
 		work := func() error { return workload(*inside, flag.Args()) }
-		if *inside == "gate" {
-			work = func() error { return measureGate(*bin, *dir, *rounds) }
+		if *inside == "gate" || *inside == "inject" {
+			work = func() error { return measureInNetwork(*inside, *bin, *dir, *rounds) }
 		}
 		if err := work(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)

@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -32,7 +34,7 @@ type figures struct {
 const bulkSize = 128 << 20
 
 // serveHosts is the host's process: it configures its end of the cable once it is there, and serves until its standard input ends.
-func serveHosts() error {
+func serveHosts(authority string) error {
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
 		return err
@@ -40,12 +42,7 @@ func serveHosts() error {
 	if err := ip("link set lo up", "addr add "+hostAddress+"/24 dev there", "link set there up"); err != nil {
 		return err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{hostName}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	certificate, err := certify(authority)
 	if err != nil {
 		return err
 	}
@@ -68,19 +65,45 @@ func serveHosts() error {
 	}
 	block := make([]byte, 1<<20)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/bulk" {
+		switch {
+		case r.Host == modelName:
+			answerModel(w, r)
+		case r.URL.Path == "/keyed" && r.Header.Get("X-Api-Key") != benchKey:
+			http.Error(w, "no", http.StatusUnauthorized)
+		case r.URL.Path != "/bulk":
+			io.Copy(io.Discard, r.Body)
 			io.WriteString(w, "hello\n")
-			return
-		}
-		for range bulkSize / len(block) {
-			w.Write(block)
+		default:
+			for range bulkSize / len(block) {
+				w.Write(block)
+			}
 		}
 	})
-	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
+	server := &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0), TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go server.ServeTLS(web, "", "")
 	fmt.Println("serving")
 	io.Copy(io.Discard, in)
 	return nil
+}
+
+// certify makes the hosts' certificate, and lays the authority that has signed it into a file: some programs take no authority for a host.
+func certify(authority string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	from, until := time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	signer := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "casemate's measurements"}, NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true}
+	host := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: from, NotAfter: until, DNSNames: []string{hostName, modelName}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	text, err := x509.CreateCertificate(rand.Reader, signer, signer, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, host, signer, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: text}), 0o644)
 }
 
 // requests is the client: it makes the same requests wherever it runs, through a proxy if one is named.
@@ -143,10 +166,16 @@ func requests(proxy string) error {
 	}
 	f.First = median(took)
 	var err error
-	if f.Each, err = perSecond(client(false), 400); err != nil {
+	hello := func(c *http.Client) func() error {
+		return func() error {
+			_, err := get(c, "/")
+			return err
+		}
+	}
+	if f.Each, err = perSecond(400, hello(client(false))); err != nil {
 		return err
 	}
-	if f.Kept, err = perSecond(client(true), 4000); err != nil {
+	if f.Kept, err = perSecond(4000, hello(client(true))); err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(f)
@@ -161,15 +190,27 @@ func get(c *http.Client, path string) (int64, error) {
 	return io.Copy(io.Discard, answer.Body)
 }
 
+// keepingClient keeps its connections, of one protocol. They lead to a proxy in the host's place, if one is named.
+func keepingClient(http2 bool, proxy string) *http.Client {
+	p := new(http.Protocols)
+	p.SetHTTP1(!http2)
+	p.SetHTTP2(http2)
+	t := &http.Transport{Protocols: p, MaxIdleConnsPerHost: 8, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	if proxy != "" {
+		t.DialContext = func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", proxy) }
+	}
+	return &http.Client{Transport: t}
+}
+
 // perSecond makes the requests from 8 clients at once.
-func perSecond(c *http.Client, count int) (float64, error) {
+func perSecond(count int, one func() error) (float64, error) {
 	var all sync.WaitGroup
 	failed := make(chan error, 8)
 	begin := time.Now()
 	for range 8 {
 		all.Go(func() {
 			for range count / 8 {
-				if _, err := get(c, "/"); err != nil {
+				if err := one(); err != nil {
 					failed <- err
 					return
 				}

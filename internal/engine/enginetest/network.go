@@ -323,6 +323,12 @@ func knownSockets(*Env) Outcome {
 	for _, name := range []string{"SSH_AUTH_SOCK", "GPG_AGENT_INFO", "DOCKER_HOST", "DBUS_SESSION_BUS_ADDRESS", "TMUX"} {
 		if v := os.Getenv(name); v != "" {
 			path, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(v, "unix://"), "unix:path="), ",")
+			if path == ownAgent {
+				if signsAnything(path) {
+					return open("the agent %s signs anything", path)
+				}
+				continue
+			}
 			patterns = append(patterns, path)
 		}
 	}

@@ -46,13 +46,17 @@ type Unreadable struct{ error }
 // Answer has values taken out of an answer's body. An answer that may hold one and cannot be read is an error. found is told of a value in an answer to a
 // request that was given none: the host had it from another one.
 func (u *Use) Answer(b *Broker, answer *http.Response, found func(name string)) error {
-	coding := strings.ToLower(strings.Join(answer.Header["Content-Encoding"], ","))
+	coding := codingOf(strings.Join(answer.Header["Content-Encoding"], ","))
 	packed := coding != "" && coding != identity && answer.ContentLength != 0 && answer.Body != nil && answer.Body != http.NoBody && answer.Request.Method != http.MethodHead
 	if packed && u.Any() {
 		if !readable(coding) {
 			return &Unreadable{fmt.Errorf("the host compressed its answer (%.40q) although it was asked not to, and a credential in it would not be seen", coding)}
 		}
-		answer.Body = &unpacking{ReadCloser: answer.Body, coding: coding}
+		done, err := b.room(answer.Request.Context(), coding)
+		if err != nil {
+			return &Unreadable{err}
+		}
+		answer.Body = &unpacking{ReadCloser: answer.Body, coding: coding, done: done}
 		answer.ContentLength = -1
 		for _, name := range []string{"Content-Encoding", "Content-Length"} {
 			answer.Header.Del(name)
@@ -72,7 +76,8 @@ func (u *Use) Answer(b *Broker, answer *http.Response, found func(name string)) 
 type unpacking struct {
 	io.ReadCloser
 	coding string
-	plain  io.Reader
+	plain  io.ReadCloser
+	done   func()
 }
 
 func (u *unpacking) Read(p []byte) (int, error) {
@@ -84,4 +89,13 @@ func (u *unpacking) Read(p []byte) (int, error) {
 		u.plain = plain
 	}
 	return u.plain.Read(p)
+}
+
+// Close is called by whoever has read.
+func (u *unpacking) Close() error {
+	if u.plain != nil {
+		u.plain.Close()
+	}
+	u.done()
+	return u.ReadCloser.Close()
 }

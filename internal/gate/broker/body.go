@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"sync"
@@ -12,20 +13,22 @@ type Body struct {
 	io.ReadCloser
 	trailer http.Header // filled in when the body has ended
 	search  *Search
-	packed  *unpacker // nil where it is not compressed in a way that we read
+	coding  string    // that it is yet to be undone from; empty: it is being undone, or is in none that we read
+	packed  *unpacker // begins with the first bytes: a body that nobody reads, nobody closes
 	broker  *Broker
 	leaked  func(*Leak)
+	ctx     context.Context // the request's, whose body this is
 
-	mu   sync.Mutex // net/http closes a body while it is read
-	leak *Leak
+	mu  sync.Mutex // net/http closes a body while it is read
+	err error      // that it has ended with: nothing goes out after it
 }
 
 const inBody = "the body of the request"
 
 func (b *Broker) body(r *http.Request) *Body {
-	body := &Body{ReadCloser: r.Body, trailer: r.Trailer, search: b.Prints.Search(), broker: b}
-	if len(r.Header["Content-Encoding"]) == 1 {
-		body.packed = newUnpacker(r.Header["Content-Encoding"][0], b.Prints.Search())
+	body := &Body{ReadCloser: r.Body, trailer: r.Trailer, search: b.Prints.Search(), broker: b, ctx: r.Context()}
+	if list := r.Header["Content-Encoding"]; len(list) == 1 && readable(codingOf(list[0])) {
+		body.coding = codingOf(list[0])
 	}
 	return body
 }
@@ -34,11 +37,19 @@ func (y *Body) Read(p []byte) (int, error) {
 	n, err := y.ReadCloser.Read(p)
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	if y.leak != nil {
-		return 0, y.leak
+	if y.err != nil {
+		return 0, y.err
+	}
+	if n > 0 && y.coding != "" {
+		done, err := y.broker.room(y.ctx, y.coding)
+		if err != nil {
+			y.err = err
+			return 0, err
+		}
+		y.packed, y.coding = newUnpacker(y.coding, y.broker.Prints.Search(), done), ""
 	}
 	if l := y.look(p[:n], err); l != nil {
-		y.leak = l
+		y.err = l
 		y.leaked(l)
 		return 0, l
 	}

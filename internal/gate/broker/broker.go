@@ -17,6 +17,7 @@ type Broker struct {
 	Store  Store
 	whole  chan struct{} // one for each body that is held while it is looked through
 	held   atomic.Int64  // bytes of bodies that are held until they are signed anew and sent
+	widely chan struct{} // one for each stream that is undone and may look far back
 }
 
 // wholeAtOnce bounds the bodies that are held, of maxWhole bytes each; more are looked through on their way.
@@ -27,7 +28,7 @@ const (
 
 // New makes one that asks the rules in the book.
 func New(book *rules.Book) *Broker {
-	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce)}
+	return &Broker{Book: book, Prints: NewPrints(), whole: make(chan struct{}, wholeAtOnce), widely: make(chan struct{}, widelyAtOnce)}
 }
 
 // Learn has the placeholders of the rules in force be recognised.
@@ -88,10 +89,16 @@ func (b *Broker) InName(name string) *Leak {
 
 // folded says whether text holds the placeholder, or its hexadecimal digits, in letters of any case, and with dots left out.
 func (b *Broker) folded(text string, s wire.Secret) bool {
-	text = strings.ToLower(text)
+	lower := ""
 	for _, placeholder := range rules.Placeholders(s) {
+		if len(text) < len(placeholder)-strings.Count(placeholder, ".") { // as nearly all names are
+			continue
+		}
+		if lower == "" {
+			lower = strings.ToLower(text)
+		}
 		for _, form := range []string{strings.ReplaceAll(placeholder, ".", ""), fmt.Sprintf("%x", placeholder)} {
-			if strings.Contains(text, strings.ToLower(form)) {
+			if strings.Contains(lower, strings.ToLower(form)) {
 				return true
 			}
 		}

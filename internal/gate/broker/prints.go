@@ -26,11 +26,12 @@ type Prints struct {
 
 // set is not changed once it can be seen.
 type set struct {
-	key     [32]byte
-	factor  uint64
-	filter  [1 << 10]uint64 // of 16 bits of the mixed last bytes
-	list    []print
-	longest int
+	key    [32]byte
+	factor uint64
+	filter [1 << 10]uint64 // of 16 bits of the mixed last bytes
+	list   []print
+
+	shortest, longest int
 }
 
 type print struct {
@@ -78,6 +79,9 @@ func (p *Prints) Add(of Found, text []byte) {
 	for _, q := range next.list {
 		next.filter[q.last>>16&(1<<10-1)] |= 1 << (q.last >> 26)
 		next.longest = max(next.longest, q.length)
+		if next.shortest == 0 || q.length < next.shortest {
+			next.shortest = q.length
+		}
 	}
 	p.set.Store(next)
 }

@@ -92,7 +92,7 @@ func (b *Broker) granted(at Site, r *http.Request, q rules.Request) (list []wire
 			reasons[s.Name] = "it is replaced in TLS only"
 		case !rules.TakesSecret(s, q):
 			reasons[s.Name] = fmt.Sprintf("the policy (%s) names other methods or paths for it", s.Origin)
-		case s.Place == policy.PlaceGit && !ofGit(r.URL):
+		case s.Place == policy.PlaceGit && !OfGit(r.URL):
 			reasons[s.Name] = fmt.Sprintf("the policy (%s) names requests of git for it", s.Origin)
 		default:
 			list = append(list, s)
@@ -127,8 +127,8 @@ func placeText(place string) string {
 	return place
 }
 
-// ofGit is for what git asks for over HTTPS (gitprotocol-http).
-func ofGit(u *url.URL) bool {
+// OfGit is for what git asks for over HTTPS (gitprotocol-http(5)).
+func OfGit(u *url.URL) bool {
 	switch {
 	case strings.HasSuffix(u.Path, "/info/refs"):
 		return strings.HasPrefix(u.RawQuery, "service=git-")

@@ -18,8 +18,9 @@ type replacement struct{ form, by []byte }
 
 // replacements are for a value and its placeholder: where that is as long, a program that is told its credential may go on to use what it was told.
 func replacements(value, placeholder []byte) (list []replacement) {
+	stars := bytes.Repeat([]byte{'*'}, 3*len(value)) // the longest form escapes each byte
 	for i, form := range written(value) {
-		by := bytes.Repeat([]byte{'*'}, len(form))
+		by := stars[:len(form)]
 		if i == 0 && len(placeholder) == len(form) {
 			by = placeholder
 		}

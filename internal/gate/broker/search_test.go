@@ -28,7 +28,7 @@ func naive(text []byte) bool {
 	for _, v := range views() {
 		seen := text
 		if v.decode != nil {
-			out, rest := v.decode(text)
+			out, rest := v.decode(nil, text)
 			seen = append(out, text[len(text)-rest:]...)
 			if rest > 0 {
 				seen = out // what may go on is not decided

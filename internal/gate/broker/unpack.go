@@ -5,20 +5,52 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
 )
 
 // maxUnpacked is how much of a compressed body is looked through: a small one can stand for terabytes.
 const maxUnpacked = 256 << 20
 
-var errUnknown = errors.New("a coding that is not read here")
+// Brotli and zstd look far back, and whoever compresses says how far: as much is held for each stream. Brotli ends at 16 MiB (RFC 7932, 9.1), and zstd in HTTP
+// at 8 (RFC 9659); what asks for more is not undone. So few of them are at work at once, and the others wait for them.
+const (
+	maxWindow    = 8 << 20
+	widelyAtOnce = 8
+)
 
-// unpack undoes a Content-Encoding (RFC 9110, 8.4.1).
+var (
+	errUnknown = errors.New("a coding that is not read here")
+	errCrowded = fmt.Errorf("more than %d bodies in brotli or zstd at once, and none of them has ended in %v", widelyAtOnce, patience)
+)
+
+// codingOf is a Content-Encoding in its one spelling (RFC 9110, 8.4.1).
+func codingOf(text string) string {
+	text = strings.ToLower(strings.TrimSpace(text))
+	if text == "x-gzip" {
+		return "gzip"
+	}
+	return text
+}
+
+func readable(coding string) bool {
+	return coding == "gzip" || coding == "deflate" || wide(coding)
+}
+
+func wide(coding string) bool { return coding == "br" || coding == "zstd" }
+
+// unpack undoes a coding. What it returns is to be closed.
 func unpack(coding string, r io.Reader) (io.ReadCloser, error) {
-	switch strings.ToLower(strings.TrimSpace(coding)) {
-	case "gzip", "x-gzip":
+	switch coding {
+	case "gzip":
 		return gzip.NewReader(r)
 	case "deflate": // that is zlib's form, and some send the bare one
 		b := bufio.NewReader(r)
@@ -26,8 +58,33 @@ func unpack(coding string, r io.Reader) (io.ReadCloser, error) {
 			return zlib.NewReader(b)
 		}
 		return flate.NewReader(b), nil
+	case "br":
+		return io.NopCloser(brotli.NewReader(r)), nil
+	case "zstd":
+		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxWindow), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
 	}
 	return nil, errUnknown
+}
+
+// room waits until a stream in that coding may be undone. done is called when it has been.
+func (b *Broker) room(ctx context.Context, coding string) (done func(), err error) {
+	if !wide(coding) {
+		return func() {}, nil
+	}
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case b.widely <- struct{}{}:
+		return sync.OnceFunc(func() { <-b.widely }), nil
+	case <-late.C:
+		return nil, errCrowded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // unpacker searches what a compressed stream holds, in step with the stream: when next returns, everything that could be undone has been searched.
@@ -42,12 +99,14 @@ type unpacker struct {
 	ended bool
 }
 
-func newUnpacker(coding string, s *Search) *unpacker {
-	if !readable(coding) {
-		return nil
-	}
+// newUnpacker begins one. done is called when it has ended.
+func newUnpacker(coding string, s *Search, done func()) *unpacker {
 	u := &unpacker{in: make(chan []byte), want: make(chan struct{}), done: make(chan struct{})}
-	go u.run(coding, s)
+	go func() {
+		defer close(u.done)
+		defer done()
+		u.run(coding, s)
+	}()
 	select {
 	case <-u.want:
 	case <-u.done:
@@ -55,20 +114,12 @@ func newUnpacker(coding string, s *Search) *unpacker {
 	return u
 }
 
-func readable(coding string) bool {
-	switch strings.ToLower(strings.TrimSpace(coding)) {
-	case "gzip", "x-gzip", "deflate":
-		return true
-	}
-	return false
-}
-
 func (u *unpacker) run(coding string, s *Search) {
-	defer close(u.done)
 	plain, err := unpack(coding, u)
 	if err != nil {
 		return
 	}
+	defer plain.Close()
 	buf := make([]byte, 16<<10)
 	for left := maxUnpacked; left > 0; {
 		n, err := plain.Read(buf)

@@ -4,8 +4,8 @@ import "bytes"
 
 // view is a stream as a reader further on may take it: with its escapes undone.
 type view struct {
-	decode func(in []byte) (out []byte, rest int) // rest bytes at the end may be the beginning of an escape
-	marks  string                                 // without one of these bytes the view is the stream itself
+	decode func(out, in []byte) (more []byte, rest int) // appends; rest bytes at the end may be the beginning of an escape
+	marks  string                                       // without one of these bytes the view is the stream itself
 	carry  []byte
 	tail   []byte // of what was looked through, long enough for a text that has begun in it
 	plain  int    // bytes since the view last differed from the stream
@@ -21,23 +21,19 @@ func views() []view {
 	}
 }
 
-// next returns what the view makes of the next bytes.
-func (v *view) next(p []byte) []byte {
-	if v.decode == nil {
-		return p
-	}
+// undo appends what the view makes of the next bytes.
+func (v *view) undo(out, p []byte) []byte {
 	in := p
 	if len(v.carry) > 0 {
 		in = append(v.carry, p...)
 	}
-	out, rest := v.decode(in)
+	out, rest := v.decode(out, in)
 	v.carry = bytes.Clone(in[len(in)-rest:])
 	return out
 }
 
 // percent undoes the escapes of addresses and forms (RFC 3986, 2.1).
-func percent(in []byte) (out []byte, rest int) {
-	out = make([]byte, 0, len(in))
+func percent(out, in []byte) (more []byte, rest int) {
 	for i := 0; i < len(in); i++ {
 		if n := bytes.IndexByte(in[i:], '%'); n != 0 {
 			n = upTo(n, len(in)-i)
@@ -59,8 +55,7 @@ func percent(in []byte) (out []byte, rest int) {
 }
 
 // backslash undoes the escapes of JSON strings (RFC 8259, 7), as far as they stand for bytes of ASCII.
-func backslash(in []byte) (out []byte, rest int) {
-	out = make([]byte, 0, len(in))
+func backslash(out, in []byte) (more []byte, rest int) {
 	for i := 0; i < len(in); i++ {
 		if n := bytes.IndexByte(in[i:], '\\'); n != 0 {
 			n = upTo(n, len(in)-i)
@@ -101,10 +96,10 @@ func escaped(c byte) byte {
 }
 
 // joined leaves out the ends of lines, with which base64 is broken (RFC 2045, 6.8).
-func joined(in []byte) (out []byte, rest int) {
-	out = make([]byte, 0, len(in))
+func joined(out, in []byte) (more []byte, rest int) {
 	for len(in) > 0 {
-		n := upTo(bytes.IndexAny(in, "\r\n"), len(in))
+		n := upTo(bytes.IndexByte(in, '\n'), len(in))
+		n = upTo(bytes.IndexByte(in[:n], '\r'), n)
 		out = append(out, in[:n]...)
 		in = in[min(n+1, len(in)):]
 	}

@@ -1,4 +1,4 @@
-// Package confine takes from the gate's process everything but its sockets and the files that say how names are resolved.
+// Package confine takes from the gate's process everything but its sockets and the files that say how names are resolved; from the signer of ssh logins those too.
 package confine
 
 import (
@@ -29,10 +29,28 @@ func Confine() error {
 	if err := limits(); err != nil {
 		return err
 	}
+	paths := readable()
+	for _, value := range named {
+		paths = append(paths, filepath.SplitList(value)...)
+	}
+	return walls(paths, rules(uint32(os.Getpid())))
+}
+
+// Alone is Confine for a process that has all it needs: it opens no file and makes no socket, and what connects to it is what it listens for already.
+func Alone() error {
+	os.Clearenv()
+	if err := limits(); err != nil {
+		return err
+	}
+	return walls(nil, alone(rules(uint32(os.Getpid()))))
+}
+
+// walls come in this order: each takes what the next one needs no more.
+func walls(readable []string, calls []rule) error {
 	if err := onAllThreads("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return err
 	}
-	if err := landlock(named); err != nil {
+	if err := landlock(readable); err != nil {
 		return err
 	}
 	if err := dropCapabilities(); err != nil {
@@ -42,7 +60,7 @@ func Confine() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("be not dumpable: %w", err)
 	}
-	return filter()
+	return filter(calls)
 }
 
 // limits are lowered, never raised, so they need no privilege.
@@ -65,7 +83,7 @@ func limits() error {
 func onAllThreads(what string, call, a, b, c uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall(call, a, b, c)
 	if errno == unix.ENOTSUP {
-		return fmt.Errorf("%s: casemate-gate was built with cgo; build it with CGO_ENABLED=0, as make does", what)
+		return fmt.Errorf("%s: it was built with cgo; build it with CGO_ENABLED=0, as make does", what)
 	}
 	if errno != 0 {
 		return fmt.Errorf("%s: %w", what, errno)
@@ -100,10 +118,10 @@ func Authorities(getenv func(string) string) map[string]string {
 
 // landlock refuses every file but the readable ones, every bind of TCP, and abstract sockets where the kernel can. Signals are left to the filter: each
 // thread gets a domain of its own here, and kernels before 6.15 would keep them from signalling each other, which the Go runtime does.
-func landlock(named map[string]string) error {
+func landlock(paths []string) error {
 	abi, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
-		return fmt.Errorf("the gate needs Landlock: %w (see /sys/kernel/security/lsm)", errno)
+		return fmt.Errorf("it needs Landlock: %w (see /sys/kernel/security/lsm)", errno)
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handled(abi)}
 	if abi >= 4 {
@@ -124,10 +142,6 @@ func landlock(named map[string]string) error {
 		return fmt.Errorf("make a Landlock ruleset: %w", errno)
 	}
 	defer unix.Close(int(set))
-	paths := readable()
-	for _, value := range named {
-		paths = append(paths, filepath.SplitList(value)...)
-	}
 	for _, path := range paths {
 		if err := allowReading(set, path); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	default:
-		child(role == "confined")
+		child(map[string]func() error{"free": func() error { return nil }, "confined": Confine, "alone": Alone}[role], role == "alone")
 	}
 }
 
@@ -147,34 +148,94 @@ func attacks() []attack {
 }
 
 // child tries everything, then says that it works still, and waits.
-func child(confined bool) {
+func child(confine func() error, alone bool) {
 	dir, _ := os.Getwd()
-	if confined {
-		var idle sync.WaitGroup // threads that exist before
-		for range 4 {
-			idle.Add(1)
-			go func() {
-				runtime.LockOSThread()
-				idle.Done()
-				select {}
-			}()
-		}
-		idle.Wait()
-		if err := Confine(); err != nil {
-			fmt.Println("confine:", err)
-			os.Exit(1)
-		}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		fmt.Println("works:", err)
+		os.Exit(1)
 	}
-	for _, a := range attacks() {
+	var idle sync.WaitGroup // threads that exist before
+	for range 4 {
+		idle.Add(1)
+		go func() {
+			runtime.LockOSThread()
+			idle.Done()
+			select {}
+		}()
+	}
+	idle.Wait()
+	if err := confine(); err != nil {
+		fmt.Println("confine:", err)
+		os.Exit(1)
+	}
+	for _, a := range append(attacks(), attacksAlone(pair[0])...) {
 		verdict := "succeeded"
 		if err := a.try(dir, os.Getppid()); err != nil {
 			verdict = "failed: " + err.Error()
 		}
 		fmt.Printf("%s: %s\n", a.name, verdict)
 	}
-	fmt.Println("works:", works())
+	if alone {
+		fmt.Println("works:", worksAlone(pair))
+	} else {
+		fmt.Println("works:", works())
+	}
 	bufio.NewReader(os.Stdin).ReadString('\n')
 	os.Exit(0)
+}
+
+// attacksAlone are what a gate may do, and a signer of logins must not.
+func attacksAlone(fd int) []attack {
+	return []attack{
+		{"TCP socket", func(string, int) error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err == nil {
+				unix.Close(fd)
+			}
+			return err
+		}},
+		{"UDP socket", func(string, int) error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err == nil {
+				unix.Close(fd)
+			}
+			return err
+		}},
+		{"connect", func(string, int) error {
+			if err := unix.Connect(fd, &unix.SockaddrUnix{Name: "/nothing"}); err == unix.EPERM {
+				return err
+			}
+			return nil // it was tried
+		}},
+		{"read the names of hosts", func(string, int) error { _, err := os.ReadFile("/etc/hosts"); return err }},
+		{"pass a descriptor on", func(string, int) error {
+			return unix.Sendmsg(fd, []byte("x"), unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		}},
+	}
+}
+
+// worksAlone does what a signer does.
+func worksAlone(pair [2]int) error {
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			runtime.LockOSThread()
+			_ = make([]byte, 1<<20)
+		})
+	}
+	all.Wait()
+	runtime.GC()
+	f := os.NewFile(uintptr(pair[1]), "peer")
+	c, err := net.FileConn(f)
+	if err != nil {
+		return err
+	}
+	if err := unix.Sendto(pair[0], []byte("x"), unix.MSG_NOSIGNAL, nil); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err
 }
 
 // works does what a gate does: new threads, garbage collection, the resolver's files, sockets.
@@ -281,6 +342,21 @@ func TestAttacksFail(t *testing.T) {
 		if !strings.HasPrefix(confined[a.name], "failed") {
 			t.Errorf("%s %s", a.name, confined[a.name])
 		}
+	}
+	alone := run(t, "alone", nil)
+	for _, a := range append(attacks(), attacksAlone(-1)...) {
+		if !strings.HasPrefix(free[a.name], "succeeded") {
+			t.Errorf("the control: %s %s", a.name, free[a.name])
+		}
+		if before := []string{"listen without bind", "fast open", "grow a pipe"}; slices.Contains(before, a.name) {
+			continue // there is no socket, and no pipe, to try it with
+		}
+		if !strings.HasPrefix(alone[a.name], "failed") {
+			t.Errorf("alone: %s %s", a.name, alone[a.name])
+		}
+	}
+	if alone["works"] != "<nil>" {
+		t.Errorf("alone it does not work any more: %q", alone["works"])
 	}
 	if confined["works"] != "<nil>" || free["works"] != "<nil>" {
 		t.Errorf("it does not work any more: %q, and unconfined %q", confined["works"], free["works"])

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
+	"casemate.dev/internal/gate/broker"
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
 )
@@ -44,6 +46,10 @@ func (s *Session) answer(w http.ResponseWriter, r *http.Request, path string, st
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if broker.OfGit(r.URL) { // it shows people an answer in plain text, and no other
+		w.Header().Set("Content-Type", "text/plain")
+		body = []byte(strings.TrimSuffix(fmt.Sprintf("%s: %s\n%s", what, why, allow), "\n"))
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	if status != http.StatusForbidden {
 		w.Header().Set("Connection", "close")

@@ -57,13 +57,17 @@ func (s *Session) awaitsRefusal() bool {
 // spent says that a connection takes no more requests, and has none under way.
 func spent(c *http.ClientConn) bool { return c.Err() != nil || c.Available() == 0 && c.InFlight() == 0 }
 
+// promptly is how long the bytes of an answer wait for more, where it has said its length. One that has not, such as an event stream, never waits
+// (httputil.ReverseProxy); the most that have are whole by then, and go out in one piece.
+const promptly = 2 * time.Millisecond
+
 // pass passes a request on and the answer back, both as they are but for what is about one connection only (RFC 9110, 7.6.1).
 func (s *Session) pass(w http.ResponseWriter, r *http.Request, f *flight) {
 	if r.ProtoMajor == 1 {
 		_ = http.NewResponseController(w).EnableFullDuplex() // both ways at once, as the host may do
 	}
 	proxy := httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) { s.rewrite(p, f) }, Transport: s.upstream, FlushInterval: -1, BufferPool: buffers{}, ErrorLog: silent(),
+		Rewrite: func(p *httputil.ProxyRequest) { s.rewrite(p, f) }, Transport: s.upstream, FlushInterval: promptly, BufferPool: buffers{}, ErrorLog: silent(),
 		ModifyResponse: func(answer *http.Response) error {
 			s.mend(w, answer)
 			if s.Broker != nil {

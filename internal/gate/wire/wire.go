@@ -245,6 +245,10 @@ const (
 	Failed Verdict = "failed" // a rule allows it, and it could not be made
 	Ruled  Verdict = "ruled"  // no attempt, and not the gate's: other rules hold, or some cannot; Why says which
 	Lost   Verdict = "lost"   // no attempt: Times records were left out, because there were too many for the supervisor
+
+	// No attempts, and not the gate's: a login by ssh that was signed outside with a key of the person's, or not. Why says with which key, or why not.
+	Signed   Verdict = "signed"
+	Unsigned Verdict = "unsigned"
 )
 
 // Record goes from the gate to the supervisor: one attempt to reach something.

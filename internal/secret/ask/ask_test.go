@@ -56,6 +56,14 @@ func TestWire(t *testing.T) {
 		{"ready", `{"ready":true,"shapes":{"anthropic":{"prefix":"sk-","length":10,"alphabet":"ab"}}}`, func() ([]byte, error) {
 			return EncodeReady(Ready{Ready: true, Shapes: map[string]Shape{"anthropic": shape("sk-", 10, "ab")}})
 		}},
+		{"beginning of ssh", `{"logins":[{"keys":["k"],"hosts":["h"],"ports":[22],"origin":"o"}]}`, func() ([]byte, error) {
+			return EncodeSSHBegin(SSHBegin{[]Login{{[]string{"k"}, []string{"h"}, []int{22}, "o"}}})
+		}},
+		{"ready for ssh", `{"ready":true,"known_hosts":"h ssh-ed25519 A\n"}`, func() ([]byte, error) { return EncodeSSHReady(SSHReady{Ready: true, KnownHosts: "h ssh-ed25519 A\n"}) }},
+		{"signing", `{"id":7,"login":1,"host":"h","port":22,"user":"git","key":"SHA256:x","agent":true}`, func() ([]byte, error) {
+			return EncodeSigning(Signing{ID: 7, Login: 1, Host: "h", Port: 22, User: "git", Key: "SHA256:x", Agent: true})
+		}},
+		{"permit", `{"id":7,"refused":"no"}`, func() ([]byte, error) { return EncodePermit(Permit{7, "no"}) }},
 		{"error", `{"error":"no entry","hint":"set it"}`, func() ([]byte, error) { return EncodeReady(Ready{Error: "no entry", Hint: "set it"}) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,6 +128,14 @@ func TestRefused(t *testing.T) {
 		`{"id":-1,"entry":"e","host":"h","port":1}`, strings.Repeat(" ", MaxMessage) + `{"id":1,"entry":"e","host":"h","port":1}`,
 	} {
 		if _, err := DecodeRequest([]byte(raw)); err == nil {
+			t.Errorf("%q is taken", raw)
+		}
+	}
+	for _, raw := range []string{
+		"{}", `{"id":1,"refused":"x"}`, `{"id":1,"login":-1}`, `{"id":1,"login":32}`, `{"id":1,"host":"a\n"}`, `{"id":1,"port":70000}`, `{"id":1,"user":"\u001b"}`, `{"refused":"a\nb"}`, `{"id":1,"more":1}`,
+		`{"id":1,"user":"` + strings.Repeat("u", MaxUser+1) + `"}`,
+	} {
+		if _, err := DecodeSigning([]byte(raw)); err == nil {
 			t.Errorf("%q is taken", raw)
 		}
 	}

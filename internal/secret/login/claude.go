@@ -9,10 +9,8 @@ import (
 
 var errNone = errors.New("nobody is logged in")
 
-// claude is Claude Code's file: {"claudeAiOauth": {"accessToken", "refreshToken", "expiresAt" in milliseconds, "scopes", ...}, ...}. Beside it lie the logins of MCP
+// Claude Code's file is {"claudeAiOauth": {"accessToken", "refreshToken", "expiresAt" in milliseconds, "scopes", ...}, ...}. Beside it lie the logins of MCP
 // servers, and other things that are not ours.
-type claude struct{}
-
 const (
 	claudeKey = "claudeAiOauth"
 	millis    = int64(time.Second / time.Millisecond)
@@ -24,7 +22,7 @@ type claudeLogin struct {
 	scopes                  []string
 }
 
-func (claude) login(contents []byte) (l claudeLogin, err error) {
+func loginOfClaude(contents []byte) (l claudeLogin, err error) {
 	var all, own map[string]json.RawMessage
 	if json.Unmarshal(contents, &all) != nil {
 		return l, errDamaged
@@ -48,8 +46,8 @@ func exactly(object map[string]json.RawMessage, fields map[string]any) error {
 	return nil
 }
 
-func (c claude) read(contents []byte) (tokens, error) {
-	l, err := c.login(contents)
+func readClaude(contents []byte) (tokens, error) {
+	l, err := loginOfClaude(contents)
 	if err == nil && l.access == "" {
 		err = errNone
 	}
@@ -60,8 +58,8 @@ func (c claude) read(contents []byte) (tokens, error) {
 	return t, err
 }
 
-func (c claude) request(contents []byte, client string) any {
-	l, _ := c.login(contents)
+func claudeRequest(contents []byte, client string) any {
+	l, _ := loginOfClaude(contents)
 	if l.client != "" {
 		client = l.client
 	}
@@ -73,12 +71,12 @@ func (c claude) request(contents []byte, client string) any {
 }
 
 // has is true for one without a refresh token, too: Claude Code takes it out where it was refused, as the old one is once it was sent.
-func (c claude) has(contents []byte, refresh string) (bool, error) {
-	l, err := c.login(contents)
+func claudeHas(contents []byte, refresh string) (bool, error) {
+	l, err := loginOfClaude(contents)
 	return l.refresh == "" || l.refresh == refresh, err
 }
 
-func (claude) renewed(contents []byte, a answer, now time.Time) ([]byte, error) {
+func claudeRenewed(contents []byte, a answer, now time.Time) ([]byte, error) {
 	change := map[string]any{"accessToken": a.Access, "expiresAt": now.UnixMilli() + a.Seconds*millis}
 	if a.Refresh != "" {
 		change["refreshToken"] = a.Refresh

@@ -44,9 +44,6 @@ func (f File) lock(ctx context.Context, unneeded func() bool) (u unlocker, held 
 	if u, err = flock(ctx, dir, until); err != nil {
 		return nil, nil, err
 	}
-	if !f.locks {
-		return u, nil, nil
-	}
 	for _, path := range []string{filepath.Join(dir, renewLock), dir + ".lock"} {
 		m, err := makeLock(ctx, path, renewStale, until, unneeded)
 		if err != nil && path == dir+".lock" && !isBusy(err) { // a directory that cannot be written: Claude Code goes on, too

@@ -19,8 +19,6 @@ type Kind struct {
 	file     string // in there
 	endpoint string // where a login is renewed; nothing but a new casemate changes it
 	client   string // the agent's own public id there
-	locks    bool   // the agent takes the locks of lock.go
-	form     form
 }
 
 // Kinds lists those that are known.
@@ -28,7 +26,7 @@ func Kinds() []Kind {
 	return []Kind{
 		{ // @anthropic-ai/claude-code 2.1.330
 			Name: "claude", Agent: "Claude Code", Again: "run claude outside, and in it /login", variable: "CLAUDE_CONFIG_DIR", dir: ".claude", file: ".credentials.json",
-			endpoint: "https://platform.claude.com/v1/oauth/token", client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e", locks: true, form: claude{},
+			endpoint: "https://platform.claude.com/v1/oauth/token", client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
 		},
 	}
 }
@@ -98,19 +96,10 @@ func (t tokens) value() (secret.Value, time.Time, error) {
 	return v, t.expires, err
 }
 
-// form is how an agent writes its login, and how it asks for another.
-type form interface {
-	read(contents []byte) (tokens, error)                             // errNone: nobody is logged in
-	request(contents []byte, client string) any                       // what is sent, as JSON
-	has(contents []byte, refresh string) (bool, error)                // whether it is the login with that token
-	renewed(contents []byte, a answer, now time.Time) ([]byte, error) // all else stays as it is
-}
-
 // answer is a token endpoint's (RFC 6749, 5.1 and 6).
 type answer struct {
 	Access  string `json:"access_token"`
 	Refresh string `json:"refresh_token"` // none: the one that was sent holds on
-	ID      string `json:"id_token"`
 	Seconds int64  `json:"expires_in"`
 	Scope   string `json:"scope"`
 }

@@ -398,15 +398,15 @@ func FuzzClaude(f *testing.F) {
 	f.Add([]byte(`{"claudeAiOauth":null}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tok, err := claude{}.read(b)
+		tok, err := readClaude(b)
 		if err != nil {
 			return
 		}
-		out, err := claude{}.renewed(b, answer{Access: "a", Refresh: "r", Seconds: 60}, time.UnixMilli(5000))
+		out, err := claudeRenewed(b, answer{Access: "a", Refresh: "r", Seconds: 60}, time.UnixMilli(5000))
 		if err != nil {
 			t.Fatalf("%q was read as %v, and cannot be renewed: %v", b, tok.expires, err)
 		}
-		if now, err := (claude{}).read(out); err != nil || now.access != "a" || now.refresh != "r" || now.expires.UnixMilli() != 65000 {
+		if now, err := readClaude(out); err != nil || now.access != "a" || now.refresh != "r" || now.expires.UnixMilli() != 65000 {
 			t.Errorf("%q became %q", b, out)
 		}
 	})

@@ -25,6 +25,8 @@ type Use struct {
 	Method  string    `json:"method,omitempty"`
 	Path    string    `json:"path,omitempty"` // at most MaxPath of it, and never the query
 	Grant   int       `json:"grant,omitempty"`
+	Key     string    `json:"key,omitempty"`     // of ssh: the fingerprint of the key that was to sign a login
+	User    string    `json:"user,omitempty"`    // the same: whom the login was for
 	Refused string    `json:"refused,omitempty"` // why not; empty: it was given
 	Times   int       `json:"times,omitempty"`   // how many refusals the line stands for, the last of which it shows; 0 is one
 }
