@@ -207,7 +207,8 @@ func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
 // configuration is what casemate itself obeys of the person's own.
 func (p Person) configuration() []string {
 	presets := filepath.Join(p.Config, "presets")
-	list := []string{p.Config, p.policyFile(), p.trustFile(), presets}
+	ssh := filepath.Join(p.Home, ".ssh") // its known hosts say where a key may sign
+	list := []string{p.Config, p.policyFile(), p.trustFile(), presets, ssh, filepath.Join(ssh, "known_hosts"), filepath.Join(ssh, "known_hosts2")}
 	entries, _ := os.ReadDir(presets)
 	for _, e := range entries {
 		list = append(list, filepath.Join(presets, e.Name()))
