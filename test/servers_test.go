@@ -264,5 +264,9 @@ func byName(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r)
 		return
 	}
+	if host == "s3.allowed.example" {
+		serveS3(w, r)
+		return
+	}
 	page(w, r)
 }

@@ -52,15 +52,18 @@ func (d *desk) rotate(args []string, expires string) error {
 	keep, _ := store.(secret.Keeper)
 	var v secret.Value
 	if e.Source.Store == book.File || keep != nil {
-		v, err = d.newValue(name)
+		var ends time.Time
+		if v, ends, err = d.newValue(&e); until.IsZero() {
+			until = ends
+		}
 	} else {
-		v, _, err = store.Get(ctx)
+		v, _, err = stores.Get(ctx, store, &e)
 	}
 	if err != nil {
 		return err
 	}
 	defer v.Wipe()
-	shape, err := secret.ShapeOf(v)
+	shape, err := secret.ShapeOf(e.Kind, v)
 	if err != nil {
 		return &secret.Problem{Err: fmt.Errorf("the value of %s cannot be used: %w", name, err), Help: "is it the whole value, and nothing else?"}
 	}

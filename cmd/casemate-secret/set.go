@@ -30,6 +30,10 @@ lets the request through. With --host, set makes that grant at once; a NAME
 that is a known kind gets its provider's hosts without it:
 ` + wrap(strings.Join(knownHosts(), ", ")+".", 76, "") + `
 
+A credential of AWS (aws, or --kind aws) is ID:SECRET or ID:SECRET:TOKEN, or the
+JSON that "aws configure export-credentials" prints; with --from env --variable
+AWS_ACCESS_KEY_ID it is that variable and those that belong to it.
+
 --from says where the value lies:
   file     in $XDG_CONFIG_HOME/casemate/secrets.age, encrypted (the default)
   keyring  in the desktop's keyring
@@ -176,7 +180,7 @@ func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 		return err
 	}
 	defer v.Wipe()
-	if e.Shape, err = secret.ShapeOf(v); err != nil {
+	if e.Shape, err = secret.ShapeOf(e.Kind, v); err != nil {
 		return &secret.Problem{Err: fmt.Errorf("the value of %s cannot be used: %w", e.Name, err), Help: "is it the whole value, and nothing else?"}
 	}
 	return k.Update(func(b *book.Book) error {
@@ -204,22 +208,31 @@ func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 func (d *desk) first(ctx context.Context, e *book.Entry) (secret.Value, secret.Keeper, error) {
 	switch e.Source.Store {
 	case book.File:
-		v, err := d.newValue(e.Name)
+		v, err := d.typed(e)
 		return v, nil, err
 	case book.Keyring:
 		store, err := stores.Open(e, d.host())
 		if err != nil {
 			return secret.Value{}, nil, err
 		}
-		v, err := d.newValue(e.Name)
+		v, err := d.typed(e)
 		return v, store.(secret.Keeper), err
 	}
 	store, err := stores.Open(e, d.host())
 	if err != nil {
 		return secret.Value{}, nil, err
 	}
-	v, _, err := store.Get(ctx)
+	v, _, err := stores.Get(ctx, store, e)
 	return v, nil, err
+}
+
+// typed is a value whose end is the entry's, unless that has one.
+func (d *desk) typed(e *book.Entry) (secret.Value, error) {
+	v, until, err := d.newValue(e)
+	if e.Expires.IsZero() {
+		e.Expires = until
+	}
+	return v, err
 }
 
 func absent(k *book.Keyed, name string) error {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/book"
@@ -91,11 +92,21 @@ func readLine(tty io.Reader) ([]byte, error) {
 }
 
 // newValue is the value of an entry: typed at the terminal, or read from standard input, whose last line break is not part of it.
-func (d *desk) newValue(name string) (secret.Value, error) {
-	if term.IsTerminal(int(d.in.Fd())) {
-		return d.hidden(d.in, d.err, "Value of "+name+" (not shown): ")
+// until is when it expires, where it says so itself.
+func (d *desk) newValue(e *book.Entry) (v secret.Value, until time.Time, err error) {
+	what := ""
+	if e.Kind == secret.AWS {
+		what = ", as ID:SECRET or ID:SECRET:TOKEN"
 	}
-	return readValue(d.in)
+	if term.IsTerminal(int(d.in.Fd())) {
+		v, err = d.hidden(d.in, d.err, "Value of "+e.Name+what+" (not shown): ")
+	} else {
+		v, err = readValue(d.in)
+	}
+	if err != nil {
+		return v, until, err
+	}
+	return secret.Normal(e.Kind, v)
 }
 
 func readValue(r io.Reader) (secret.Value, error) {

@@ -268,9 +268,27 @@ func TestTrustOnlyWhereTLSIsOpened(t *testing.T) {
 	}
 }
 
+// TestSigningSecrets: an AWS credential has three variables, and a host that would give real ones away is told of.
+func TestSigningSecrets(t *testing.T) {
+	for hosts, told := range map[string]bool{`"*.amazonaws.com"`: true, "sts.amazonaws.com": true, `"*.us-east-1.amazonaws.com"`: true, "s3.amazonaws.com": false, `"*.s3.us-east-1.amazonaws.com"`: false} {
+		p, err := Make(request(merged(t, "secrets: {aws: {env: R2_ACCESS_KEY_ID, hosts: ["+hosts+"], place: sigv4}}\nnetwork: {allow: [{host: "+hosts+"}]}\n", policy.Flags{}), Rootless))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := strings.Join(p.Notes, "\n"); strings.Contains(notes, "covers AWS's STS, whose answers hold real credentials") != told {
+			t.Errorf("%s: %q", hosts, notes)
+		}
+		want := "use the secret aws (inside: a placeholder in R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, R2_SESSION_TOKEN) in requests to " + strings.Trim(hosts, `"`) + ":443, as sigv4"
+		if !slices.ContainsFunc(p.Openings, func(o Opening) bool { return o.What == want }) {
+			t.Errorf("openings: %v", p.Openings)
+		}
+	}
+}
+
 // TestSecrets: a secret opens TLS to its hosts and nothing else, and its variable is nobody else's.
 func TestSecrets(t *testing.T) {
 	const secret = "secrets: {anthropic: {env: KEY, hosts: [api.a.example], place: bearer}}\n"
+	const aws = "secrets: {aws: {env: AWS_ACCESS_KEY_ID, hosts: [\"*.a.example\"], place: sigv4}}\n"
 	for _, c := range []struct {
 		name, document string
 		kind           NetworkKind
@@ -286,6 +304,8 @@ func TestSecrets(t *testing.T) {
 		{"passed as well", secret + "env: {pass: [KEY]}\n", "", 0, "", "KEY is in env as well (project casemate.yaml:2), which would bring its value inside"},
 		{"set as well", secret + "env: {set: {KEY: x}}\n", "", 0, "", "KEY is in env as well"},
 		{"the sandbox's own", "secrets: {a: {env: HOME, hosts: [a.example]}}\n", "", 0, "", "every sandbox has a variable HOME of its own"},
+		{"a part of an AWS credential", aws + "env: {pass: [AWS_SESSION_TOKEN]}\n", "", 0, "", "AWS_SESSION_TOKEN is in env as well (project casemate.yaml:2), which would bring its value inside"},
+		{"a part of two AWS credentials", "secrets: {b: {env: AWS_SECRET_ACCESS_KEY, hosts: [a.example]}, a: {env: AWS_ACCESS_KEY_ID, hosts: [a.example], place: sigv4}}\n", "", 0, "", "AWS_SECRET_ACCESS_KEY holds the placeholder of secrets."},
 		{"twice", "secrets: {a: {env: K, hosts: [a.example]}, b: {env: K, hosts: [a.example]}}\n", "", 0, "", "K holds the placeholder of secrets.a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -23,6 +23,9 @@ type Secret struct {
 	Unless   string `json:"unless,omitempty"`   // and only if it does not have that one
 }
 
+// Variables are those inside that hold what stands for it.
+func (s Secret) Variables() []string { return policy.SecretVariables(s.Place, s.Env) }
+
 // maxSecrets is how many a sandbox may have (package ask says as much).
 const maxSecrets = 64
 
@@ -47,6 +50,8 @@ func (p *Plan) secrets(r Request) error {
 		for _, host := range s.Hosts {
 			if !p.reaches(host, s.Ports) {
 				p.Notes = append(p.Notes, fmt.Sprintf("secrets.%s (%s): no rule of network.allow reaches %s, and a secret opens nothing", s.Name, v.Origin, Reach{Host: host, Ports: s.Ports}))
+			} else if s.Place == policy.PlaceSigV4 && (overlap(host, "sts.amazonaws.com") || overlap(host, "sts.us-east-1.amazonaws.com")) {
+				p.Notes = append(p.Notes, fmt.Sprintf("secrets.%s (%s): %s covers AWS's STS, whose answers hold real credentials: name the hosts of the services that are used", s.Name, v.Origin, host))
 			}
 		}
 	}
@@ -55,16 +60,18 @@ func (p *Plan) secrets(r Request) error {
 
 // ownVariable refuses a variable that something else sets: a value would be inside then, or a placeholder where a program looks for something else.
 func (p *Plan) ownVariable(r Request, v policy.Value[policy.Secret]) error {
-	for _, other := range p.Secrets {
-		if other.Env == v.V.Env {
-			return fmt.Errorf("secrets.%s (%s): %s holds the placeholder of secrets.%s (%s) already: give one of them another env", v.V.Name, v.Origin, other.Env, other.Name, other.Origin)
+	for _, name := range policy.SecretVariables(v.V.Place, v.V.Env) {
+		for _, other := range p.Secrets {
+			if slices.Contains(other.Variables(), name) {
+				return fmt.Errorf("secrets.%s (%s): %s holds the placeholder of secrets.%s (%s) already: give one of them another env", v.V.Name, v.Origin, name, other.Name, other.Origin)
+			}
 		}
-	}
-	if origin := variableOrigin(r.Policy, v.V.Env); origin != "" {
-		return fmt.Errorf("secrets.%s (%s): %s is in env as well (%s), which would bring its value inside: take it out there", v.V.Name, v.Origin, v.V.Env, origin)
-	}
-	if slices.ContainsFunc(r.Env, func(kv string) bool { return strings.HasPrefix(kv, v.V.Env+"=") }) {
-		return fmt.Errorf("secrets.%s (%s): every sandbox has a variable %s of its own: name another one", v.V.Name, v.Origin, v.V.Env)
+		if origin := variableOrigin(r.Policy, name); origin != "" {
+			return fmt.Errorf("secrets.%s (%s): %s is in env as well (%s), which would bring its value inside: take it out there", v.V.Name, v.Origin, name, origin)
+		}
+		if slices.ContainsFunc(r.Env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+			return fmt.Errorf("secrets.%s (%s): every sandbox has a variable %s of its own: name another one", v.V.Name, v.Origin, name)
+		}
 	}
 	return nil
 }
@@ -96,7 +103,7 @@ func (s Secret) use() string {
 	for i, h := range s.Hosts {
 		to[i] = Reach{Host: h, Ports: s.Ports}.String()
 	}
-	text := fmt.Sprintf("use the secret %s (inside: a placeholder in %s) in requests to %s", s.Name, s.Env, strings.Join(to, ", "))
+	text := fmt.Sprintf("use the secret %s (inside: a placeholder in %s) in requests to %s", s.Name, strings.Join(s.Variables(), ", "), strings.Join(to, ", "))
 	if s.Place != "" {
 		text += ", as " + s.Place
 	}

@@ -232,7 +232,7 @@ func accessKeys() []key {
 		},
 		{
 			path: "secrets.*.env", needed: true, kind: aText, example: "ANTHROPIC_API_KEY", wrong: "what is not the name of a variable",
-			doc:   "The variable of the command that holds the placeholder. Every secret has one of its own, which env neither sets nor passes.",
+			doc:   "The variable of the command that holds the placeholder. Every secret has one of its own, which env neither sets nor passes. With `place: sigv4` it ends in `ACCESS_KEY_ID`; the variables with `SECRET_ACCESS_KEY` and `SESSION_TOKEN` in its stead belong to it.",
 			field: field{item: check(variable)},
 		},
 		{
@@ -247,9 +247,9 @@ func accessKeys() []key {
 		},
 		{
 			path: "secrets.*.place", kind: aText, example: "\"header:x-api-key\"", def: "a field of the header whose whole value it is; in `Authorization` also after one word, such as `Bearer`, and as name or password of basic authentication",
-			wrong: "anything but `header:NAME`, `bearer`, `basic`, `query:NAME`, `git`; fields that say where a request goes or how long it is",
+			wrong: "anything but `header:NAME`, `bearer`, `basic`, `query:NAME`, `git`, `sigv4`; fields that say where a request goes or how long it is",
 			doc: "Where in a request the placeholder is replaced. `header:NAME`: anywhere in that field; `bearer`, `basic`: in `Authorization`; `query:NAME`: as that parameter's value; " +
-				"`git`: as `basic`, and only in requests that git makes over HTTPS. Anywhere else it is refused, and an alarm is told. Without a place, with `basic` and with `git`, git inside logs in at the hosts by itself.",
+				"`git`: as `basic`, and only in requests that git makes over HTTPS; `sigv4`: an AWS credential, with whose placeholders a request was signed (AWS Signature Version 4), which is signed anew. Anywhere else it is refused, and an alarm is told. Without a place, with `basic` and with `git`, git inside logs in at the hosts by itself.",
 			field: field{item: check(place)},
 		},
 		{

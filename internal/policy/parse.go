@@ -285,6 +285,10 @@ func (d *decoder) secret(row *key, k, v *yaml.Node) {
 		d.failAt(v, "write "+row.example, "secret %s needs env and hosts", quoted(s.Name))
 		return
 	}
+	if err := s.checkParts(); err != nil {
+		d.report(v, row.path, err)
+		return
+	}
 	if s.Ports == nil {
 		s.Ports = []int{443}
 	}

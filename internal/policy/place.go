@@ -10,6 +10,7 @@ const (
 	PlaceBearer = "bearer"
 	PlaceBasic  = "basic"
 	PlaceGit    = "git"
+	PlaceSigV4  = "sigv4"   // in no place: its secret signs the request
 	PlaceHeader = "header:" // and the field's name in small letters
 	PlaceQuery  = "query:"  // and the parameter's name
 )
@@ -25,8 +26,8 @@ func place(text string) (string, error) {
 		}
 		return text, nil
 	}
-	if words := []string{PlaceBearer, PlaceBasic, PlaceGit}; !slices.Contains(words, text) {
-		return "", bad("write header:NAME, bearer, basic, query:NAME or git", "%s is not a place in a request", quoted(text))
+	if words := []string{PlaceBearer, PlaceBasic, PlaceGit, PlaceSigV4}; !slices.Contains(words, text) {
+		return "", bad("write header:NAME, bearer, basic, query:NAME, git or sigv4", "%s is not a place in a request", quoted(text))
 	}
 	return text, nil
 }
@@ -51,4 +52,30 @@ func isToken(name string) bool {
 	return !strings.ContainsFunc(name, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 	})
+}
+
+// The variable of a secret whose place is sigv4 ends in this, and those of its other parts as AWS's programs have them.
+const accessKeyID = "ACCESS_KEY_ID"
+
+// partsOf are the variables of a secret that is the parts of an AWS credential: the key's id, the key and the session token, which not all have.
+func partsOf(env string) []string {
+	before := strings.TrimSuffix(env, accessKeyID)
+	return []string{env, before + "SECRET_ACCESS_KEY", before + "SESSION_TOKEN"}
+}
+
+// SecretVariables are the variables inside that hold what stands for a secret.
+func SecretVariables(place, env string) []string {
+	if place == PlaceSigV4 {
+		return partsOf(env)
+	}
+	return []string{env}
+}
+
+// checkParts refuses a variable that does not say what the others are.
+func (s Secret) checkParts() error {
+	if s.Place == PlaceSigV4 && !strings.HasSuffix(s.Env, accessKeyID) {
+		return bad("write env: AWS_ACCESS_KEY_ID; AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN are its as well then",
+			"the variable %s of a secret with place sigv4 does not end in %s", quoted(s.Env), accessKeyID)
+	}
+	return nil
 }

@@ -96,8 +96,10 @@ func (s Secret) check() error {
 	if s.Place == "" {
 		return nil
 	}
-	_, err := place(s.Place)
-	return err
+	if _, err := place(s.Place); err != nil {
+		return err
+	}
+	return s.checkParts()
 }
 
 // DidYouMean is a hint that names the candidate nearest to what was written, or "".

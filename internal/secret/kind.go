@@ -26,7 +26,7 @@ func Kinds() []Kind {
 		{"slack", []string{"xoxb-", "xoxp-", "xapp-"}, []string{"slack.com"}},
 		{"stripe", []string{"sk_live_", "sk_test_", "rk_live_", "rk_test_"}, []string{"api.stripe.com"}},
 		{"npm", []string{"npm_"}, nil},
-		{"aws", []string{"AKIA", "ASIA"}, nil},
+		{AWS, []string{"AKIA", "ASIA"}, nil}, // its hosts are those of all its customers too
 	}
 }
 

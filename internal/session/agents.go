@@ -92,7 +92,9 @@ func saidOtherwise(merged *policy.Policy, s policy.Secret) bool {
 func givesVariable(p *policy.Policy, name string) bool {
 	return slices.ContainsFunc(p.Env.Pass, func(v policy.Value[string]) bool { return v.V == name }) ||
 		slices.ContainsFunc(p.Env.Set, func(v policy.Value[policy.Variable]) bool { return v.V.Name == name }) ||
-		slices.ContainsFunc(p.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Env == name })
+		slices.ContainsFunc(p.Secrets, func(v policy.Value[policy.Secret]) bool {
+			return slices.Contains(policy.SecretVariables(v.V.Place, v.V.Env), name)
+		})
 }
 
 // agentsHome gives the home of the sandbox what the presets of agents want in it: what is the person's own, read-only, and files of settings.

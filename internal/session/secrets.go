@@ -37,7 +37,7 @@ func (s *supervision) startSecrets() error {
 		return nil
 	}
 	if r.Plan.Network.Kind != plan.Gate { // nothing asks for a value: the store stays shut
-		return r.placehold(func(plan.Secret) (ask.Shape, bool) { return plainShape(), true })
+		return r.placehold(func(p plan.Secret) (ask.Shape, bool) { return plainShape(p), true })
 	}
 	k, err := r.execSecret("secrets", "serve")
 	if err != nil {
@@ -59,8 +59,12 @@ func (s *supervision) startSecrets() error {
 }
 
 // plainShape is that of a placeholder that nothing is ever put in place of.
-func plainShape() ask.Shape {
-	return ask.Shape{Prefix: "casemate-placeholder-", Length: 53, Alphabet: "0123456789abcdefghijklmnopqrstuvwxyz"}
+func plainShape(p plan.Secret) ask.Shape {
+	s := ask.Shape{Prefix: "casemate-placeholder-", Length: 53, Alphabet: "0123456789abcdefghijklmnopqrstuvwxyz"}
+	if p.Place == policy.PlaceSigV4 {
+		s.Parts = []ask.Shape{s, s}
+	}
+	return s
 }
 
 // storeBegin is what the store is told of the run.
@@ -161,15 +165,38 @@ func (r *Run) placehold(shape func(plan.Secret) (ask.Shape, bool)) error {
 		if !ok {
 			return fmt.Errorf("secrets.%s: the store did not say what its value looks like", p.Name)
 		}
-		text, err := placeholder(s)
+		texts, err := placeholders(p, s)
 		if err != nil {
 			return fmt.Errorf("secrets.%s (%s): %w", p.Name, p.Origin, err)
 		}
-		r.placeholders[p.Name] = text
-		env = append(env, p.Env+"="+text)
+		r.placeholders[p.Name] = strings.Join(texts, ":")
+		for i, text := range texts {
+			env = append(env, p.Variables()[i]+"="+text)
+		}
 	}
 	r.Plan.Command.Env = env
 	return nil
+}
+
+// placeholders are those of a secret: one, or one for each part of an AWS credential.
+func placeholders(p plan.Secret, s ask.Shape) (list []string, err error) {
+	parts := s.Parts
+	switch signs := p.Place == policy.PlaceSigV4; {
+	case signs && len(parts) == 0:
+		return nil, &Refusal{errors.New("its value is not an AWS credential, and its place is sigv4"), "casemate secret rm " + p.Name + "; casemate secret set " + p.Name + " --kind aws"}
+	case !signs && len(parts) > 0:
+		return nil, &Refusal{errors.New("its value is an AWS credential, which no field of a request holds"), "write place: sigv4 in the policy"}
+	case !signs:
+		parts = []ask.Shape{s}
+	}
+	for _, part := range parts {
+		text, err := placeholder(part)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, text)
+	}
+	return list, nil
 }
 
 // Placeholders need so many random characters, or they could not be told from other text; the whole is at least as long as what a gate looks for.

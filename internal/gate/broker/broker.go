@@ -4,6 +4,7 @@ package broker
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"casemate.dev/internal/gate/rules"
 	"casemate.dev/internal/gate/wire"
@@ -15,6 +16,7 @@ type Broker struct {
 	Prints *Prints
 	Store  Store
 	whole  chan struct{} // one for each body that is held while it is looked through
+	held   atomic.Int64  // bytes of bodies that are held until they are signed anew and sent
 	widely chan struct{} // one for each stream that is undone and may look far back
 }
 
@@ -32,7 +34,9 @@ func New(book *rules.Book) *Broker {
 // Learn has the placeholders of the rules in force be recognised.
 func (b *Broker) Learn() {
 	for _, s := range b.Book.Set().Secrets() {
-		b.Prints.Add(Found{Name: s.Name}, []byte(s.Placeholder))
+		for _, text := range rules.Placeholders(s) {
+			b.Prints.Add(Found{Name: s.Name}, []byte(text))
+		}
 	}
 }
 
@@ -85,23 +89,32 @@ func (b *Broker) InName(name string) *Leak {
 
 // folded says whether text holds the placeholder, or its hexadecimal digits, in letters of any case, and with dots left out.
 func (b *Broker) folded(text string, s wire.Secret) bool {
-	if len(text) < len(s.Placeholder)-strings.Count(s.Placeholder, ".") { // as nearly all names are
-		return false
-	}
-	text = strings.ToLower(text)
-	for _, form := range []string{strings.ReplaceAll(s.Placeholder, ".", ""), fmt.Sprintf("%x", s.Placeholder)} {
-		if strings.Contains(text, strings.ToLower(form)) {
-			return true
+	lower := ""
+	for _, placeholder := range rules.Placeholders(s) {
+		if len(text) < len(placeholder)-strings.Count(placeholder, ".") { // as nearly all names are
+			continue
+		}
+		if lower == "" {
+			lower = strings.ToLower(text)
+		}
+		for _, form := range []string{strings.ReplaceAll(placeholder, ".", ""), fmt.Sprintf("%x", placeholder)} {
+			if strings.Contains(lower, strings.ToLower(form)) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
 // Shown is a host's name or a path that may be told of: without what was found in it.
-func Shown(text string) string {
+func (b *Broker) Shown(text string) string {
 	const most = 32
 	if i := strings.LastIndexByte(text, '.'); i > 0 {
 		text = text[strings.LastIndexByte(text[:i], '.')+1:]
 	}
-	return "…" + text[max(0, len(text)-most):]
+	text = text[max(0, len(text)-most):]
+	if b.InName(text) != nil || b.In(strings.ReplaceAll(text, "/", ""), "") != nil { // it is short
+		text = ""
+	}
+	return "…" + text
 }

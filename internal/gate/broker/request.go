@@ -30,6 +30,7 @@ type Use struct {
 	edits  []edit
 	values map[string]string // by the placeholder
 	list   []replacement
+	signed *signed // nil: it is not signed anew
 }
 
 // edit is one placeholder in its place.
@@ -41,12 +42,15 @@ type edit struct {
 }
 
 // Any says whether anything is to be put in.
-func (u *Use) Any() bool { return len(u.edits) > 0 }
+func (u *Use) Any() bool { return len(u.edits) > 0 || u.signed != nil }
 
 // Read looks for placeholders in a request's head: each is either in its place, or a leak.
 func (b *Broker) Read(at Site, r *http.Request, q rules.Request) (*Use, *Leak) {
 	u := &Use{site: at, ask: q}
 	granted, why := b.granted(at, r, q)
+	if unsigned := u.readSigned(granted, r); unsigned != nil {
+		why = instead(why, granted, unsigned)
+	}
 	for name, values := range r.Header {
 		where := "the field " + quote(name) + " of the request"
 		if l := b.InName(name); l != nil {
@@ -54,7 +58,7 @@ func (b *Broker) Read(at Site, r *http.Request, q rules.Request) (*Use, *Leak) {
 			return nil, l
 		}
 		for i, value := range values {
-			rest := value
+			rest := u.signed.without(name, value)
 			for _, s := range granted {
 				if e, left, ok := inField(s, name, rest); ok {
 					e.index, rest = i, left
@@ -103,6 +107,16 @@ func (b *Broker) granted(at Site, r *http.Request, q rules.Request) (list []wire
 			return text
 		}
 		return "it is for other hosts"
+	}
+}
+
+// instead says of the secrets that sign why they do not, and of the others what was said.
+func instead(why func(*Leak) string, granted []wire.Secret, unsigned error) func(*Leak) string {
+	return func(l *Leak) string {
+		if !l.Value && slices.ContainsFunc(granted, func(s wire.Secret) bool { return signs(s) && s.Name == l.Name }) {
+			return unsigned.Error()
+		}
+		return why(l)
 	}
 }
 
@@ -191,6 +205,10 @@ func (b *Broker) inField(name, value, where string) *Leak {
 func (b *Broker) readTarget(u *Use, granted []wire.Secret, target *url.URL) *Leak {
 	parts := strings.Split(target.RawQuery, "&")
 	for i, part := range parts {
+		if u.signed != nil && u.signed.signature.Holds(part) {
+			parts[i] = ""
+			continue
+		}
 		name, value, _ := strings.Cut(part, "=")
 		name, err1 := url.QueryUnescape(name)
 		value, err2 := url.QueryUnescape(value)
@@ -223,7 +241,7 @@ func (b *Broker) Fetch(ctx context.Context, u *Use) error {
 			return fmt.Errorf("the secret %q: %w", s.Name, err)
 		}
 	}
-	return nil
+	return b.fetchKeys(ctx, u)
 }
 
 // holds says whether a secret is still for a request: a long time may have gone by since its head was read, in which its body was waited for.
@@ -263,6 +281,16 @@ func (b *Broker) value(ctx context.Context, u *Use, s wire.Secret, f func([]byte
 
 // put notes a value. What can be in no header is refused here: net/http would say so, and quote what was meant to be sent.
 func (b *Broker) put(u *Use, s wire.Secret, value []byte) error {
+	if err := presentable(value); err != nil {
+		return err
+	}
+	b.Prints.Add(Found{Name: s.Name, Value: true}, value)
+	u.values[s.Placeholder] = string(value) // net/http wants text, and keeps it: neither is ever overwritten
+	u.list = append(u.list, replacements(value, []byte(s.Placeholder))...)
+	return nil
+}
+
+func presentable(value []byte) error {
 	if len(value) < Shortest {
 		return fmt.Errorf("its value is shorter than %d bytes, so it could not be told from other text", Shortest)
 	}
@@ -271,9 +299,6 @@ func (b *Broker) put(u *Use, s wire.Secret, value []byte) error {
 			return errors.New("its value holds what cannot be in a request's header, such as the end of a line")
 		}
 	}
-	b.Prints.Add(Found{Name: s.Name, Value: true}, value)
-	u.values[s.Placeholder] = string(value) // net/http wants text, and keeps it: neither is ever overwritten
-	u.list = append(u.list, replacements(value, []byte(s.Placeholder))...)
 	return nil
 }
 
@@ -300,6 +325,7 @@ func (u *Use) Apply(h http.Header, target *url.URL) {
 
 // End overwrites what of the values can be overwritten.
 func (u *Use) End() {
+	u.signed.end()
 	wipe(u.list)
 	u.values, u.list = nil, nil
 }

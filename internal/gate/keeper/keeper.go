@@ -243,7 +243,7 @@ func (k *Keeper) leaks(name string) (shown string, d rules.Decision, yes bool) {
 	if l == nil {
 		return "", d, false
 	}
-	return broker.Shown(name), l.Decision(), true
+	return k.broker.Shown(name), l.Decision(), true
 }
 
 // accept gives each connection a goroutine, within the limit.

@@ -25,7 +25,7 @@ func (s *Session) examine(r *http.Request, ask rules.Request) (*broker.Use, *bro
 // alarm turns a request away that leaks, and tells of it. No rule would allow it.
 func (s *Session) alarm(w http.ResponseWriter, r *http.Request, path string, l *broker.Leak) {
 	if s.Broker.In(path, "") != nil {
-		path = broker.Shown(path)
+		path = s.Broker.Shown(path)
 	}
 	if s.Broker.In(r.Method, "") != nil {
 		r.Method = ""
@@ -36,14 +36,19 @@ func (s *Session) alarm(w http.ResponseWriter, r *http.Request, path string, l *
 
 // prepare looks through the body of a request that is allowed, and fetches what is to be put in. It is false where the request was answered.
 func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (scrubbed http.ResponseWriter, release func(), ready bool) {
-	leak, release := s.Broker.Hold(r, func(l *broker.Leak) {
+	leaked := func(l *broker.Leak) {
 		s.Denied(f.method, f.path, l.Decision())
 		f.cancel(l)
-	})
+	}
+	leak, release := s.Broker.Hold(r, leaked)
 	if leak != nil {
 		release()
 		s.alarm(w, r, f.path, leak)
 		return nil, func() {}, false
+	}
+	if err := s.Broker.Check(r, f.use, leaked); err != nil {
+		s.unsigned(w, r, f, err)
+		return nil, release, false
 	}
 	if err := s.Broker.Fetch(r.Context(), f.use); err != nil {
 		status, what := http.StatusBadGateway, "casemate has no credential for this request"
@@ -57,6 +62,23 @@ func (s *Session) prepare(w http.ResponseWriter, r *http.Request, f *flight) (sc
 	return &scrubbing{w, s.Broker, f.use}, release, true
 }
 
+// unsigned answers a request whose signature is not made anew.
+func (s *Session) unsigned(w http.ResponseWriter, r *http.Request, f *flight, err error) {
+	var leak *broker.Leak
+	var no *broker.TooMuch
+	switch {
+	case errors.As(context.Cause(r.Context()), &leak): // it was in the body, and is told
+		s.answer(w, r, f.path, http.StatusForbidden, denied, leak.Error(), "")
+	case errors.As(err, &leak):
+		s.alarm(w, r, f.path, leak)
+	case errors.As(err, &no):
+		s.Denied(f.method, f.path, rules.Decision{Why: no.Why})
+		s.answer(w, r, f.path, no.Status, denied, no.Why, "")
+	default: // its body did not come
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // inject puts the credentials in, in what goes out.
 func (s *Session) inject(out *http.Request, f *flight) {
 	s.Broker.Ask(s.site(), out.Header)
@@ -64,6 +86,7 @@ func (s *Session) inject(out *http.Request, f *flight) {
 		out.Header.Del("Sec-Websocket-Extensions") // or its frames were compressed
 	}
 	f.use.Apply(out.Header, out.URL)
+	f.use.Sign(out)
 }
 
 // scrub takes the credentials out of an answer.

@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/policy"
@@ -17,6 +18,9 @@ type brokered struct {
 func compileSecrets(list []wire.Secret) (out []brokered, err error) {
 	for _, s := range list {
 		b := brokered{Secret: s}
+		if n := len(Placeholders(s)); s.Place == policy.PlaceSigV4 && (n < 2 || n > 3) {
+			return nil, fmt.Errorf("the secret %q: its placeholder has %d parts", s.Name, n)
+		}
 		for _, text := range s.Hosts {
 			p, err := read(text)
 			if err != nil {
@@ -44,6 +48,14 @@ func (s *Set) Secrets() []wire.Secret {
 		list[i] = b.Secret
 	}
 	return list
+}
+
+// Placeholders are those of a secret: one, or one for each part of an AWS credential: the key's id, the key, and the token of a temporary one.
+func Placeholders(s wire.Secret) []string {
+	if s.Place == policy.PlaceSigV4 {
+		return strings.Split(s.Placeholder, ":")
+	}
+	return []string{s.Placeholder}
 }
 
 // SecretsAt are those that requests to a host and port may have. A host that has one has its connections opened, where a rule allows them.

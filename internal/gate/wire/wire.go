@@ -209,9 +209,9 @@ type Rules struct {
 
 // Secret is a credential that stays outside, and where the gate may put it in place of its placeholder. It opens nothing: its hosts need an Allow.
 type Secret struct {
-	Name        string   `json:"name"` // of the store's entry
-	Placeholder string   `json:"placeholder"`
-	Hosts       []string `json:"hosts"` // patterns as policy.MatchHost takes them
+	Name        string   `json:"name"`        // of the store's entry
+	Placeholder string   `json:"placeholder"` // with the place sigv4: those of its parts, with colons between
+	Hosts       []string `json:"hosts"`       // patterns as policy.MatchHost takes them
 	Ports       []int    `json:"ports"`
 	Place       string   `json:"place,omitempty"`     // as the policy has it
 	Methods     []string `json:"methods,omitempty"`   // none: all

@@ -70,7 +70,7 @@ func add(k *Keyed, name, val string) error {
 		if err != nil {
 			return err
 		}
-		shape, err := secret.ShapeOf(v)
+		shape, err := secret.ShapeOf("", v)
 		if err != nil {
 			return err
 		}

@@ -136,11 +136,11 @@ func (s *server) load(ctx context.Context, k *kept, e book.Entry) error {
 	if err != nil {
 		return err
 	}
-	v, until, err := store.Get(ctx)
+	v, until, err := stores.Get(ctx, store, &e)
 	if err != nil {
 		return fmt.Errorf("secret %q: %w", e.Name, err)
 	}
-	if _, err := secret.ShapeOf(v); err != nil {
+	if _, err := secret.ShapeOf(e.Kind, v); err != nil {
 		v.Wipe()
 		return problem("casemate secret rotate "+e.Name, "the value of secret %q cannot be sent: %w", e.Name, err)
 	}

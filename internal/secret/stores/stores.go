@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/book"
 	"casemate.dev/internal/secret/login"
@@ -25,6 +26,9 @@ func Open(e *book.Entry, h Host) (secret.Store, error) {
 	case book.File:
 		return inFile{e.Name, h.Value}, nil
 	case book.Env:
+		if e.Kind == secret.AWS {
+			return parts{s.Variable, h.Getenv}, nil
+		}
 		return variable{s.Variable, h.Getenv}, nil
 	case book.Command:
 		return command{argv: s.Command, timeout: CommandTime}, nil
@@ -36,6 +40,19 @@ func Open(e *book.Entry, h Host) (secret.Store, error) {
 		return newLogin(s, h)
 	}
 	return nil, fmt.Errorf("bug: secret %q lies in %q", e.Name, e.Source.Store)
+}
+
+// Get reads the value of an entry as it is kept and handed over.
+func Get(ctx context.Context, s secret.Store, e *book.Entry) (v secret.Value, until time.Time, err error) {
+	v, until, err = s.Get(ctx)
+	if err != nil {
+		return v, until, err
+	}
+	v, ends, err := secret.Normal(e.Kind, v)
+	if until.IsZero() || !ends.IsZero() && ends.Before(until) {
+		until = ends
+	}
+	return v, until, err
 }
 
 // Fresh is how long a value may be used again without reading it anew: reading from other programs takes time, and may ask a person to touch something.
@@ -83,6 +100,25 @@ func (e variable) Get(context.Context) (v secret.Value, until time.Time, err err
 	text := e.getenv(e.name)
 	if text == "" {
 		return v, until, problem("export it where casemate is started", "the variable %s is not set", e.name)
+	}
+	v, err = secret.New([]byte(text))
+	return v, until, err
+}
+
+// parts are the variables that programs of AWS read: the one that is named, and those that belong to it.
+type parts struct {
+	name   string
+	getenv func(string) string
+}
+
+func (p parts) Get(ctx context.Context) (v secret.Value, until time.Time, err error) {
+	names := policy.SecretVariables(policy.PlaceSigV4, p.name)
+	if p.name == names[1] || p.getenv(names[1]) == "" { // it holds all of them, or JSON
+		return variable(p).Get(ctx)
+	}
+	text := p.getenv(names[0]) + ":" + p.getenv(names[1])
+	if token := p.getenv(names[2]); token != "" {
+		text += ":" + token
 	}
 	v, err = secret.New([]byte(text))
 	return v, until, err

@@ -337,3 +337,37 @@ func TestVaultOverTLS(t *testing.T) {
 }
 
 func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
+
+// TestAWS: a credential of AWS is one text, whichever way its store has it, and says when it ends.
+func TestAWS(t *testing.T) {
+	const id, key, token = "ASIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "aToken//Of/Tests=="
+	printed := `{"Version": 1, "AccessKeyId": "` + id + `", "SecretAccessKey": "` + key + `", "SessionToken": "` + token + `", "Expiration": "2030-01-02T03:04:05Z"}`
+	vars := map[string]string{
+		"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": key, "AWS_SESSION_TOKEN": token, "R2_ACCESS_KEY_ID": id, "R2_SECRET_ACCESS_KEY": key, "ALL": printed,
+		"WHOLE_ACCESS_KEY_ID": id + ":" + key, "HALF_ACCESS_KEY_ID": id,
+	}
+	echo := filepath.Join(t.TempDir(), "echo")
+	if err := os.WriteFile(echo, []byte("#!/bin/sh\ncat <<'END'\n"+strings.ReplaceAll(printed, ", ", ",\n  ")+"\nEND\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		from book.Source
+		want string
+		ends bool
+	}{
+		{book.Source{Store: book.Env, Variable: "AWS_ACCESS_KEY_ID"}, id + ":" + key + ":" + token, false}, {book.Source{Store: book.Env, Variable: "R2_ACCESS_KEY_ID"}, id + ":" + key, false},
+		{book.Source{Store: book.Env, Variable: "ALL"}, id + ":" + key + ":" + token, true}, {book.Source{Store: book.Env, Variable: "WHOLE_ACCESS_KEY_ID"}, id + ":" + key, false},
+		{book.Source{Store: book.Env, Variable: "HALF_ACCESS_KEY_ID"}, "", false}, {book.Source{Store: book.Env, Variable: "NONE_ACCESS_KEY_ID"}, "", false},
+		{book.Source{Store: book.Command, Command: []string{echo}}, id + ":" + key + ":" + token, true},
+	} {
+		e := &book.Entry{Name: "aws", Kind: "aws", Source: c.from}
+		store, err := Open(e, from(vars))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, until, err := Get(t.Context(), store, e)
+		if (err == nil) != (c.want != "") || err == nil && text(t, v) != c.want || until.IsZero() == c.ends {
+			t.Errorf("%+v: %v, until %v", c.from, err, until)
+		}
+	}
+}
