@@ -215,6 +215,7 @@ func TestPlaces(t *testing.T) {
 				{"a field, after a word", "bearer,", ask1(t, "GET", at, "", "Authorization", "Bearer "+standIn), "Authorization: Bearer " + brokered + "\n"},
 				{"a password", "basic,", ask1(t, "GET", at, "", "Authorization", basicOf("me", standIn)), "Authorization: " + basicOf("me", brokered) + "\n"},
 				{"a name", "basic,", ask1(t, "GET", at, "", "Authorization", basicOf(standIn, "")), "Authorization: " + basicOf(brokered, "") + "\n"},
+				{"a password, and the name within more", "", ask1(t, "GET", at, "", "Authorization", basicOf("me."+standIn, standIn)), ""},
 				{"git's password", "basic,git,", ask1(t, "GET", "https://api.example.com/a/b.git/info/refs?service=git-upload-pack", "", "Authorization", basicOf("x", standIn)), basicOf("x", brokered)},
 				{"a parameter", "query:key", ask1(t, "GET", at+"?a=%20b&key="+standIn+"&c", "", "X", "y"), "GET /v1/x?a=%20b&key=" + url.QueryEscape(brokered) + "&c\n"},
 				{"another parameter", "", ask1(t, "GET", at+"?other="+standIn, ""), ""},

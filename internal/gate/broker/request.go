@@ -150,7 +150,7 @@ func inField(s wire.Secret, name, value string) (e edit, rest string, ok bool) {
 			return e, value, false
 		}
 		e.basic = true
-		return e, "Basic " + strings.ReplaceAll(user+":"+password, s.Placeholder, ""), true
+		return e, "Basic " + wholly(user, s.Placeholder, "") + ":" + wholly(password, s.Placeholder, ""), true
 	}
 	wanted, named := strings.CutPrefix(s.Place, policy.PlaceHeader)
 	scheme, after, two := strings.Cut(value, " ")
@@ -172,6 +172,14 @@ func inField(s wire.Secret, name, value string) (e edit, rest string, ok bool) {
 func credential(name string) bool {
 	return !slices.Contains([]string{"Referer", "Origin", "User-Agent", "From", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Content-Type", "Content-Encoding",
 		"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}, name)
+}
+
+// wholly is the value where the text is the placeholder and nothing else, and otherwise the text.
+func wholly(text, placeholder, value string) string {
+	if text == placeholder {
+		return value
+	}
+	return text
 }
 
 func takesBasic(place, name string) bool {
@@ -314,8 +322,8 @@ func (u *Use) Apply(h http.Header, target *url.URL) {
 		case e.index >= len(h[e.field]): // it is about one connection only, and went with it
 		case e.basic:
 			user, password, _ := basic(h[e.field][e.index])
-			put := strings.NewReplacer(e.secret.Placeholder, value)
-			h[e.field][e.index] = "Basic " + base64.StdEncoding.EncodeToString([]byte(put.Replace(user)+":"+put.Replace(password)))
+			both := wholly(user, e.secret.Placeholder, value) + ":" + wholly(password, e.secret.Placeholder, value)
+			h[e.field][e.index] = "Basic " + base64.StdEncoding.EncodeToString([]byte(both))
 		default:
 			h[e.field][e.index] = strings.ReplaceAll(h[e.field][e.index], e.secret.Placeholder, value)
 		}

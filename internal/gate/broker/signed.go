@@ -18,7 +18,6 @@ import (
 	"casemate.dev/internal/gate/sigv4"
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/policy"
-	"casemate.dev/internal/secret/ask"
 )
 
 // signed is a request that was signed with the placeholders of an AWS credential, and is to be signed anew.
@@ -282,8 +281,7 @@ func (b *Broker) fetchKeys(ctx context.Context, u *Use) error {
 	if g == nil {
 		return nil
 	}
-	r := ask.Request{Entry: g.secret.Name, Host: u.site.Host, Port: u.site.Port, Method: u.ask.Methods[0], Path: u.ask.Paths[0]}
-	if err := b.Store.Use(ctx, r, func(value []byte) error { return b.putKeys(u, value) }); err != nil {
+	if err := b.value(ctx, u, g.secret, func(value []byte) error { return b.putKeys(u, value) }); err != nil {
 		return fmt.Errorf("the secret %q: %w", g.secret.Name, err)
 	}
 	return nil
