@@ -55,6 +55,9 @@ func (d *desk) uses(args []string, n int) error {
 		}
 		if u.Key != "" {
 			verdict = fmt.Sprintf("signed a login as %s with %s", u.User, u.Key)
+			if u.Times > 1 {
+				verdict = fmt.Sprintf("signed %d logins, the last as %s with %s", u.Times, u.User, u.Key)
+			}
 		}
 		if u.Refused != "" {
 			verdict = "refused: " + u.Refused

@@ -28,14 +28,15 @@ type signer struct {
 	*storekeeper
 	watch *relay.Watch
 	log   uses.Log
-	noted int             // refusals in the log of uses
+	given []uses.Tally    // of each rule: what proves a session once has as many logins signed as its programs ask for
+	noted uses.Tally      // refusals
 	told  map[string]bool // refusals that there was an event for
 	count int             // events of signatures
 }
 
 const (
-	maxRefusals = 1000 // of one run, in the log that is everybody's
-	maxSigned   = 1000
+	maxRefusals = 1000 // of one run, one by one in the log that is everybody's
+	maxSigned   = 1000 // the same, of each rule, and events of all
 	readyWithin = time.Minute
 )
 
@@ -69,7 +70,7 @@ func (s *supervision) startSigner() error {
 		return fmt.Errorf("ssh: %w", err)
 	}
 	defer listening.Close()
-	g := &signer{told: map[string]bool{}}
+	g := newSigner(len(r.Plan.SSH))
 	if g.log, err = uses.Find(r.Person.getenv); err != nil {
 		return fmt.Errorf("ssh: %w", err)
 	}
@@ -87,6 +88,14 @@ func (s *supervision) startSigner() error {
 	}
 	g.watch = s.loop.Watch(g.fd, unix.POLLIN, func(int16) { s.signings() })
 	return nil
+}
+
+func newSigner(rules int) *signer {
+	g := &signer{told: map[string]bool{}, noted: uses.Tally{Each: maxRefusals}, given: make([]uses.Tally, rules)}
+	for i := range g.given {
+		g.given[i].Each = maxSigned
+	}
+	return g
 }
 
 // listenAgent makes the socket. Whoever is inside may connect; outside nobody comes to it. The way is by descriptor because paths of sockets are short (unix(7)).
@@ -172,7 +181,7 @@ func (s *supervision) signing(asked ask.Signing) {
 		agent, err = connectAgent(s.run.Person.getenv("SSH_AUTH_SOCK"))
 	}
 	if err == nil {
-		err = s.signer.log.Add(s.use(asked))
+		err = s.signer.given[asked.Login].Note(s.signer.log, s.use(asked))
 	}
 	if err != nil {
 		permit.Refused, asked.Refused = err.Error(), err.Error()
@@ -223,9 +232,7 @@ func (s *supervision) signedLogin(asked ask.Signing) {
 func (s *supervision) refusedLogin(asked ask.Signing) {
 	g, r := s.signer, s.run
 	c := s.listed(asked, wire.Unsigned, asked.Refused, "")
-	if g.noted++; g.noted <= maxRefusals {
-		_ = g.log.Add(s.use(asked)) // nothing is given
-	}
+	_ = g.noted.Note(g.log, s.use(asked)) // nothing is given
 	if key := c.Target() + " " + asked.Refused; !g.told[key] && len(g.told) < maxDenials {
 		g.told[key] = true
 		r.emit(event.Event{Kind: event.Denied, Subject: strings.TrimSuffix("ssh:"+c.Target(), ":"), Detail: asked.Refused})
@@ -288,6 +295,10 @@ func (s *supervision) endSigner() {
 		s.signer.watch.Close()
 	}
 	s.signer.close()
+	for i := range s.signer.given {
+		_ = s.signer.given[i].Rest(s.signer.log) // they were given
+	}
+	_ = s.signer.noted.Rest(s.signer.log)
 	s.signer = nil
 	os.RemoveAll(s.run.sshDir())
 }

@@ -65,14 +65,14 @@ func (s *server) give(ctx context.Context, r ask.Request) (packet []byte, err er
 		if packet, err = ask.EncodeReply(ask.Reply{ID: r.ID, Value: v, Until: until}); err != nil {
 			return err
 		}
-		return s.given[r.Entry].note(s.Log, note) // what cannot be noted is not given
+		return s.given[r.Entry].Note(s.Log, note) // what cannot be noted is not given
 	})
 	if err == nil {
 		return packet, nil
 	}
 	clear(packet)
 	note.Refused, note.Grant = err.Error(), 0
-	return nil, errors.Join(err, s.refused.note(s.Log, note))
+	return nil, errors.Join(err, s.refused.Note(s.Log, note))
 }
 
 // decide says whether the use is one that the policy names and a grant allows, by the file as it is now.

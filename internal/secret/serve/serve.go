@@ -30,6 +30,12 @@ type Options struct {
 // many is how many uses are looked at at once. The next one waits in the socket.
 const many = 16
 
+// How many refusals of a run are noted one by one, and how many uses of each entry: all day, for a program that sends the same request again and again.
+const (
+	eachUpTo  = 1000
+	givenUpTo = 5000
+)
+
 type server struct {
 	Options
 	conn  *conn
@@ -37,8 +43,8 @@ type server struct {
 	who   book.Who
 	kept  map[string]*kept // of every entry of begin
 
-	refused tally
-	given   map[string]*tally // of every entry of begin
+	refused uses.Tally
+	given   map[string]*uses.Tally // of every entry of begin
 
 	keyed *book.Keyed
 
@@ -51,12 +57,12 @@ type server struct {
 
 // Run speaks on a descriptor until the other end closes it.
 func Run(fd int, o Options) (err error) {
-	s := &server{Options: o, conn: &conn{fd: fd}, kept: map[string]*kept{}, refused: tally{each: eachUpTo}, given: map[string]*tally{}}
+	s := &server{Options: o, conn: &conn{fd: fd}, kept: map[string]*kept{}, refused: uses.Tally{Each: eachUpTo}, given: map[string]*uses.Tally{}}
 	defer s.wipe()
 	defer func() {
-		err = errors.Join(err, s.refused.rest(s.Log))
+		err = errors.Join(err, s.refused.Rest(s.Log))
 		for _, t := range s.given {
-			err = errors.Join(err, t.rest(s.Log))
+			err = errors.Join(err, t.Rest(s.Log))
 		}
 	}()
 	packet, err := s.conn.receive()
@@ -138,7 +144,7 @@ func (s *server) shapes() (map[string]ask.Shape, error) {
 			return nil, err
 		}
 		shapes[named.Name] = e.Shape
-		s.kept[named.Name], s.given[named.Name] = &kept{}, &tally{each: givenUpTo}
+		s.kept[named.Name], s.given[named.Name] = &kept{}, &uses.Tally{Each: givenUpTo}
 		there = append(there, named)
 	}
 	s.begin.Entries = there

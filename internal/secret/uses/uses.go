@@ -30,7 +30,7 @@ type Use struct {
 	Key     string    `json:"key,omitempty"`     // of ssh: the fingerprint of the key that was to sign a login
 	User    string    `json:"user,omitempty"`    // the same: whom the login was for
 	Refused string    `json:"refused,omitempty"` // why not; empty: it was given
-	Times   int       `json:"times,omitempty"`   // how many refusals the line stands for, the last of which it shows; 0 is one
+	Times   int       `json:"times,omitempty"`   // how many uses or refusals the line stands for, the last of which it shows; 0 is one
 }
 
 // MaxPath is how much of a path is kept, and of why a use was refused, which may quote it.
