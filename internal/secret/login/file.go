@@ -153,7 +153,8 @@ func (f File) newDraft(refresh string, size int) (*draft, error) {
 	if d.file, err = os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil { // O_EXCL follows no link
 		return nil, err
 	}
-	if err := unix.Fallocate(int(d.file.Fd()), 0, 0, int64(size+64<<10)); err == unix.ENOSPC || err == unix.EDQUOT {
+	// Its length stays that of what is in it (FALLOC_FL_KEEP_SIZE): who is killed as soon as that is written has left a whole file.
+	if err := unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(size+64<<10)); err == unix.ENOSPC || err == unix.EDQUOT {
 		d.drop()
 		return nil, &fs.PathError{Op: "make room in", Path: d.path, Err: err}
 	}

@@ -161,6 +161,14 @@ func TestKilled(t *testing.T) {
 	}{
 		"before the answer":            {leave(oldRefresh, nil), "sk-ant-oat01-access-1", 1},
 		"in the middle of writing":     {func(f File) error { return leave(oldRefresh, renewed(f)[:100])(f) }, "sk-ant-oat01-access-1", 1},
+		"as soon as it was written": {func(f File) error {
+			text := renewed(f)
+			d, err := f.newDraft(oldRefresh, len(text))
+			if err == nil {
+				_, err = d.file.WriteAt(text, 0)
+			}
+			return errors.Join(err, d.file.Close())
+		}, "sk-ant-oat01-of-the-draft", 0},
 		"before the file was replaced": {func(f File) error { return leave(oldRefresh, renewed(f))(f) }, "sk-ant-oat01-of-the-draft", 0},
 		"of another login":             {func(f File) error { return leave("of-an-earlier-one", renewed(f))(f) }, "sk-ant-oat01-access-1", 1},
 		"the locks": {func(f File) error {
