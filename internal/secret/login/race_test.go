@@ -159,8 +159,8 @@ func TestKilled(t *testing.T) {
 		want string
 		asks int
 	}{
-		"before the answer":            {leave(oldRefresh, nil), "sk-ant-oat01-access-1", 1},
-		"in the middle of writing":     {func(f File) error { return leave(oldRefresh, renewed(f)[:100])(f) }, "sk-ant-oat01-access-1", 1},
+		"before the answer":        {leave(oldRefresh, nil), "sk-ant-oat01-access-1", 1},
+		"in the middle of writing": {func(f File) error { return leave(oldRefresh, renewed(f)[:100])(f) }, "sk-ant-oat01-access-1", 1},
 		"as soon as it was written": {func(f File) error {
 			text := renewed(f)
 			d, err := f.newDraft(oldRefresh, len(text))
