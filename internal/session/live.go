@@ -222,7 +222,7 @@ func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
 	return workspace.ScanOptions{
 		UID: uint32(req.Owner), GID: uint32(req.Group), Home: r.Person.Home, State: r.state, Real: true, Protect: protect, Mounts: r.Offers.Mounts,
 		GitConfig: []string{filepath.Join(r.Person.Home, ".gitconfig"), filepath.Join(config, "git", "config"), "/etc/gitconfig"},
-		Own:       r.Person.configuration(),
+		Own:       append(r.Person.configuration(), r.keyFiles()...),
 	}, nil
 }
 
@@ -234,6 +234,12 @@ func (p Person) configuration() []string {
 	entries, _ := os.ReadDir(presets)
 	for _, e := range entries {
 		list = append(list, filepath.Join(presets, e.Name()))
+	}
+	entries, _ = os.ReadDir(ssh)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".pub") { // and these which key of their agent's is meant
+			list = append(list, filepath.Join(ssh, e.Name()))
+		}
 	}
 	return list
 }

@@ -59,6 +59,18 @@ func (r *Run) agentDir(req *plan.Request) error {
 
 func (r *Run) sshDir() string { return filepath.Join(r.Box.Dir, "ssh") }
 
+// keyFiles are those by which the policy names keys. One that is a link into the project would have what runs inside say which of the person's keys is meant next time.
+func (r *Run) keyFiles() (list []string) {
+	for _, v := range r.Policy.SSH {
+		for _, k := range v.V.Keys {
+			if path := strings.TrimSuffix(plan.Expand(k, r.Person.Home), ".pub"); filepath.IsAbs(path) {
+				list = append(list, path, path+".pub")
+			}
+		}
+	}
+	return list
+}
+
 // startSigner starts the agent where the plan names keys. Nothing runs without it.
 func (s *supervision) startSigner() error {
 	r := s.run

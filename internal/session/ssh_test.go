@@ -1,13 +1,16 @@
 package session
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
 	"casemate.dev/internal/plan"
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/uses"
 	"casemate.dev/internal/store"
+	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,5 +58,49 @@ func TestSignaturesAreCounted(t *testing.T) {
 	}
 	if given != all || refused != all || others != 1 || len(list) > maxSigned+maxRefusals+10 {
 		t.Errorf("%d lines stand for %d logins, %d refusals and %d of another rule", len(list), given, refused, others)
+	}
+}
+
+// TestKeysByLinkAreProtected: a deploy key's public file that lies in a repository of such files says which key of the person's agent may be used. What runs in
+// there would otherwise name their own key next time.
+func TestKeysByLinkAreProtected(t *testing.T) {
+	home, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := filepath.Join(home, "dotfiles")
+	for _, dir := range []string{".ssh", "keys", "dotfiles"} {
+		if err := os.Mkdir(filepath.Join(home, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{".ssh/deploy.pub": "deploy.pub", "keys/named.pub": "named.pub", "keys/private": "private"} {
+		if err := os.Symlink(filepath.Join(project, to), filepath.Join(home, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"deploy.pub", "named.pub", "private", "other.pub"} {
+		if err := os.WriteFile(filepath.Join(project, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &Run{Person: Person{Home: home, Config: filepath.Join(home, ".config", "casemate")}, Project: project, Policy: new(policy.Policy)}
+	r.Policy.SSH = []policy.Value[policy.SSH]{{V: policy.SSH{Keys: []string{"~/keys/named.pub", "SHA256:x", filepath.Join(home, "keys/private")}}}}
+	o, err := r.scanOptions(&plan.Request{Owner: os.Getuid(), Group: os.Getgid()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hide, err := policy.CompilePaths(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := workspace.Scan(project, hide, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"deploy.pub": true, "named.pub": true, "private": true, "other.pub": false} {
+		if why, ok := s.Aliases[name]; ok != want {
+			t.Errorf("%s is protected: %v (%s)", name, ok, why)
+		}
 	}
 }
