@@ -198,7 +198,7 @@ func (c *client) decide(contents []byte, what *ask.Signing) (r request, k *key, 
 		return r, nil, errors.New("the login names another host's key than that of its session")
 	case !bytes.Equal(u.key, r.key):
 		return r, nil, errors.New("the login names another key than the one that was to sign it")
-	case u.algorithm == ssh.KeyAlgoRSA || public.Type() == ssh.KeyAlgoRSA && r.flags&uint32(agent.SignatureFlagRsaSha256|agent.SignatureFlagRsaSha512) == 0:
+	case u.algorithm == ssh.KeyAlgoRSA || u.algorithm == ssh.CertAlgoRSAv01 || isRSA(public) && r.flags&uint32(agent.SignatureFlagRsaSha256|agent.SignatureFlagRsaSha512) == 0:
 		return r, nil, errors.New("it asked for a signature with SHA-1")
 	}
 	for i, l := range c.logins {
@@ -214,6 +214,14 @@ func (c *client) decide(contents []byte, what *ask.Signing) (r request, k *key, 
 		}
 	}
 	return r, nil, fmt.Errorf("the policy does not name the key for %s", c.bound.places[0].name())
+}
+
+// isRSA is for such a key, also with a certificate.
+func isRSA(k ssh.PublicKey) bool {
+	if cert, ok := k.(*ssh.Certificate); ok {
+		k = cert.Key
+	}
+	return k.Type() == ssh.KeyAlgoRSA
 }
 
 // signature is the person's agent's, or that of the key which was read from a file.

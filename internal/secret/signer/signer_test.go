@@ -166,6 +166,40 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// TestNoSHA1WithCertificates: an RSA key that has a certificate is held to the same.
+func TestNoSHA1WithCertificates(t *testing.T) {
+	p := newStand(t)
+	host, key := newKey(t), signerOf(t, rsaOnce())
+	cert := &ssh.Certificate{Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"git"}, ValidBefore: ssh.CertTimeInfinity}
+	if err := cert.SignCert(rand.Reader, newKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ring.Add(agent.AddedKey{PrivateKey: rsaOnce(), Certificate: cert}); err != nil {
+		t.Fatal(err)
+	}
+	p.knows("git.example", host.PublicKey())
+	p.start(ask.Login{Keys: []string{fingerprintOf(cert)}, Hosts: []string{"git.example"}, Ports: []int{22}})
+	for _, c := range []struct {
+		algorithm string
+		flags     agent.SignatureFlags
+		want      bool
+	}{
+		{ssh.CertAlgoRSASHA512v01, agent.SignatureFlagRsaSha512, true}, {ssh.CertAlgoRSASHA512v01, 0, false}, {ssh.CertAlgoRSAv01, agent.SignatureFlagRsaSha512, false}, {ssh.CertAlgoRSAv01, 0, false},
+	} {
+		client := p.client()
+		if !bind(client, bindingTo(t, host, "s", false)) {
+			t.Fatal("a right binding is not taken")
+		}
+		sig, err := client.SignWithFlags(cert, auth{session: "s", key: cert, algorithm: c.algorithm}.data(), c.flags)
+		if (err == nil) != c.want {
+			t.Errorf("%s with the flags %d: %v, %v", c.algorithm, c.flags, sig, err)
+		}
+		if told := p.told(); c.want != (told.ID != 0) || !c.want && !strings.Contains(told.Refused, "SHA-1") {
+			t.Errorf("%s with the flags %d: %+v", c.algorithm, c.flags, told)
+		}
+	}
+}
+
 // TestNothingElse: an agent has more verbs, and this one does not.
 func TestNothingElse(t *testing.T) {
 	p := newHosts(t)
