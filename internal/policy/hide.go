@@ -108,6 +108,7 @@ func BuiltinHide() []HideRow {
 		{"**/.composer/auth.json", "passwords of Composer's repositories"},
 		{"**/.config/composer/auth.json", "passwords of Composer's repositories"},
 		{"**/.claude/.credentials.json", "an agent's own login"},
+		{"**/.claude/.credentials.json.*", "the one that is to replace it, while it is renewed or after a crash"},
 		{"**/.codex/auth.json", "an agent's own login"},
 		{"**/.gemini/oauth_creds.json", "an agent's own login"},
 		{"kaggle.json", "Kaggle's token"},

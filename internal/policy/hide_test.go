@@ -32,7 +32,7 @@ func TestBuiltinHide(t *testing.T) {
 		.kube/config a/.kube/config prod.kubeconfig .docker/config.json terraform.tfstate env/terraform.tfstate.backup .vault-token .vault_pass.txt
 		.netrc .git-credentials .config/gh/hosts.yml .pgpass .my.cnf .pypirc .cargo/credentials.toml .m2/settings.xml auth.json .composer/auth.json
 		.env~ .env.local~ .env.swp a/.server.key.swp .id_rsa.swo server.key~ certs/x.pem~ id_ed25519~ a/#.env#
-		.claude/.credentials.json .codex/auth.json android/key.properties .vscode/sftp.json .vagrant/machines/default/virtualbox/private_key`) {
+		.claude/.credentials.json .claude/.credentials.json.casemate-0123456789abcdef .codex/auth.json android/key.properties .vscode/sftp.json .vagrant/machines/default/virtualbox/private_key`) {
 		if !hidden(path) {
 			t.Errorf("%s is not hidden", path)
 		}
