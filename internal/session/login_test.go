@@ -117,3 +117,47 @@ func TestLoginAnswer(t *testing.T) {
 		p.Environ = []string{"CLAUDE_CONFIG_DIR=" + elsewhere}
 	}
 }
+
+// TestLoginIsNotShown: a login that the gate puts in stays outside, also where somebody lets the agent read its directory on the host.
+func TestLoginIsNotShown(t *testing.T) {
+	home, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Person{UID: os.Getuid(), Home: home, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate"), Environ: []string{"HOME=" + home}}
+	for _, name := range []string{".claude/.credentials.json", ".claude/commands/a.md", ".config/casemate/secrets.age"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(home, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(home, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(".claude", filepath.Join(home, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		shown, how string
+		refused    bool
+	}{
+		{"~/.claude", "", true}, {"~/.claude/.credentials.json", "", true}, {"~/link", "", true}, {"~/.claude", LoginNo, false}, {"~/.claude/commands", "", false},
+	} {
+		tiers, err := p.Load("", policy.Flags{Read: []string{c.shown}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{"claude"}}}
+		if r.agents, _, err = p.addPresets(tiers, "", "claude", r.useLogin); err != nil {
+			t.Fatal(err)
+		}
+		if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+			t.Fatal(err)
+		}
+		if r.Store, err = store.Open(p.StateHome, home); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.checkReads(); (err != nil) != c.refused || c.refused && !strings.Contains(err.Error(), "stays outside") {
+			t.Errorf("--read %s, login %q: %v", c.shown, c.how, err)
+		}
+	}
+}

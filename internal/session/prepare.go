@@ -296,7 +296,7 @@ func followed(path string) string {
 	return path
 }
 
-// checkReads refuses to show what is not there, casemate's own state, as other projects' layers and history are in it, and the key of the person's secrets.
+// checkReads refuses to show what is not there, casemate's own state, as other projects' layers and history are in it, the key of the person's secrets, and a login that is to stay outside.
 func (r *Run) checkReads() error {
 	for _, v := range r.Policy.Files.Read {
 		shown := plan.Expand(v.V, r.Person.Home)
@@ -312,8 +312,28 @@ func (r *Run) checkReads() error {
 			return &Refusal{fmt.Errorf("files.read (%s): %s shows the key of your secrets, %s: who has it and the file beside it has them all", v.Origin, shown, key),
 				"name the directories in it that are needed"}
 		}
+		if agent, login := r.loginIn(real); login != "" {
+			return &Refusal{fmt.Errorf("files.read (%s): %s shows your login of %s, %s, which the gate puts in so that it stays outside", v.Origin, shown, agent, login),
+				"name the directories in it that are needed; --login no does without the login in this run"}
+		}
 	}
 	return nil
+}
+
+// loginIn finds the file of a login in a directory that is to be shown, where this run may use it through the gate.
+func (r *Run) loginIn(shown string) (agent, file string) {
+	for _, a := range r.agents {
+		login := a.Preset.Agent.Login
+		if login == nil || !slices.ContainsFunc(r.Policy.Secrets, func(v policy.Value[policy.Secret]) bool { return v.V.Name == login.Name }) {
+			continue
+		}
+		for _, file := range r.Person.logins(a.Preset.Agent) {
+			if within(followed(file), shown) {
+				return a.Preset.Name, file
+			}
+		}
+	}
+	return "", ""
 }
 
 // secretsKey is where casemate-secret keeps the key of the person's secrets (package book), or "" where there is none.
