@@ -29,7 +29,10 @@ type held struct {
 	comment string
 }
 
-const maxKeyFile = 64 << 10
+const (
+	maxKeyFile = 64 << 10
+	few        = 8 // keys that are named where one of many is meant
+)
 
 func problem(help, format string, args ...any) error {
 	return &secret.Problem{Err: fmt.Errorf(format, args...), Help: help}
@@ -103,6 +106,9 @@ func (w *wallet) only() ([]key, error) {
 			if _, certified := h.public.(*ssh.Certificate); !certified {
 				names = append(names, fmt.Sprintf("%s (%s)", h.fingerprint, word(h.comment, 80)))
 			}
+		}
+		if len(names) > few { // a sentence has an end (ask.MaxSentence)
+			names = append(names[:few], "and others")
 		}
 		return nil, problem("name the one that is meant: --ssh HOST=FINGERPRINT, or keys: [FINGERPRINT]", "ssh: your agent has %d keys: %s", n, strings.Join(names, ", "))
 	}

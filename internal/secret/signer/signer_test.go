@@ -7,9 +7,11 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -491,6 +493,13 @@ func TestFindsKeys(t *testing.T) {
 	none := wallet{home: p.home}
 	none.held, none.agent = listAgent("")
 	if _, err := none.find(""); err == nil || !strings.Contains(err.Error(), "no agent of yours runs") {
+		t.Error(err)
+	}
+	many := wallet{held: slices.Repeat(w.held, 100)}
+	for i := range many.held {
+		many.held[i].fingerprint = fmt.Sprintf("SHA256:%043d", i)
+	}
+	if _, err := many.find(""); err == nil || !strings.Contains(err.Error(), "has 300 keys") || len(err.Error()) > ask.MaxSentence {
 		t.Error(err)
 	}
 	p.start(ask.Login{Keys: []string{"~/id"}, Hosts: []string{"nowhere.example"}, Ports: []int{2222}})
