@@ -233,6 +233,9 @@ func TestNotRenewed(t *testing.T) {
 		"refused":      {answers(400, `{"error":"invalid_grant","error_description":"`+oldRefresh+`"}`), "refuses another (400, invalid_grant)", "/login", true},
 		"refused, too": {answers(401, `{"type":"error","error":{"type":"authentication_error","message":"`+oldRefresh+`"}}`), "refuses another (401, authentication_error)", "/login", true},
 		"an odd code":  {answers(400, `{"error":"`+oldRefresh+`"}`), "refuses another (400)", "/login", true},
+		"forbidden":    {answers(403, `{"error":{"type":"permission_error"}}`), "refuses another (403, permission_error)", "/login", true},
+		"kept out":     {answers(403, `<html>are you a robot?`), "answers 403", "later", false},
+		"moved":        {answers(404, `{"error":"not_found"}`), "answers 404, not_found", "later", false},
 		"too many":     {answers(429, `{}`), "answers 429", "later", false},
 		"broken":       {answers(500, `<html>`+oldRefresh), "answers 500", "later", false},
 		"led elsewhere": {func(w http.ResponseWriter) bool {

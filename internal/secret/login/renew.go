@@ -113,7 +113,7 @@ func (f File) ask(ctx context.Context, c *http.Client, contents []byte) (a answe
 		return a, nil
 	case res.StatusCode == http.StatusOK:
 		return a, problem("try again; otherwise "+f.Again, "%s answers what is no login", host)
-	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusRequestTimeout, res.StatusCode/100 != 4:
+	case res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnauthorized && (res.StatusCode != http.StatusForbidden || code == ""): // RFC 6749, 5.2
 		return a, problem("try again later", "the login of %s has ended, and %s answers %d%s", f.Agent, host, res.StatusCode, code)
 	}
 	return a, &Refused{problem("log in again: "+f.Again, "the login of %s has ended, and %s refuses another (%d%s)", f.Agent, host, res.StatusCode, code)}
