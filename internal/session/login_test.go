@@ -161,3 +161,53 @@ func TestLoginIsNotShown(t *testing.T) {
 		}
 	}
 }
+
+// TestLoginInTheProject: where ~/.claude is a link into a repository of settings, what lies there is not hidden by its name.
+func TestLoginInTheProject(t *testing.T) {
+	home, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"dotfiles/claude/.credentials.json", "other/.claude/.credentials.json", ".config/casemate/secrets.age"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(home, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(home, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(home, ".claude")
+	for _, c := range []struct {
+		project, to string
+		flags       policy.Flags
+		how         string
+		refused     bool
+	}{
+		{"dotfiles", "dotfiles/claude", policy.Flags{}, "", true},
+		{"dotfiles", "dotfiles/claude", policy.Flags{}, LoginNo, false},
+		{"dotfiles", "dotfiles/claude", policy.Flags{Hide: []string{"/claude/.credentials.json*"}}, "", false},
+		{"dotfiles", "other/.claude", policy.Flags{}, "", false},
+		{"other", "other/.claude", policy.Flags{}, "", false}, // which is hidden everywhere
+	} {
+		os.Remove(link)
+		if err := os.Symlink(c.to, link); err != nil {
+			t.Fatal(err)
+		}
+		project := filepath.Join(home, c.project)
+		p := Person{UID: os.Getuid(), Home: home, Dir: project, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate"), Environ: []string{"HOME=" + home}}
+		tiers, err := p.Load(project, c.flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &Run{Person: p, Project: project, Options: Options{DryRun: true, Login: c.how, Command: []string{"claude"}}}
+		if r.agents, _, err = p.addPresets(tiers, project, "claude", r.useLogin); err != nil {
+			t.Fatal(err)
+		}
+		if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.checkLogin(); (err != nil) != c.refused || c.refused && !strings.Contains(err.Error(), "claude/.credentials.json, and is not hidden") {
+			t.Errorf("in %s, with a link to %s: %v", c.project, c.to, err)
+		}
+	}
+}

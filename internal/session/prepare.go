@@ -150,6 +150,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 		if err := r.checkProject(); err != nil {
 			return nil, err
 		}
+		if err := r.checkLogin(); err != nil {
+			return nil, err
+		}
 		req.Project, req.Dir = r.Project, p.Dir
 	} else {
 		r.Project = ""
@@ -321,6 +324,24 @@ func (r *Run) checkReads() error {
 		}
 	}
 	return nil
+}
+
+// checkLogin refuses a project in which such a login lies and is not hidden, as in a repository of settings that ~/.claude is a link into.
+func (r *Run) checkLogin() error {
+	agent, login := r.loginIn(r.Project)
+	if login == "" {
+		return nil
+	}
+	hide, err := policy.CompilePaths(hidePatterns(r.Policy.Files))
+	if err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(r.Project, followed(login))
+	if hidden, _ := hide.Match(rel, false); hidden || err != nil {
+		return err
+	}
+	return &Refusal{fmt.Errorf("your login of %s lies in the project, as %s, and is not hidden there, while the gate puts it in so that it stays outside", agent, rel),
+		"hide it: --hide '/" + rel + "*'; --login no does without the login in this run"}
 }
 
 // loginIn finds the file of a login in a directory that is to be shown, where this run may use it through the gate.
