@@ -61,6 +61,7 @@ func FuzzUnpack(f *testing.F) {
 		f.Add(byte(i), append(bytes.Clone(whole), whole...), uint64(4))
 	}
 	f.Add(byte(1), []byte("\x78\x9c"), uint64(3))
+	f.Add(byte(2), []byte("\x0f\x1b\x80"+"0000"+theValue+"8"), uint64(16))
 	f.Fuzz(func(t *testing.T, which byte, text []byte, seed uint64) {
 		coding := codings[int(which)%len(codings)]
 		u := newUnpacker(coding, prints().Search(), func() {})
@@ -71,16 +72,16 @@ func FuzzUnpack(f *testing.F) {
 		})
 		_, ok := u.end()
 		got = got || ok
-		want := false
+		want, damaged := false, false
 		if plain, err := unpack(coding, bytes.NewReader(text)); err == nil {
 			defer plain.Close()
-			all, _ := io.ReadAll(io.LimitReader(plain, 1<<20))
+			all, err := io.ReadAll(io.LimitReader(plain, 1<<20))
 			if len(all) == 1<<20 {
 				return
 			}
-			want = naive(all)
+			want, damaged = naive(all), err != nil
 		}
-		if got != want {
+		if got != want && !(got && damaged) { // of what is cut, more is undone in pieces
 			t.Errorf("%s: %v, want %v: %q", coding, got, want, text)
 		}
 	})
