@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -153,12 +154,28 @@ func (f File) newDraft(refresh string, size int) (*draft, error) {
 	if d.file, err = os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil { // O_EXCL follows no link
 		return nil, err
 	}
-	// Its length stays that of what is in it (FALLOC_FL_KEEP_SIZE): who is killed as soon as that is written has left a whole file.
-	if err := unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(size+64<<10)); err == unix.ENOSPC || err == unix.EDQUOT {
+	if err := reserve(d.file, size+64<<10); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		d.drop()
 		return nil, &fs.PathError{Op: "make room in", Path: d.path, Err: err}
 	}
 	return d, nil
+}
+
+// reserve makes room. The length stays that of what is in the file (FALLOC_FL_KEEP_SIZE): who is killed as soon as that is written has left a whole one.
+func reserve(file *os.File, size int) error {
+	err := unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, int64(size))
+	if err == unix.EOPNOTSUPP || err == unix.ENOSYS { // as NFS 4.1, ext3 and many of FUSE's have it
+		return fill(file, size)
+	}
+	return err
+}
+
+// fill makes room where the file system reserves none, of what may follow JSON.
+func fill(file *os.File, size int) error {
+	if _, err := file.Write(bytes.Repeat([]byte{' '}, size)); err != nil {
+		return err
+	}
+	return file.Sync()
 }
 
 func (d *draft) drop() {

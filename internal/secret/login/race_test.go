@@ -169,6 +169,21 @@ func TestKilled(t *testing.T) {
 			}
 			return errors.Join(err, d.file.Close())
 		}, "sk-ant-oat01-of-the-draft", 0},
+		"the same, where room cannot be reserved": {func(f File) error {
+			text := renewed(f)
+			d, err := f.newDraft(oldRefresh, len(text))
+			if err == nil {
+				err = fill(d.file, len(text)+1000)
+			}
+			if err == nil {
+				_, err = d.file.WriteAt(text, 0)
+			}
+			return errors.Join(err, d.file.Close())
+		}, "sk-ant-oat01-of-the-draft", 0},
+		"before the answer, where room cannot be reserved": {func(f File) error {
+			d, err := f.newDraft(oldRefresh, 100)
+			return errors.Join(err, fill(d.file, 100), d.file.Close())
+		}, "sk-ant-oat01-access-1", 1},
 		"before the file was replaced": {func(f File) error { return leave(oldRefresh, renewed(f))(f) }, "sk-ant-oat01-of-the-draft", 0},
 		"of another login":             {func(f File) error { return leave("of-an-earlier-one", renewed(f))(f) }, "sk-ant-oat01-access-1", 1},
 		"the locks": {func(f File) error {
