@@ -44,7 +44,7 @@ func ofAWS(host string) (labels []string, ok bool) {
 // customers are the services behind whose names programs of AWS's customers answer.
 func customers(label string) (service string, ok bool) {
 	switch label {
-	case "execute-api", "es", "aoss":
+	case "execute-api", "es", "aoss", "vpc-lattice-svcs":
 		return label, true
 	case "lambda-url":
 		return "lambda", true

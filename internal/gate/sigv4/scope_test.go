@@ -29,6 +29,8 @@ func TestAgrees(t *testing.T) {
 		{"search-a.us-east-1.es.amazonaws.com", "us-east-1", "s3", "is one of es"},
 		{"a.lambda-url.us-east-1.on.aws", "us-east-1", "sts", "is one of lambda"},
 		{"a.appsync-api.us-east-1.amazonaws.com", "us-east-1", "sts", "is one of appsync"},
+		{"a-0b1.7d67968.vpc-lattice-svcs.us-east-1.on.aws", "us-east-1", "vpc-lattice-svcs", ""},
+		{"a-0b1.7d67968.vpc-lattice-svcs.us-east-1.on.aws", "us-east-1", "sts", "is one of vpc-lattice-svcs"},
 	} {
 		err := (&Signature{Region: c.region, Service: c.service}).Agrees(c.host)
 		if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
