@@ -26,11 +26,15 @@ it was forked from.`,
 			all := fs.Bool("a", false, "also kept layers and homes")
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(std *IO, _ []string) error {
-				st, err := openStore()
+				p, err := session.Self()
 				if err != nil {
 					return err
 				}
-				if err := session.Clean(st); err != nil {
+				st, err := store.Open(p.StateHome, p.Home)
+				if err != nil {
+					return err
+				}
+				if err := session.Clean(p, st); err != nil {
 					return err
 				}
 				rows, err := st.Usage(*all)

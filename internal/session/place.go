@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"casemate.dev/internal/host"
+	"casemate.dev/internal/limits"
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
@@ -152,16 +155,21 @@ func (r *Run) keepsHome() bool {
 }
 
 // Clean removes what runs left that were killed before their command started.
-func Clean(st *store.Store) error {
+func Clean(p Person, st *store.Store) error {
 	list, err := st.List()
 	if err == nil {
-		discardDead(st, list)
+		discardDead(st, list, func() limits.Facts { return limits.Detect(p.UID, !host.Quick().AtLeast(5, 14)) })
 	}
 	return err
 }
 
-func discardDead(st *store.Store, list []*store.Sandbox) {
+// discardDead removes their control groups as well: nothing names those of one that was killed as it made them.
+func discardDead(st *store.Store, list []*store.Sandbox, offers func() limits.Facts) {
 	for _, b := range st.Dead(list) {
+		limits.RemoveLeftovers(limits.Leftovers(offers(), func(group string) bool {
+			id, _, _ := strings.Cut(group, "-")
+			return id != b.Record.ID
+		}))
 		discard(b)
 		b.Unlock()
 	}
@@ -173,7 +181,7 @@ func (r *Run) sandbox(user plan.User) error {
 	if err != nil {
 		return err
 	}
-	discardDead(r.Store, list)
+	discardDead(r.Store, list, func() limits.Facts { return r.Offers })
 	if r.Options.Sandbox != "" {
 		return r.goOnWith(r.Options.Sandbox, user)
 	}

@@ -128,6 +128,9 @@ func (s *site) receive() []byte {
 	s.t.Helper()
 	buf := make([]byte, ask.MaxMessage)
 	n, err := unix.Read(s.fd, buf)
+	for err == unix.EINTR { // a command of a store has ended
+		n, err = unix.Read(s.fd, buf)
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
