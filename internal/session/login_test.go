@@ -13,11 +13,14 @@ import (
 // TestWhichLogin: what is among an agent's secrets, by what was said of its key and its login.
 func TestWhichLogin(t *testing.T) {
 	const key, login = "anthropic: ANTHROPIC_API_KEY for api.anthropic.com as header:x-api-key", "claude: CLAUDE_CODE_OAUTH_TOKEN for api.anthropic.com as bearer"
+	const codexKey, codex, beside = "openai: OPENAI_API_KEY for api.openai.com as bearer", "codex: CODEX_LOGIN_TOKEN for chatgpt.com as bearer [/backend-api/codex/*]",
+		"codex-account: CODEX_LOGIN_ACCOUNT for chatgpt.com as header:chatgpt-account-id [/backend-api/codex/*]"
 	for _, c := range []struct {
 		name, user, how string
 		flags           policy.Flags
 		want            string
 		wrong           string
+		command         string // claude unless it says otherwise
 	}{
 		{name: "nothing said", want: key + "; " + login + " unless anthropic"},
 		{name: "not this time", how: LoginNo, want: key},
@@ -25,6 +28,12 @@ func TestWhichLogin(t *testing.T) {
 		{name: "the key is passed", flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, want: ""},
 		{name: "the token is passed", flags: policy.Flags{Pass: []string{"CLAUDE_CODE_OAUTH_TOKEN"}}, want: key},
 		{name: "the key is passed, and this time", how: LoginYes, flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, wrong: "given otherwise"},
+		{name: "Codex", command: "codex", want: codexKey + "; " + codex + " unless openai; " + beside + " unless openai; opens chatgpt.com:443 [/backend-api/codex/*]"},
+		{name: "Codex, not this time", command: "codex", how: LoginNo, want: codexKey},
+		{name: "Codex, this time", command: "codex", how: LoginYes, want: codex + " at any rate; " + beside + " at any rate; opens chatgpt.com:443 [/backend-api/codex/*]"},
+		{name: "Codex, and its key is passed", command: "codex", flags: policy.Flags{Pass: []string{"OPENAI_API_KEY"}}, want: ""},
+		{name: "Codex, and a part of the login is passed", command: "codex", flags: policy.Flags{Pass: []string{"CODEX_LOGIN_ACCOUNT"}}, want: codexKey},
+		{name: "Codex, and its host is closed", command: "codex", user: "level: minimal\n", want: ""},
 		{name: "a policy's own", user: "secrets: {claude: {env: MY_TOKEN, hosts: [a.example]}}\n", want: key + "; claude: MY_TOKEN for a.example at any rate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,8 +52,11 @@ func TestWhichLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{"claude"}}}
-			_, _, err = p.addPresets(tiers, project, "claude", r.useLogin)
+			if c.command == "" {
+				c.command = "claude"
+			}
+			r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{c.command}}}
+			_, _, err = p.addPresets(tiers, project, c.command, r.useLogin)
 			if c.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), c.wrong) {
 					t.Errorf("%v", err)
@@ -68,6 +80,11 @@ func TestWhichLogin(t *testing.T) {
 					text += " at any rate"
 				}
 				got = append(got, text)
+			}
+			for _, v := range merged.Network.Allow {
+				if v.V.Host == "chatgpt.com" {
+					got = append(got, "opens "+v.V.String())
+				}
 			}
 			if text := strings.Join(got, "; "); text != c.want {
 				t.Errorf("got  %s\nwant %s", text, c.want)
