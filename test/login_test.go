@@ -356,6 +356,15 @@ func TestLoginOfCodex(t *testing.T) {
 	if out := s.run("--", "./bin/codex", "exec"); !strings.Contains(out.stdout, "login=eyJ") || !strings.Contains(out.stdout, "responses 200") {
 		t.Errorf("without a key: %v", out)
 	}
+	for _, args := range [][]string{{"rm", "codex"}, {"rm", "codex-account"}, {"set", "codex", "--from", "login", "--preset", "codex"}} { // said beforehand
+		if out := s.do(append([]string{"secret"}, args...)...); out.exit != 0 {
+			t.Error(out)
+		}
+	}
+	asked := len(s.world.told("account chatgpt.com " + l.account))
+	if out := s.run("--", "./bin/codex", "exec"); !strings.Contains(out.stdout, "responses 200") || len(s.world.told("account chatgpt.com "+l.account)) != asked+1 {
+		t.Errorf("set beforehand: %v", out)
+	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}

@@ -191,7 +191,7 @@ func showAgent(w io.Writer, p preset.Preset) {
 	if a.Login != nil {
 		text := fmt.Sprintf("%s, for %s", a.Login.Env, strings.Join(a.Login.Hosts, ", "))
 		if len(a.Login.Paths) > 0 {
-			text += strings.Join(a.Login.Paths, ", ") + ", which is open only where it is used"
+			text += " at " + strings.Join(a.Login.Paths, ", ") + ", open only " + preset.FromLogin
 		}
 		list("Your login, where there is no key", []string{text})
 	}

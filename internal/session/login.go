@@ -128,9 +128,6 @@ func (r *Run) askForLogin(f preset.Found) (loginUse, error) {
 func (r *Run) takeLogin(f preset.Found) error {
 	a := f.Preset.Agent
 	there, err := r.aboutLogin(append([]string{"take", a.Login.Name, f.Preset.Name}, a.Login.Hosts...)...)
-	if b := a.Login.Beside; b != nil && err == nil {
-		_, err = r.aboutLogin(append([]string{"take", b.Name, f.Preset.Name}, b.Hosts...)...)
-	}
 	if err != nil {
 		return err
 	}

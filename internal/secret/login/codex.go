@@ -11,9 +11,9 @@ import (
 const CodexAccount = "codex-account"
 
 // ofCodex is @openai/codex 0.169.0, and github.com/openai/codex, codex-rs/login.
-func ofCodex(name string, form codex) Kind {
+func ofCodex(name, beside string, form codex) Kind {
 	return Kind{
-		Name: name, Agent: "Codex", Again: "run codex login outside, with a ChatGPT account", variable: "CODEX_HOME", dir: ".codex", file: "auth.json",
+		Name: name, Beside: beside, Agent: "Codex", Again: "run codex login outside, with a ChatGPT account", variable: "CODEX_HOME", dir: ".codex", file: "auth.json",
 		endpoint: "https://auth.openai.com/oauth/token", client: "app_EMoamEEZ73f0CkXaXp7hrann", form: form,
 	}
 }

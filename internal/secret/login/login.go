@@ -14,6 +14,7 @@ type Kind struct {
 	Name     string // of the secret that it is, and of the agent's preset
 	Agent    string // what people call it
 	Again    string // how they log in again
+	Beside   string // the kind that is another part of the same login; it has none itself
 	variable string // names the agent's directory
 	dir      string // below the home, without the variable
 	file     string // in there
@@ -39,8 +40,8 @@ func Kinds() []Kind {
 			endpoint: "https://platform.claude.com/v1/oauth/token", client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
 			locks: true, form: claude{},
 		},
-		ofCodex("codex", codex{}),
-		ofCodex(CodexAccount, codex{account: true}),
+		ofCodex("codex", CodexAccount, codex{}),
+		ofCodex(CodexAccount, "", codex{account: true}),
 	}
 }
 
