@@ -1,11 +1,15 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
 )
@@ -132,5 +136,70 @@ func TestLoginAnswer(t *testing.T) {
 			t.Errorf("logins %q", got)
 		}
 		p.Environ = []string{"CLAUDE_CONFIG_DIR=" + elsewhere}
+	}
+}
+
+// TestLoginSettled: once the store has said what it has, Codex is told to use the login; or its host is closed again, also for who reads the policy anew.
+func TestLoginSettled(t *testing.T) {
+	for name, c := range map[string]struct {
+		have  []string
+		argv  string
+		opens bool
+	}{
+		"the login": {[]string{"codex", "codex-account"}, "/bin/codex -c model_provider=login exec", true},
+		"a key":     {[]string{"openai"}, "/bin/codex exec", false},
+		"a key, and a part of a login that was taken back": {[]string{"openai", "codex-account"}, "/bin/codex exec", false},
+		"nothing":       {nil, "/bin/codex exec", false},
+		"another shell": {[]string{"codex", "codex-account"}, "/bin/sh exec", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			p := Person{UID: os.Getuid(), Home: home, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate"), Environ: []string{"HOME=" + home}}
+			if err := errors.Join(os.MkdirAll(p.Config, 0o700), os.WriteFile(filepath.Join(p.Config, "secrets.age"), []byte("x"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			project := filepath.Join(home, "project")
+			tiers, err := p.Load(project, policy.Flags{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &Run{Person: p, tiers: tiers, Plan: &plan.Plan{}}
+			r.Plan.Command.Argv = []string{strings.Fields(c.argv)[0], "exec"}
+			if r.agents, _, err = p.addPresets(tiers, project, "codex", unasked); err != nil {
+				t.Fatal(err)
+			}
+			if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+				t.Fatal(err)
+			}
+			now, _ := plan.Resolve(r.Policy.Network, time.Now())
+			r.Plan.Network.Allow = now.Allow
+			for _, v := range r.Policy.Secrets {
+				if slices.Contains(c.have, v.V.Name) {
+					r.Plan.Secrets = append(r.Plan.Secrets, plan.Secret{Name: v.V.Name, Env: v.V.Env, Origin: v.Origin.String()})
+				}
+			}
+			if len(now.Allow) != 2 || len(r.Plan.Secrets) != len(c.have) {
+				t.Fatalf("the control: %v, %v", now.Allow, r.Plan.Secrets)
+			}
+			if err := r.settleLogins(); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(r.Plan.Command.Argv, " "); got != c.argv {
+				t.Errorf("it runs %q", got)
+			}
+			later, err := policy.Merge((&ruling{run: r, docs: map[policy.Tier]*policy.Document{}}).sources())
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, _ := plan.Resolve(later.Network, time.Now())
+			for when, list := range map[string][]plan.Reach{"at the start": r.Plan.Network.Allow, "later": again.Allow} {
+				if got := slices.ContainsFunc(list, func(a plan.Reach) bool { return a.Host == "chatgpt.com" }); got != c.opens || len(list) == 0 {
+					t.Errorf("%s, chatgpt.com is open: %v", when, got)
+				}
+			}
+			if !c.opens && slices.ContainsFunc(r.Plan.Secrets, func(s plan.Secret) bool { return strings.HasPrefix(s.Name, "codex") }) {
+				t.Errorf("a part of the login is left: %v", r.Plan.Secrets)
+			}
+		})
 	}
 }
