@@ -271,6 +271,7 @@ func (r *Run) checkProject() error {
 	if r.Person.StateHome != "" {
 		state = r.Person.StateHome
 	}
+	key := r.Person.getenv("CASEMATE_SECRET_KEY_FILE") // where it is by itself, its name is one that is hidden
 	switch {
 	case r.Project == r.Person.Home:
 		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), elsewhereHint}
@@ -282,6 +283,8 @@ func (r *Run) checkProject() error {
 		return &Refusal{fmt.Errorf("the working directory %q belongs to the system and to everybody, and is no project", r.Project), elsewhereHint}
 	case within(r.Project, followed(r.Person.Config)):
 		return &Refusal{fmt.Errorf("the project %q is casemate's own configuration, which says what every sandbox may do: what runs here could widen the next one", r.Project), "edit it outside of a sandbox; " + elsewhereHint}
+	case key != "" && within(followed(key), r.Project):
+		return &Refusal{fmt.Errorf("%s is in the project %q: the command would have the key of all your secrets", key, r.Project), "keep it elsewhere, and name that in CASEMATE_SECRET_KEY_FILE"}
 	case within(r.state, r.Project) || within(r.Project, r.state):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}

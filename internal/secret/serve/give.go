@@ -46,8 +46,20 @@ func (s *server) answer(ctx context.Context, r ask.Request) {
 	}
 }
 
-// refusal is what the gate is told, with the way out.
+// withheld is an error whose words are for the person alone: what they call things in their password manager, or where their server is.
+type withheld struct {
+	error
+	name string
+}
+
+func (w *withheld) Unwrap() error { return w.error }
+
+// refusal is what the gate is told, with the way out. The sandbox reads it too.
 func refusal(err error) string {
+	var w *withheld
+	if errors.As(err, &w) {
+		return cut(fmt.Sprintf("secret %q cannot be read where it lies (casemate secret uses %s says why)", w.name, w.name))
+	}
 	var p *secret.Problem
 	if errors.As(err, &p) && p.Help != "" {
 		return cut(err.Error() + "; " + p.Help)
@@ -138,7 +150,10 @@ func (s *server) load(ctx context.Context, k *kept, e book.Entry) error {
 	}
 	v, until, err := stores.Get(ctx, store, &e)
 	if err != nil {
-		return fmt.Errorf("secret %q: %w", e.Name, err)
+		if err = fmt.Errorf("secret %q: %w", e.Name, err); e.Source.Store != book.Login { // whose words are to log in again
+			err = &withheld{err, e.Name}
+		}
+		return err
 	}
 	if _, err := secret.ShapeOf(e.Kind, v); err != nil {
 		v.Wipe()

@@ -393,6 +393,23 @@ func TestUnfitValue(t *testing.T) {
 	s.refuses("anthropic", "api.anthropic.com", "cannot be sent")
 }
 
+// TestWithheld: why a store gave nothing is for the person: how they call things in their password manager is nothing for the sandbox.
+func TestWithheld(t *testing.T) {
+	s := newSite(t)
+	s.update(func(b *book.Book) {
+		b.Add(entry("anthropic", book.Source{Store: book.Command, Command: []string{"/bin/false", "bank/of-mine"}}, "api.anthropic.com"))
+	})
+	s.start(anthropic())
+	r := s.request("anthropic", "api.anthropic.com", 443, "POST", "/v1/messages")
+	if !strings.Contains(r.Refused, "casemate secret uses anthropic") || strings.Contains(r.Refused, "false") || strings.Contains(r.Refused, "bank") {
+		t.Errorf("the sandbox hears %q", r.Refused)
+	}
+	list, err := s.log.Read()
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Refused, "/bin/false") {
+		t.Errorf("the person reads %+v: %v", list, err)
+	}
+}
+
 // TestUnnotedUse: what cannot be noted is not given.
 func TestUnnotedUse(t *testing.T) {
 	s := newSite(t)
