@@ -20,7 +20,7 @@ type realAgent struct {
 	key  string // the name of its secret
 	args []string
 
-	login bool // it has no key, and the person's login
+	login loggedIn // it has no key, and the person's login
 }
 
 const apiKey = "sk-stand-in-0123456789abcdef0123456789abcdef"
@@ -56,10 +56,18 @@ func (a realAgent) works(t *testing.T) {
 
 	value, secrets, elsewhere := apiKey, []string{apiKey}, "" // what the model sees, what is nowhere inside, and who else is asked
 	flags := []string{"--read", packages(file)}
-	if a.login {
-		file := s.logIn()
-		defer s.hasNewLogin(file)
-		value, secrets, elsewhere = newAccess, []string{oldAccess, oldRefresh, newAccess, newRefresh}, claudeTokens
+	if l := a.login; l.file != "" {
+		s.logInto(l)
+		defer s.hasNew(l)
+		value, secrets, elsewhere = l.newAccess, []string{l.oldAccess, l.oldRefresh, l.newAccess, l.newRefresh}, l.vendor
+		if l.account != "" {
+			secrets = append(secrets, l.account)
+			defer func() {
+				if seen := s.world.told("account " + a.host); !slices.Contains(seen, "account "+a.host+" "+l.account) {
+					t.Errorf("the model saw no account: %q", seen)
+				}
+			}()
+		}
 		flags = append(flags, "--login", "yes")
 	} else {
 		(&brokered{s, apiKey}).secret(apiKey, "set", a.key)
@@ -148,8 +156,14 @@ func TestAgentClaude(t *testing.T) {
 
 // TestAgentClaudeLogin: a login that is over as the run begins is renewed outside, and Claude Code works with it.
 func TestAgentClaudeLogin(t *testing.T) {
-	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", login: true,
+	realAgent{name: "claude", file: "node_modules/@anthropic-ai/claude-code-linux-*/claude", host: "api.anthropic.com", login: claudeLogin(),
 		args: []string{"-p", "leave a proof", "--dangerously-skip-permissions"}}.works(t)
+}
+
+// TestAgentCodexLogin: the same for Codex and a ChatGPT account.
+func TestAgentCodexLogin(t *testing.T) {
+	realAgent{name: "codex", file: "node_modules/@openai/codex-linux-*/vendor/*/bin/codex", host: "chatgpt.com", login: codexLogin(),
+		args: []string{"exec", "--skip-git-repo-check", "leave a proof"}}.works(t)
 }
 
 func TestAgentCodex(t *testing.T) {

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -22,6 +23,40 @@ const (
 	newRefresh   = "sk-ant-ort01-the-new-refresh-token-0123456789abcdef"
 )
 
+// loggedIn is one such login.
+type loggedIn struct {
+	file, text            string // below the home
+	vendor                string
+	oldAccess, oldRefresh string
+	newAccess, newRefresh string
+	kept                  []string // what stays in the file
+	account               string   // sent beside the token; a part of the text
+}
+
+func claudeLogin() loggedIn {
+	return loggedIn{
+		file: ".claude/.credentials.json", vendor: claudeTokens, oldAccess: oldAccess, oldRefresh: oldRefresh, newAccess: newAccess, newRefresh: newRefresh,
+		text: fmt.Sprintf(`{"claudeAiOauth":{"accessToken":%q,"refreshToken":%q,"expiresAt":1000,"scopes":["user:inference"],"subscriptionType":"max"},"mcpOAuth":{}}`, oldAccess, oldRefresh),
+		kept: []string{`"subscriptionType":"max"`, `"mcpOAuth":{}`},
+	}
+}
+
+const codexTokens = "auth.openai.com"
+
+func codexLogin() loggedIn {
+	jwt := func(id string, ends int) string {
+		part := base64.RawURLEncoding.EncodeToString
+		return part([]byte(`{"alg":"RS256"}`)) + "." + part([]byte(fmt.Sprintf(`{"jti":%q,"exp":%d}`, id, ends))) + "." + part([]byte("signature of "+id))
+	}
+	l := loggedIn{
+		file: ".codex/auth.json", vendor: codexTokens, account: "5f2c1b8e-0000-4000-8000-0123456789ab",
+		oldAccess: jwt("the-old-one", 1000), oldRefresh: "rt_the-old-refresh-token-0123456789", newAccess: jwt("the-new-one-of-the-two", 4102444800), newRefresh: "rt_the-new-refresh-token-0123456789abcdef",
+		kept: []string{`"auth_mode":"chatgpt"`, `"OPENAI_API_KEY":null`, `"account_id":"5f2c1b8e-`},
+	}
+	l.text = fmt.Sprintf(`{"auth_mode":"chatgpt","OPENAI_API_KEY":null,"tokens":{"id_token":%q,"access_token":%q,"refresh_token":%q,"account_id":%q},"last_refresh":"2026-01-02T03:04:05Z"}`, jwt("id", 1000), l.oldAccess, l.oldRefresh, l.account)
+	return l
+}
+
 // heldVariable names a file without which the vendor's stand-in does not answer.
 const heldVariable = "CASEMATE_TEST_WORLD_HELD"
 
@@ -29,6 +64,7 @@ const heldVariable = "CASEMATE_TEST_WORLD_HELD"
 type tokenEndpoint struct {
 	mu   sync.Mutex
 	good string
+	of   loggedIn
 }
 
 func (e *tokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -46,36 +82,41 @@ func (e *tokenEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	fmt.Println("renewed", r.Host, r.Method, r.URL.Path, in["grant_type"])
-	e.good = newRefresh
-	reply(w, fields{"access_token": newAccess, "refresh_token": newRefresh, "expires_in": 28800, "token_type": "Bearer"})
+	e.good = e.of.newRefresh
+	reply(w, fields{"access_token": e.of.newAccess, "refresh_token": e.of.newRefresh, "expires_in": 28800, "token_type": "Bearer"})
 }
 
 // logIn writes the file of a login that is over, as Claude Code leaves it.
-func (s *site) logIn() (file string) {
+func (s *site) logIn() (file string) { return s.logInto(claudeLogin()) }
+
+func (s *site) logInto(l loggedIn) (file string) {
 	s.t.Helper()
-	file = filepath.Join(s.Home, ".claude", ".credentials.json")
+	file = filepath.Join(s.Home, l.file)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	text := fmt.Sprintf(`{"claudeAiOauth":{"accessToken":%q,"refreshToken":%q,"expiresAt":1000,"scopes":["user:inference"],"subscriptionType":"max"},"mcpOAuth":{}}`, oldAccess, oldRefresh)
 	_ = os.Remove(file) // of the fixtures
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(l.text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 	return file
 }
 
-// hasNewLogin checks that the person's file has the login that the vendor gave, and is theirs alone.
-func (s *site) hasNewLogin(file string) {
+// hasNew checks that the person's file has the login that the vendor gave, and is theirs alone.
+func (s *site) hasNew(l loggedIn) {
 	s.t.Helper()
+	file := filepath.Join(s.Home, l.file)
 	text := read(s.t, file)
-	for _, want := range []string{newAccess, newRefresh, `"subscriptionType":"max"`, `"mcpOAuth":{}`} {
+	for _, want := range append([]string{l.newAccess, l.newRefresh}, l.kept...) {
 		has(s.t, "the person's login", text, want)
 	}
 	if st, err := os.Stat(file); err != nil || st.Mode() != 0o600 {
 		s.t.Errorf("it is %v, %v", st.Mode(), err)
 	}
-	if left, _ := filepath.Glob(filepath.Dir(file) + "/.*"); len(left) != 1 {
+	if left, _ := filepath.Glob(filepath.Dir(file) + "/*.casemate-*"); len(left) > 0 {
+		s.t.Errorf("beside it: %q", left)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(file) + "/.*lock"); len(left) > 0 {
 		s.t.Errorf("beside it: %q", left)
 	}
 }
@@ -149,7 +190,7 @@ func TestLoginIsAskedOnce(t *testing.T) {
 		t.Errorf("exit %d; the terminal shows %q", status, shown)
 	}
 	s.world.renewedOnce(t, newAccess)
-	s.hasNewLogin(file)
+	s.hasNew(claudeLogin())
 	has(t, "the agents", s.do("agents").stdout, "here, used")
 	has(t, "the plan", s.do("plan", "--", "./bin/claude").stdout, "use the secret claude (inside: a placeholder in CLAUDE_CODE_OAUTH_TOKEN) in requests to api.anthropic.com:443, as bearer, if the store has it and not anthropic")
 	if out := s.run("--", "true"); out.exit != 0 || strings.Contains(out.stdout+out.stderr, question) { // other commands have none of it
@@ -258,5 +299,76 @@ func TestLoginOutlivesTheRun(t *testing.T) {
 	eventually(t, 30*time.Second, "nobody is left", func() bool {
 		return !slices.ContainsFunc(killed, func(pid int) bool { return isThere(fmt.Sprintf("/proc/%d/fd", pid)) })
 	})
-	s.hasNewLogin(file)
+	s.hasNew(claudeLogin())
+}
+
+// asCodex is one that shows how it was started, and asks its model and another part of that web site.
+const asCodex = `#!/bin/sh
+echo "args=$* login=$CODEX_LOGIN_TOKEN account=$CODEX_LOGIN_ACCOUNT key=$OPENAI_API_KEY"
+ask() { curl -sS -o /dev/null -w "$1 %{http_code}\n" -d '{}' -H "Authorization: Bearer $CODEX_LOGIN_TOKEN" -H "ChatGPT-Account-Id: $CODEX_LOGIN_ACCOUNT" "https://chatgpt.com/$1" 2>&1; }
+ask backend-api/codex/responses
+ask backend-api/me
+`
+
+// TestLoginOfCodex: a login with a ChatGPT account is used for requests to the model alone, and its host is open only where it is used.
+func TestLoginOfCodex(t *testing.T) {
+	needs(t, "curl")
+	s, l := withModels(t), codexLogin()
+	s.put("bin/codex", asCodex, 0o755)
+	s.Accept()
+	file := s.logInto(l)
+	has(t, "the agents", s.do("agents").stdout, " here ")
+	closed := func(what string, out output) {
+		t.Helper()
+		if strings.Contains(out.stdout, "model_provider") || !strings.Contains(out.stdout, "login= account= key=") || strings.Contains(out.stdout, "responses 2") || s.world.saw("query chatgpt.com") {
+			t.Errorf("%s: %v", what, out)
+		}
+	}
+	closed("nobody has said that it is used", s.run("--", "./bin/codex", "exec"))
+	(&brokered{s, apiKey}).secret(apiKey, "set", "openai")
+	closed("the store has a key", s.run("--", "./bin/codex", "exec"))
+
+	out := s.run("--login", "yes", "--", "./bin/codex", "exec")
+	if !strings.Contains(out.stdout, "args=-c model_provider=login exec login=eyJ") || !strings.Contains(out.stdout, "key=\n") || !strings.Contains(out.stdout, "responses 200") || !strings.Contains(out.stdout, "me 403") {
+		t.Errorf("with the login: %v", out)
+	}
+	if asked := s.world.told("model "); !slices.Equal(asked, []string{"model chatgpt.com POST /backend-api/codex/responses " + l.newAccess}) {
+		t.Errorf("the model was asked: %q", asked)
+	}
+	if asked := s.world.told("account "); !slices.Equal(asked, []string{"account chatgpt.com " + l.account}) {
+		t.Errorf("the account: %q", asked)
+	}
+	if got := s.world.told("renewed "); !slices.Equal(got, []string{"renewed " + codexTokens + " POST /oauth/token refresh_token"}) {
+		t.Errorf("the vendor was asked: %q", got)
+	}
+	s.hasNew(l)
+	if strings.Contains(out.stdout, l.newAccess) || strings.Contains(out.stdout, l.account) {
+		t.Errorf("inside: %v", out)
+	}
+	has(t, "the agents", s.do("agents").stdout, "here, used")
+	has(t, "the plan", s.do("plan", "--", "./bin/codex").stdout, "if the store has it and not openai")
+	if out := s.run("--", "./bin/codex", "exec"); !strings.Contains(out.stdout, "args=exec login= account= key=sk-") || strings.Contains(out.stdout, "responses 200") {
+		t.Errorf("a key wins: %v", out)
+	}
+	if out := s.do("secret", "rm", "openai"); out.exit != 0 {
+		t.Error(out)
+	}
+	if out := s.run("--", "./bin/codex", "exec"); !strings.Contains(out.stdout, "login=eyJ") || !strings.Contains(out.stdout, "responses 200") {
+		t.Errorf("without a key: %v", out)
+	}
+	for _, args := range [][]string{{"rm", "codex"}, {"rm", "codex-account"}, {"set", "codex", "--from", "login", "--preset", "codex"}} { // said beforehand
+		if out := s.do(append([]string{"secret"}, args...)...); out.exit != 0 {
+			t.Error(out)
+		}
+	}
+	asked := len(s.world.told("account chatgpt.com " + l.account))
+	if out := s.run("--", "./bin/codex", "exec"); !strings.Contains(out.stdout, "responses 200") || len(s.world.told("account chatgpt.com "+l.account)) != asked+1 {
+		t.Errorf("set beforehand: %v", out)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if out := s.run("--login", "yes", "--", "./bin/codex", "exec"); !strings.Contains(out.stderr, "nobody is logged in to Codex") || !strings.Contains(out.stdout, "responses 403") || isThere(file) {
+		t.Errorf("logged out: %v", out)
+	}
 }

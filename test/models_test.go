@@ -15,7 +15,7 @@ const modelsVariable = "CASEMATE_TEST_WORLD_MODELS"
 // modelHosts are the vendors' hosts: in that world only, no real one is ever asked.
 var modelHosts = map[string]string{
 	"api.anthropic.com": "203.0.113.30", "api.openai.com": "203.0.113.31", "generativelanguage.googleapis.com": "203.0.113.32", "dashscope.aliyuncs.com": "203.0.113.33",
-	claudeTokens: "203.0.113.34",
+	claudeTokens: "203.0.113.34", "chatgpt.com": "203.0.113.35", codexTokens: "203.0.113.36",
 }
 
 // proof is what each stand-in has the agent do: a command that leaves a file in the project with the id of the sandbox that it ran in.
@@ -32,14 +32,16 @@ func serveModels(string) error {
 		}
 		overTLS[host] = model(host)
 	}
-	overTLS[claudeTokens] = &tokenEndpoint{good: oldRefresh}
+	for _, l := range []loggedIn{claudeLogin(), codexLogin()} {
+		overTLS[l.vendor] = &tokenEndpoint{good: l.oldRefresh, of: l}
+	}
 	return nil
 }
 
 // model answers for one vendor, and tells what it was asked: with which key, and whether the result of the command has come.
 func model(host string) http.Handler {
 	answer := map[string]func(w http.ResponseWriter, path string, body request){
-		"api.anthropic.com": anthropic, "api.openai.com": openAI, "generativelanguage.googleapis.com": gemini, "dashscope.aliyuncs.com": completions,
+		"api.anthropic.com": anthropic, "api.openai.com": openAI("api.openai.com"), "chatgpt.com": openAI("chatgpt.com"), "generativelanguage.googleapis.com": gemini, "dashscope.aliyuncs.com": completions,
 	}[host]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
@@ -47,6 +49,7 @@ func model(host string) http.Handler {
 		body := request{text: string(text)}
 		json.Unmarshal(text, &body.json)
 		fmt.Println("model", host, r.Method, r.URL.Path, key)
+		fmt.Println("account", host, r.Header.Get("ChatGPT-Account-Id"))
 		if r.Header.Get("Upgrade") != "" { // it speaks no WebSocket, which Codex tries first
 			http.Error(w, "no", http.StatusUpgradeRequired)
 			return
@@ -138,14 +141,18 @@ func anthropic(w http.ResponseWriter, path string, r request) {
 }
 
 // openAI speaks the Responses API.
-func openAI(w http.ResponseWriter, path string, r request) {
+func openAI(host string) func(w http.ResponseWriter, path string, r request) {
+	return func(w http.ResponseWriter, path string, r request) { responses(host, w, path, r) }
+}
+
+func responses(host string, w http.ResponseWriter, path string, r request) {
 	if !strings.HasSuffix(path, "/responses") {
 		http.Error(w, `{"error":{"message":"no"}}`, http.StatusNotFound)
 		return
 	}
 	item := fields{"type": "message", "role": "assistant", "id": "msg_1", "content": []any{fields{"type": "output_text", "text": "done"}}}
 	if strings.Contains(r.text, `"function_call_output"`) || strings.Contains(r.text, `"custom_tool_call_output"`) {
-		fmt.Println("result api.openai.com")
+		fmt.Println("result", host)
 	} else if tool := r.tool("exec_command", "shell_command", "shell"); tool != "" {
 		input, _ := json.Marshal(map[string]fields{
 			"exec_command": {"cmd": proof}, "shell_command": {"command": proof}, "shell": {"command": []string{"sh", "-c", proof}},

@@ -4,11 +4,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"casemate.dev/internal/secret"
 	"casemate.dev/internal/secret/book"
+	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/stores"
 )
 
@@ -183,7 +185,7 @@ func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 	if e.Shape, err = secret.ShapeOf(e.Kind, v); err != nil {
 		return &secret.Problem{Err: fmt.Errorf("the value of %s cannot be used: %w", e.Name, err), Help: "is it the whole value, and nothing else?"}
 	}
-	return k.Update(func(b *book.Book) error {
+	err = k.Update(func(b *book.Book) error {
 		if b.Entry(e.Name) != nil {
 			return exists(e.Name)
 		}
@@ -202,6 +204,30 @@ func (d *desk) write(k *book.Keyed, e *book.Entry) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return d.writeBeside(k, e)
+}
+
+// writeBeside is for a login of two parts, each of which goes into a field of its own: the other one is granted as the first.
+func (d *desk) writeBeside(k *book.Keyed, e *book.Entry) error {
+	kind, _ := login.KindOf(e.Source.Login)
+	if kind.Beside == "" {
+		return nil
+	}
+	b, err := k.Read()
+	if err != nil {
+		return err
+	}
+	there := b.Entry(kind.Beside) != nil
+	b.Wipe()
+	if there {
+		return nil
+	}
+	other := *e
+	other.Name, other.Kind, other.Source.Login, other.Grants = kind.Beside, kind.Beside, kind.Beside, slices.Clone(e.Grants)
+	return d.write(k, &other)
 }
 
 // first is the value that a new entry has: asked for, where it is to be kept, and otherwise read from where it lies, so that a mistake shows now.

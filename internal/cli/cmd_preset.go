@@ -189,7 +189,11 @@ func showAgent(w io.Writer, p preset.Preset) {
 		list("Its key", []string{fmt.Sprintf("%s, for %s", a.Secret.Env, strings.Join(a.Secret.Hosts, ", "))})
 	}
 	if a.Login != nil {
-		list("Your login, where there is no key", []string{fmt.Sprintf("%s, for %s", a.Login.Env, strings.Join(a.Login.Hosts, ", "))})
+		text := fmt.Sprintf("%s, for %s", a.Login.Env, strings.Join(a.Login.Hosts, ", "))
+		if len(a.Login.Paths) > 0 {
+			text += " at " + strings.Join(a.Login.Paths, ", ") + ", open only " + preset.FromLogin
+		}
+		list("Your login, where there is no key", []string{text})
 	}
 	list("Its own sandbox", []string{a.Sandbox})
 	list("Keeps in a home of its own", []string{strings.Join(a.Home, ", ")})

@@ -20,7 +20,7 @@ type Agent struct {
 	Logins  []string `yaml:"logins,omitempty" json:"logins,omitempty"` // files of a home that are there where somebody has logged in
 	Where   string   `yaml:"where,omitempty" json:"where,omitempty"`   // a variable of the person's that names another directory for the one of its logins
 	Secret  *Secret  `yaml:"secret,omitempty" json:"secret,omitempty"`
-	Login   *Secret  `yaml:"login,omitempty" json:"login,omitempty"`     // its login, where the person uses that and no key: a name that casemate secret set --from login takes
+	Login   *Login   `yaml:"login,omitempty" json:"login,omitempty"`     // its login, where the person uses that and no key: a name that casemate secret set --from login takes
 	Imports []string `yaml:"imports,omitempty" json:"imports,omitempty"` // files and directories of a home that are the person's own inside, read-only
 	Lays    []Lay    `yaml:"lays,omitempty" json:"lays,omitempty"`
 	Sandbox string   `yaml:"sandbox" json:"sandbox"` // what becomes of its own inner sandbox
@@ -33,11 +33,23 @@ type Secret struct {
 	Env   string   `yaml:"env" json:"env"`
 	Hosts []string `yaml:"hosts" json:"hosts"`
 	Place string   `yaml:"place,omitempty" json:"place,omitempty"`
+	Paths []string `yaml:"paths,omitempty" json:"paths,omitempty"` // of the requests; all when empty
 }
+
+// Login is one that the person has made with the agent outside. Where its requests have paths, its hosts are no others of the preset's: they are open for those
+// requests, and only where the login is used.
+type Login struct {
+	Secret `yaml:",inline"`
+	Beside *Secret  `yaml:"beside,omitempty" json:"beside,omitempty"` // what goes with it in each request
+	Args   []string `yaml:"args,omitempty" json:"args,omitempty"`     // tell the agent's command to use it
+}
+
+// FromLogin is what rules of such hosts say of where they come from.
+const FromLogin = "where your login is used"
 
 // Rule is the secret as a policy has it: there is none where the store has none.
 func (s *Secret) Rule() policy.Secret {
-	return policy.Secret{Name: s.Name, Env: s.Env, Hosts: s.Hosts, Ports: []int{443}, Place: s.Place, Optional: true}
+	return policy.Secret{Name: s.Name, Env: s.Env, Hosts: s.Hosts, Ports: []int{443}, Place: s.Place, Paths: s.Paths, Optional: true}
 }
 
 // Secrets are what an agent can use: its key, and where there is none, its login.
@@ -45,14 +57,57 @@ func (a *Agent) Secrets() (list []policy.Secret) {
 	if a.Secret != nil {
 		list = append(list, a.Secret.Rule())
 	}
-	if a.Login != nil {
-		login := a.Login.Rule()
+	for _, s := range a.Login.secrets() {
+		login := s.Rule()
 		if a.Secret != nil {
 			login.Unless = a.Secret.Name
 		}
 		list = append(list, login)
 	}
 	return list
+}
+
+func (l *Login) secrets() (list []*Secret) {
+	if l != nil {
+		list = append(list, &l.Secret)
+	}
+	if l != nil && l.Beside != nil {
+		list = append(list, l.Beside)
+	}
+	return list
+}
+
+// IsLogin says whether a secret is the agent's login, or a part of it.
+func (a *Agent) IsLogin(name string) bool {
+	return slices.ContainsFunc(a.Login.secrets(), func(s *Secret) bool { return s.Name == name })
+}
+
+// Sources are what a preset says, with those secrets of its agent, for the policy. What its login alone opens is the last, and apart.
+func (f *Found) Sources(chosen policy.Tier, secrets []policy.Secret) ([]policy.Source, error) {
+	a := f.Preset.Agent
+	if a == nil || a.Login == nil || len(a.Login.Paths) == 0 {
+		src, err := f.Source(chosen, secrets)
+		return []policy.Source{src}, err
+	}
+	var others, login []policy.Secret
+	for _, s := range secrets {
+		if a.IsLogin(s.Name) {
+			login = append(login, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	src, err := f.Source(chosen, others)
+	list := []policy.Source{src}
+	if len(login) == 0 || err != nil {
+		return list, err
+	}
+	var opens []policy.Opens
+	for _, h := range a.Login.Hosts {
+		opens = append(opens, policy.Opens{Host: h, Paths: a.Login.Paths, From: FromLogin})
+	}
+	src, err = policy.PresetSource(f.Preset.Name, chosen, opens, nil, login)
+	return append(list, src), err
 }
 
 // Lay is a file of settings that the sandbox's home gets where it has none of that name: it is the agent's own from then on.
@@ -111,7 +166,7 @@ func (p *Preset) checkAgent(where string) error {
 	if p.Agent == nil {
 		return nil
 	}
-	if _, err := policy.PresetSource(p.Name, policy.Preset, nil, nil, p.Agent.Secrets()); err != nil {
+	if _, err := (&Found{Preset: *p}).Sources(policy.Preset, p.Agent.Secrets()); err != nil {
 		return fmt.Errorf("%s: agent: %w", where, err)
 	}
 	paths := slices.Concat(p.Agent.Home, p.Agent.Imports, p.Agent.Logins)

@@ -12,6 +12,8 @@ func Kinds() []Kind {
 	return []Kind{
 		{"anthropic", []string{"sk-ant-api03-", "sk-ant-admin01-"}, []string{"api.anthropic.com"}},
 		{"claude", []string{"sk-ant-oat01-"}, []string{"api.anthropic.com"}}, // a claude.ai account's, of Claude Code's login or claude setup-token
+		{"codex", []string{"eyJ"}, []string{"chatgpt.com"}},                  // a JWT, of Codex's login with a ChatGPT account
+		{"codex-account", nil, []string{"chatgpt.com"}},
 		{"openai", []string{"sk-", "sk-proj-", "sk-svcacct-", "sk-admin-"}, []string{"api.openai.com"}},
 		{"openrouter", []string{"sk-or-v1-"}, []string{"openrouter.ai"}},
 		{"gemini", []string{"AIza"}, []string{"generativelanguage.googleapis.com"}},

@@ -32,7 +32,11 @@ func (r *Run) tellAgents() {
 		var hosts []string
 		for _, v := range r.Policy.Network.Allow {
 			if v.Origin.Tier == policy.Preset && strings.HasPrefix(v.Origin.File, name+" ") {
-				hosts = append(hosts, v.V.Host)
+				host := v.V.Host
+				if strings.HasSuffix(v.Origin.File, "("+preset.FromLogin+")") {
+					host += " (" + preset.FromLogin + ")"
+				}
+				hosts = append(hosts, host)
 			}
 		}
 		what := "opens no host, as your policy forbids it"
@@ -43,17 +47,17 @@ func (r *Run) tellAgents() {
 	}
 }
 
-// agentSource is what a preset says, with its agent's secrets unless others have decided on secrets.
-func (p Person) agentSource(found preset.Found, use loginUse, chosen policy.Tier, merged *policy.Policy, others []policy.Source) (policy.Source, error) {
+// agentSources are what a preset says, with its agent's secrets unless others have decided on secrets.
+func (p Person) agentSources(found preset.Found, use loginUse, chosen policy.Tier, merged *policy.Policy, others []policy.Source) ([]policy.Source, error) {
 	secrets := p.agentSecrets(found.Preset.Agent, use, merged)
-	src, err := found.Source(chosen, secrets)
+	own, err := found.Sources(chosen, secrets)
 	if len(secrets) == 0 || err != nil {
-		return src, err
+		return own, err
 	}
-	if _, err := policy.Merge(append([]policy.Source{src}, others...)); err != nil { // as where an organisation has locked them
-		return found.Source(chosen, nil)
+	if _, err := policy.Merge(slices.Concat(own, others)); err != nil { // as where an organisation has locked them
+		return found.Sources(chosen, nil)
 	}
-	return src, nil
+	return own, nil
 }
 
 // agentSecrets are those that an agent can use, where the person has a store and nobody says otherwise of their names or variables. Whether they are in the store
@@ -65,13 +69,13 @@ func (p Person) agentSecrets(a *preset.Agent, use loginUse, merged *policy.Polic
 	if _, err := os.Lstat(filepath.Join(p.Config, "secrets.age")); err != nil {
 		return nil
 	}
+	loginSaid := slices.ContainsFunc(a.Secrets(), func(s policy.Secret) bool { return a.IsLogin(s.Name) && saidOtherwise(merged, s) })
 	for _, s := range a.Secrets() {
-		isLogin := a.Login != nil && s.Name == a.Login.Name
+		isLogin := a.IsLogin(s.Name)
 		switch {
+		case isLogin && loginSaid:
 		case saidOtherwise(merged, s):
-			if !isLogin { // a key of theirs is their word about the login, too
-				return nil
-			}
+			return nil // a key of theirs is their word about the login, too
 		case isLogin && use == loginNever, !isLogin && use == loginOnly:
 		case isLogin && use == loginOnly:
 			s.Optional, s.Unless = false, ""

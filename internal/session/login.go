@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
 	"casemate.dev/internal/store"
@@ -47,9 +49,9 @@ func (p Person) loginUse(f preset.Found, chosen policy.Tier, merged *policy.Poli
 	if f.Preset.Agent == nil || f.Preset.Agent.Login == nil {
 		return loginIfNoKey, nil
 	}
-	src, err := f.Source(chosen, f.Preset.Agent.Secrets())
+	own, err := f.Sources(chosen, f.Preset.Agent.Secrets())
 	if err == nil {
-		_, err = policy.Merge(append([]policy.Source{src}, others...)) // fails where an organisation has locked them
+		_, err = policy.Merge(slices.Concat(own, others)) // fails where an organisation has locked them
 	}
 	return asked(f, chosen, merged, err)
 }
@@ -133,6 +135,44 @@ func (r *Run) takeLogin(f preset.Found) error {
 		r.notice("your login stays outside, and the gate puts it in at %s (casemate secret rm %s takes that back)", strings.Join(a.Login.Hosts, ", "), a.Login.Name)
 	}
 	return r.Person.rememberLogin(a, true)
+}
+
+// settleLogins ends what a plan said of logins, once the store has said which secrets it has: an agent's command is told to use its login, or what the login
+// alone opens is closed again.
+func (r *Run) settleLogins() error {
+	for _, f := range r.agents {
+		a := f.Preset.Agent
+		if a.Login == nil {
+			continue
+		}
+		used := slices.ContainsFunc(r.Plan.Secrets, func(s plan.Secret) bool { return s.Name == a.Login.Name && s.Env == a.Login.Env })
+		argv := r.Plan.Command.Argv
+		switch {
+		case used && preset.OfCommand(argv[0]) == f.Preset.Name:
+			r.Plan.Command.Argv = slices.Concat(argv[:1], a.Login.Args, argv[1:])
+		case !used && len(a.Login.Paths) > 0:
+			if err := r.withoutLogin(a, f.Preset.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Run) withoutLogin(a *preset.Agent, name string) (err error) {
+	isLogin := func(v policy.Value[policy.Secret]) bool { return a.IsLogin(v.V.Name) }
+	r.tiers.Sources = slices.DeleteFunc(r.tiers.Sources, func(s policy.Source) bool {
+		return s.Tier == policy.Preset && s.Doc.Name == name && slices.ContainsFunc(s.Doc.Secrets, isLogin)
+	})
+	if r.Policy, err = policy.Merge(r.tiers.Sources); err != nil {
+		return err
+	}
+	now, _ := plan.Resolve(r.Policy.Network, time.Now())
+	r.Plan.Network.Allow = now.Allow
+	r.Plan.Secrets = slices.DeleteFunc(r.Plan.Secrets, func(s plan.Secret) bool {
+		return a.IsLogin(s.Name) && strings.HasPrefix(s.Origin, policy.Preset.String()+" ")
+	})
+	return nil
 }
 
 // loginAnswers is the directory of what a person has answered about their logins, for all their projects.

@@ -1,11 +1,15 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/store"
 )
@@ -13,11 +17,14 @@ import (
 // TestWhichLogin: what is among an agent's secrets, by what was said of its key and its login.
 func TestWhichLogin(t *testing.T) {
 	const key, login = "anthropic: ANTHROPIC_API_KEY for api.anthropic.com as header:x-api-key", "claude: CLAUDE_CODE_OAUTH_TOKEN for api.anthropic.com as bearer"
+	const codexKey, codex, beside = "openai: OPENAI_API_KEY for api.openai.com as bearer", "codex: CODEX_LOGIN_TOKEN for chatgpt.com as bearer [/backend-api/codex/*]",
+		"codex-account: CODEX_LOGIN_ACCOUNT for chatgpt.com as header:chatgpt-account-id [/backend-api/codex/*]"
 	for _, c := range []struct {
 		name, user, how string
 		flags           policy.Flags
 		want            string
 		wrong           string
+		command         string // claude unless it says otherwise
 	}{
 		{name: "nothing said", want: key + "; " + login + " unless anthropic"},
 		{name: "not this time", how: LoginNo, want: key},
@@ -25,6 +32,12 @@ func TestWhichLogin(t *testing.T) {
 		{name: "the key is passed", flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, want: ""},
 		{name: "the token is passed", flags: policy.Flags{Pass: []string{"CLAUDE_CODE_OAUTH_TOKEN"}}, want: key},
 		{name: "the key is passed, and this time", how: LoginYes, flags: policy.Flags{Pass: []string{"ANTHROPIC_API_KEY"}}, wrong: "given otherwise"},
+		{name: "Codex", command: "codex", want: codexKey + "; " + codex + " unless openai; " + beside + " unless openai; opens chatgpt.com:443 [/backend-api/codex/*]"},
+		{name: "Codex, not this time", command: "codex", how: LoginNo, want: codexKey},
+		{name: "Codex, this time", command: "codex", how: LoginYes, want: codex + " at any rate; " + beside + " at any rate; opens chatgpt.com:443 [/backend-api/codex/*]"},
+		{name: "Codex, and its key is passed", command: "codex", flags: policy.Flags{Pass: []string{"OPENAI_API_KEY"}}, want: ""},
+		{name: "Codex, and a part of the login is passed", command: "codex", flags: policy.Flags{Pass: []string{"CODEX_LOGIN_ACCOUNT"}}, want: codexKey},
+		{name: "Codex, and its host is closed", command: "codex", user: "level: minimal\n", want: ""},
 		{name: "a policy's own", user: "secrets: {claude: {env: MY_TOKEN, hosts: [a.example]}}\n", want: key + "; claude: MY_TOKEN for a.example at any rate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,8 +56,11 @@ func TestWhichLogin(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{"claude"}}}
-			_, _, err = p.addPresets(tiers, project, "claude", r.useLogin)
+			if c.command == "" {
+				c.command = "claude"
+			}
+			r := &Run{Person: p, Options: Options{DryRun: true, Login: c.how, Command: []string{c.command}}}
+			_, _, err = p.addPresets(tiers, project, c.command, r.useLogin)
 			if c.wrong != "" {
 				if err == nil || !strings.Contains(err.Error(), c.wrong) {
 					t.Errorf("%v", err)
@@ -68,6 +84,11 @@ func TestWhichLogin(t *testing.T) {
 					text += " at any rate"
 				}
 				got = append(got, text)
+			}
+			for _, v := range merged.Network.Allow {
+				if v.V.Host == "chatgpt.com" {
+					got = append(got, "opens "+v.V.String())
+				}
 			}
 			if text := strings.Join(got, "; "); text != c.want {
 				t.Errorf("got  %s\nwant %s", text, c.want)
@@ -209,5 +230,70 @@ func TestLoginInTheProject(t *testing.T) {
 		if err := r.checkLogin(); (err != nil) != c.refused || c.refused && !strings.Contains(err.Error(), "claude/.credentials.json, and is not hidden") {
 			t.Errorf("in %s, with a link to %s: %v", c.project, c.to, err)
 		}
+	}
+}
+
+// TestLoginSettled: once the store has said what it has, Codex is told to use the login; or its host is closed again, also for who reads the policy anew.
+func TestLoginSettled(t *testing.T) {
+	for name, c := range map[string]struct {
+		have  []string
+		argv  string
+		opens bool
+	}{
+		"the login": {[]string{"codex", "codex-account"}, "/bin/codex -c model_provider=login exec", true},
+		"a key":     {[]string{"openai"}, "/bin/codex exec", false},
+		"a key, and a part of a login that was taken back": {[]string{"openai", "codex-account"}, "/bin/codex exec", false},
+		"nothing":       {nil, "/bin/codex exec", false},
+		"another shell": {[]string{"codex", "codex-account"}, "/bin/sh exec", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			p := Person{UID: os.Getuid(), Home: home, StateHome: filepath.Join(home, "state"), Config: filepath.Join(home, ".config", "casemate"), Environ: []string{"HOME=" + home}}
+			if err := errors.Join(os.MkdirAll(p.Config, 0o700), os.WriteFile(filepath.Join(p.Config, "secrets.age"), []byte("x"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			project := filepath.Join(home, "project")
+			tiers, err := p.Load(project, policy.Flags{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &Run{Person: p, tiers: tiers, Plan: &plan.Plan{}}
+			r.Plan.Command.Argv = []string{strings.Fields(c.argv)[0], "exec"}
+			if r.agents, _, err = p.addPresets(tiers, project, "codex", unasked); err != nil {
+				t.Fatal(err)
+			}
+			if r.Policy, err = policy.Merge(tiers.Sources); err != nil {
+				t.Fatal(err)
+			}
+			now, _ := plan.Resolve(r.Policy.Network, time.Now())
+			r.Plan.Network.Allow = now.Allow
+			for _, v := range r.Policy.Secrets {
+				if slices.Contains(c.have, v.V.Name) {
+					r.Plan.Secrets = append(r.Plan.Secrets, plan.Secret{Name: v.V.Name, Env: v.V.Env, Origin: v.Origin.String()})
+				}
+			}
+			if len(now.Allow) != 2 || len(r.Plan.Secrets) != len(c.have) {
+				t.Fatalf("the control: %v, %v", now.Allow, r.Plan.Secrets)
+			}
+			if err := r.settleLogins(); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(r.Plan.Command.Argv, " "); got != c.argv {
+				t.Errorf("it runs %q", got)
+			}
+			later, err := policy.Merge((&ruling{run: r, docs: map[policy.Tier]*policy.Document{}}).sources())
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, _ := plan.Resolve(later.Network, time.Now())
+			for when, list := range map[string][]plan.Reach{"at the start": r.Plan.Network.Allow, "later": again.Allow} {
+				if got := slices.ContainsFunc(list, func(a plan.Reach) bool { return a.Host == "chatgpt.com" }); got != c.opens || len(list) == 0 {
+					t.Errorf("%s, chatgpt.com is open: %v", when, got)
+				}
+			}
+			if !c.opens && slices.ContainsFunc(r.Plan.Secrets, func(s plan.Secret) bool { return strings.HasPrefix(s.Name, "codex") }) {
+				t.Errorf("a part of the login is left: %v", r.Plan.Secrets)
+			}
+		})
 	}
 }

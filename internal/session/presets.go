@@ -84,11 +84,11 @@ func (p Person) addPresets(t *Tiers, project, command string, login askedForLogi
 		if err != nil {
 			return nil, nil, err
 		}
-		src, err := p.agentSource(found, use, chosen.Origin.Tier, merged, t.Sources)
+		own, err := p.agentSources(found, use, chosen.Origin.Tier, merged, t.Sources)
 		if err != nil {
 			return nil, nil, fmt.Errorf("preset %s: %w", chosen.V, err)
 		}
-		sources = append(sources, src)
+		sources = append(sources, own...)
 	}
 	t.Sources = append(sources, t.Sources...)
 	return agents, notices, nil

@@ -52,6 +52,12 @@ func (s *supervision) startSecrets() error {
 	r.Plan.Secrets = slices.DeleteFunc(r.Plan.Secrets, func(p plan.Secret) bool {
 		return p.Optional && ready.Shapes[p.Name].Length == 0 || p.Unless != "" && ready.Shapes[p.Unless].Length > 0
 	})
+	if err := r.settleLogins(); err != nil {
+		return err
+	}
+	if s.gate != nil {
+		s.gate.force = r.Plan.Network.Reachable()
+	}
 	return r.placehold(func(p plan.Secret) (ask.Shape, bool) {
 		shape, ok := ready.Shapes[p.Name]
 		return shape, ok

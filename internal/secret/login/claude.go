@@ -46,7 +46,10 @@ func exactly(object map[string]json.RawMessage, fields map[string]any) error {
 	return nil
 }
 
-func readClaude(contents []byte) (tokens, error) {
+// claude is the form of that file.
+type claude struct{}
+
+func (claude) read(contents []byte) (tokens, error) {
 	l, err := loginOfClaude(contents)
 	if err == nil && l.access == "" {
 		err = errNone
@@ -58,7 +61,7 @@ func readClaude(contents []byte) (tokens, error) {
 	return t, err
 }
 
-func claudeRequest(contents []byte, client string) any {
+func (claude) request(contents []byte, client string) any {
 	l, _ := loginOfClaude(contents)
 	if l.client != "" {
 		client = l.client
@@ -71,12 +74,12 @@ func claudeRequest(contents []byte, client string) any {
 }
 
 // has is true for one without a refresh token, too: Claude Code takes it out where it was refused, as the old one is once it was sent.
-func claudeHas(contents []byte, refresh string) (bool, error) {
+func (claude) has(contents []byte, refresh string) (bool, error) {
 	l, err := loginOfClaude(contents)
 	return l.refresh == "" || l.refresh == refresh, err
 }
 
-func claudeRenewed(contents []byte, a answer, now time.Time) ([]byte, error) {
+func (claude) renewed(contents []byte, a answer, now time.Time) ([]byte, error) {
 	change := map[string]any{"accessToken": a.Access, "expiresAt": now.UnixMilli() + a.Seconds*millis}
 	if a.Refresh != "" {
 		change["refreshToken"] = a.Refresh

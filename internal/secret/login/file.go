@@ -62,7 +62,7 @@ func (f File) read() (tokens, error) {
 }
 
 func (f File) parse(contents []byte) (tokens, error) {
-	t, err := readClaude(contents)
+	t, err := f.form.read(contents)
 	switch {
 	case errors.Is(err, errNone):
 		return t, f.none(f.Path)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The locks of a login. casemates keep each other out by flock(2) on its directory, which the kernel gives back when its holder is killed. Claude Code makes
+// The locks of a login. casemates keep each other out by flock(2) on its directory, which the kernel gives back when its holder is killed. Codex has none beside; Claude Code makes
 // directories instead (npm's proper-lockfile), and so do we for it: one that nobody has touched for a while was left by somebody who was killed. That is why the
 // first kind is needed: two who find such a one at once might both think that they have it.
 const (
@@ -43,6 +43,9 @@ func (f File) lock(ctx context.Context, unneeded func() bool) (u unlocker, held 
 	until := time.Now().Add(waits)
 	if u, err = flock(ctx, dir, until); err != nil {
 		return nil, nil, err
+	}
+	if !f.locks {
+		return u, nil, nil
 	}
 	for _, path := range []string{filepath.Join(dir, renewLock), dir + ".lock"} {
 		m, err := makeLock(ctx, path, renewStale, until, unneeded)

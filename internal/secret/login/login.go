@@ -14,11 +14,22 @@ type Kind struct {
 	Name     string // of the secret that it is, and of the agent's preset
 	Agent    string // what people call it
 	Again    string // how they log in again
+	Beside   string // the kind that is another part of the same login; it has none itself
 	variable string // names the agent's directory
 	dir      string // below the home, without the variable
 	file     string // in there
 	endpoint string // where a login is renewed; nothing but a new casemate changes it
 	client   string // the agent's own public id there
+	locks    bool   // it keeps others out by directories
+	form     form
+}
+
+// form is what an agent's file looks like.
+type form interface {
+	read(contents []byte) (tokens, error)                                     // errNone where nobody is logged in, errDamaged where that cannot be said
+	request(contents []byte, client string) any                               // the JSON that asks for another login
+	has(contents []byte, refresh string) (bool, error)                        // whether the login that was asked with is still the one there
+	renewed(contents []byte, a answer, now time.Time) (out []byte, err error) // with all else in the file as it was
 }
 
 // Kinds lists those that are known.
@@ -27,7 +38,10 @@ func Kinds() []Kind {
 		{ // @anthropic-ai/claude-code 2.1.330
 			Name: "claude", Agent: "Claude Code", Again: "run claude outside, and in it /login", variable: "CLAUDE_CONFIG_DIR", dir: ".claude", file: ".credentials.json",
 			endpoint: "https://platform.claude.com/v1/oauth/token", client: "9d1c250a-e61b-44d9-88ed-5944d1962f5e",
+			locks: true, form: claude{},
 		},
+		ofCodex("codex", CodexAccount, codex{}),
+		ofCodex(CodexAccount, "", codex{account: true}),
 	}
 }
 
@@ -102,6 +116,7 @@ type answer struct {
 	Refresh string `json:"refresh_token"` // none: the one that was sent holds on
 	Seconds int64  `json:"expires_in"`
 	Scope   string `json:"scope"`
+	ID      string `json:"id_token"`
 }
 
 func problem(help, format string, args ...any) error {

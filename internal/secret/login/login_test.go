@@ -31,6 +31,7 @@ type vendor struct {
 	reused  int
 	seconds int64
 	fail    func(w http.ResponseWriter) bool // answers instead
+	jwt     func() string                    // Codex's vendor's access tokens, which say themselves when they end
 	meet    func()                           // runs when it is asked, before it answers
 	client  *http.Client
 }
@@ -76,6 +77,10 @@ func (v *vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v.good = fmt.Sprintf("refresh-%d-of-the-login", len(v.asked))
+	if v.jwt != nil {
+		json.NewEncoder(w).Encode(map[string]any{"access_token": v.jwt(), "refresh_token": v.good, "id_token": "of-" + v.good})
+		return
+	}
 	json.NewEncoder(w).Encode(map[string]any{"access_token": fmt.Sprintf("sk-ant-oat01-access-%d", len(v.asked)), "refresh_token": v.good, "expires_in": v.seconds, "token_type": "Bearer"})
 }
 
@@ -401,15 +406,15 @@ func FuzzClaude(f *testing.F) {
 	f.Add([]byte(`{"claudeAiOauth":null}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tok, err := readClaude(b)
+		tok, err := claude{}.read(b)
 		if err != nil {
 			return
 		}
-		out, err := claudeRenewed(b, answer{Access: "a", Refresh: "r", Seconds: 60}, time.UnixMilli(5000))
+		out, err := claude{}.renewed(b, answer{Access: "a", Refresh: "r", Seconds: 60}, time.UnixMilli(5000))
 		if err != nil {
 			t.Fatalf("%q was read as %v, and cannot be renewed: %v", b, tok.expires, err)
 		}
-		if now, err := readClaude(out); err != nil || now.access != "a" || now.refresh != "r" || now.expires.UnixMilli() != 65000 {
+		if now, err := (claude{}).read(out); err != nil || now.access != "a" || now.refresh != "r" || now.expires.UnixMilli() != 65000 {
 			t.Errorf("%q became %q", b, out)
 		}
 	})

@@ -54,7 +54,7 @@ func (v *vendor) agent(f File) error {
 		time.Sleep(time.Millisecond)
 	}
 	defer os.Remove(write)
-	out, err := claudeRenewed(b, a, time.Now())
+	out, err := claude{}.renewed(b, a, time.Now())
 	if err == nil {
 		err = os.WriteFile(f.Path+".tmp", out, 0o600)
 	}
@@ -139,7 +139,7 @@ func contentsOf(f File) string { b, _ := os.ReadFile(f.Path); return string(b) }
 // TestKilled: whatever a process that was killed has left, the next one goes on from there, and no new refresh token is lost.
 func TestKilled(t *testing.T) {
 	renewed := func(f File) []byte {
-		out, err := claudeRenewed([]byte(contentsOf(f)), answer{Access: "sk-ant-oat01-of-the-draft", Refresh: "refresh-of-the-draft", Seconds: 28800}, time.Now())
+		out, err := claude{}.renewed([]byte(contentsOf(f)), answer{Access: "sk-ant-oat01-of-the-draft", Refresh: "refresh-of-the-draft", Seconds: 28800}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func Client() *http.Client {
 // Renew has the vendor give another login for this one, where it ends soon, and writes it into the file. It is to run in a process that nobody kills because a
 // sandbox has ended: between the vendor's answer and the file, the only refresh token that is good is in its memory.
 //
-// The agent itself renews too, on the host. Both hold the agent's own locks meanwhile, read the file anew under them, and write only over the login
+// The agent itself renews too, on the host. Both hold the agent's own locks meanwhile, where it has any, read the file anew under them, and write only over the login
 // that they had sent: another one that is there by then is newer, and stays.
 func (f File) Renew(ctx context.Context, c *http.Client, now func() time.Time) error {
 	unneeded := func() bool {
@@ -86,7 +86,7 @@ func (f File) Renew(ctx context.Context, c *http.Client, now func() time.Time) e
 
 // ask sends the refresh token. Whatever goes wrong, what was sent and answered is not shown: of an error, its code alone.
 func (f File) ask(ctx context.Context, c *http.Client, contents []byte) (a answer, err error) {
-	body, err := json.Marshal(claudeRequest(contents, f.client))
+	body, err := json.Marshal(f.form.request(contents, f.client))
 	defer clear(body)
 	if err != nil {
 		return a, err
@@ -168,9 +168,11 @@ func codeOf(b []byte) string {
 // save writes the new login over the one that was sent, and over no other: one that came meanwhile is newer, and who has logged out stays so. A file that cannot be
 // read is written as it was before: nothing counts as much as the new refresh token.
 func (f File) save(d *draft, sent string, before []byte, a answer, now time.Time) error {
-	lock, err := makeLock(context.Background(), filepath.Join(filepath.Dir(f.Path), writeLock), writeStale, time.Now().Add(writeStale+time.Second), func() bool { return false })
-	if err == nil { // whoever holds it for longer than it holds is not waited for
-		defer lock.remove()
+	if f.locks {
+		lock, err := makeLock(context.Background(), filepath.Join(filepath.Dir(f.Path), writeLock), writeStale, time.Now().Add(writeStale+time.Second), func() bool { return false })
+		if err == nil { // whoever holds it for longer than it holds is not waited for
+			defer lock.remove()
+		}
 	}
 	contents, same, err := f.settled(sent)
 	defer clear(contents)
@@ -184,7 +186,7 @@ func (f File) save(d *draft, sent string, before []byte, a answer, now time.Time
 		d.drop()
 		return nil
 	}
-	out, err := claudeRenewed(contents, a, now)
+	out, err := f.form.renewed(contents, a, now)
 	defer clear(out)
 	if err != nil {
 		d.drop()
@@ -198,7 +200,7 @@ func (f File) settled(sent string) (contents []byte, same bool, err error) {
 	for range 20 {
 		clear(contents)
 		if contents, err = f.contents(); err == nil {
-			same, err = claudeHas(contents, sent)
+			same, err = f.form.has(contents, sent)
 		}
 		if err == nil || errors.Is(err, errNone) {
 			break
