@@ -214,18 +214,17 @@ func TestDetectForAnother(t *testing.T) {
 // TestProcessLimitCountsInsideOnly: without control groups, RLIMIT_NPROC. 25 processes of the same user outside do not count.
 func TestProcessLimitCountsInsideOnly(t *testing.T) {
 	attr := userNamespace()
-	outside := exec.Command("/bin/sh", "-c", "for i in $(seq 25); do sleep 1000 & done; echo made; read x; kill $(jobs -p)")
-	outside.SysProcAttr = &syscall.SysProcAttr{}
+	outside := exec.Command("/bin/sh", "-c", "for i in $(seq 25); do sleep 1000 & done; echo made; wait")
+	outside.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
 		outside.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(attr.UidMappings[0].HostID), Gid: uint32(attr.GidMappings[0].HostID)}
 	}
-	in, _ := outside.StdinPipe()
 	out, _ := outside.StdoutPipe()
 	if err := outside.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		in.Close()
+		_ = unix.Kill(-outside.Process.Pid, unix.SIGKILL) // all of them: dash forgets its jobs where a command is substituted
 		_ = outside.Wait()
 	}()
 	if _, err := out.Read(make([]byte, 8)); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -418,4 +419,17 @@ func FuzzClaude(f *testing.F) {
 			t.Errorf("%q became %q", b, out)
 		}
 	})
+}
+
+// TestReasonQuotesNothing: what a transport says of a proxy has the proxy's address in it, and perhaps a password, and the sandbox reads why it was refused.
+func TestReasonQuotesNothing(t *testing.T) {
+	const said = `invalid proxy address "http://me:hunter2@proxy:99999"`
+	c := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(said) }}}
+	_, err := c.Get("https://127.0.0.1:1/") // and nothing is sent
+	if err == nil || !strings.Contains(err.Error(), "hunter2") {
+		t.Fatalf("control: the transport says %v", err)
+	}
+	if got := reason(err).Error(); strings.Contains(got, "hunter2") || !strings.Contains(got, "HTTPS_PROXY") {
+		t.Errorf("the reason is %q", got)
+	}
 }

@@ -134,16 +134,20 @@ type Refused struct{ Err error }
 func (r *Refused) Error() string { return r.Err.Error() }
 func (r *Refused) Unwrap() error { return r.Err }
 
-// reason is an error without the address around it.
+// reason is why there was no answer. The sandbox reads it, so it is nothing that may quote an address with a password in it, as errors about a proxy do.
 func reason(err error) error {
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	var untrusted *tls.CertificateVerificationError
+	var late net.Error
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
 		return dial.Err
+	case errors.As(err, &untrusted):
+		return untrusted.Err
+	case errors.As(err, &late) && late.Timeout():
+		return errors.New("no answer in time")
 	}
-	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
-		err = inner
-	}
-	return err
+	return errors.New("the connection failed (is HTTPS_PROXY right, if it is set?)")
 }
 
 // codeOf is the code of an error, as RFC 6749, 5.2 has it or as {"error":{"type":...}}. Its description may quote what was sent.
