@@ -123,12 +123,28 @@ func (l *link) ask(s ask.Signing) (permit, error) {
 	l.waiting[s.ID] = c
 	l.mu.Unlock()
 	if err := l.send(ask.EncodeSigning(s)); err != nil {
+		l.leave(s.ID, c)
 		return permit{}, fmt.Errorf("it cannot be written down: %w", err)
 	}
 	select {
 	case p := <-c:
 		return p, nil
 	case <-time.After(patience):
+		l.leave(s.ID, c)
 		return permit{}, errors.New("it was not written down in time")
+	}
+}
+
+// leave is for who does not wait any more. An answer that is on its way may bring a connection, which nobody else would close.
+func (l *link) leave(id uint64, c chan permit) {
+	l.mu.Lock()
+	_, waits := l.waiting[id]
+	delete(l.waiting, id)
+	l.mu.Unlock()
+	if waits {
+		return
+	}
+	if late := <-c; late.agent != nil {
+		late.agent.Close()
 	}
 }

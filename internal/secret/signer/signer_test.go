@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -547,4 +548,21 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("%x after %x would be signed", second, first)
 		}
 	})
+}
+
+// TestLatePermit: the connection to the person's agent that comes with an answer too late is closed.
+func TestLatePermit(t *testing.T) {
+	here, there := net.Pipe()
+	l, c := &link{waiting: map[uint64]chan permit{}}, make(chan permit, 1)
+	l.waiting[1] = c
+	l.leave(1, c) // nobody has answered
+	if len(l.waiting) != 0 {
+		t.Error("it waits still")
+	}
+	c <- permit{agent: here} // listen has taken it out, and answers now
+	l.leave(1, c)
+	there.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := there.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection is open: %v", err)
+	}
 }
