@@ -6,24 +6,15 @@ import (
 	"time"
 
 	"casemate.dev/internal/secret"
+	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/book"
 	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/stores"
 )
 
-// loginVerb is for casemate, which asks a person about their login and never sees it.
-const loginVerb = "__login"
-
-// ofLogin is the answer.
-type ofLogin struct {
-	Have  []string `json:"have,omitempty"` // which of the names are secrets
-	Made  bool     `json:"made,omitempty"` // the login became one
-	Error string   `json:"error,omitempty"`
-	Hint  string   `json:"hint,omitempty"`
-}
-
+// aboutLogin is for casemate, which asks a person about their login and never sees it.
 func (d *desk) aboutLogin(args []string) error {
-	var said ofLogin
+	var said ask.OfLogin
 	var err error
 	switch {
 	case len(args) >= 2 && args[0] == "look":
@@ -31,7 +22,7 @@ func (d *desk) aboutLogin(args []string) error {
 	case len(args) >= 4 && args[0] == "take":
 		said.Made, err = d.take(args[1], args[2], args[3:])
 	default:
-		return wrongUse("casemate secret --help", "%s is run by casemate run", loginVerb)
+		return wrongUse("casemate secret --help", "%s is run by casemate run", ask.LoginVerb)
 	}
 	if err != nil {
 		said.Error = err.Error()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/secret/book"
 	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/uses"
@@ -132,7 +133,7 @@ func (d *desk) run(args []string) error {
 	switch args[0] {
 	case "serve":
 		return d.serve(args[1:])
-	case loginVerb:
+	case ask.LoginVerb:
 		return d.aboutLogin(args[1:])
 	case renewVerb:
 		return d.renewNow(args[1:])

@@ -15,6 +15,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
+	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/store"
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,7 @@ func (p Person) agentSecrets(a *preset.Agent, use loginUse, merged *policy.Polic
 	if a == nil {
 		return nil
 	}
-	if _, err := os.Lstat(filepath.Join(p.Config, "secrets.age")); err != nil {
+	if _, err := os.Lstat(filepath.Join(p.Config, ask.BookName)); err != nil {
 		return nil
 	}
 	loginSaid := slices.ContainsFunc(a.Secrets(), func(s policy.Secret) bool { return a.IsLogin(s.Name) && saidOtherwise(merged, s) })

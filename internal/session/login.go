@@ -16,6 +16,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
+	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/store"
 	"golang.org/x/sys/unix"
 )
@@ -218,16 +219,8 @@ func (p Person) logins(a *preset.Agent) (list []string) {
 	return list
 }
 
-// ofLogin is what casemate-secret says of one.
-type ofLogin struct {
-	Have  []string `json:"have"` // which of the names are secrets
-	Made  bool     `json:"made"` // it became one
-	Error string   `json:"error"`
-	Hint  string   `json:"hint"`
-}
-
 // aboutLogin has casemate-secret look or do something. It may ask for the store's passphrase.
-func (r *Run) aboutLogin(args ...string) (said ofLogin, err error) {
+func (r *Run) aboutLogin(args ...string) (said ask.OfLogin, err error) {
 	program, err := sibling("casemate-secret")
 	if err != nil {
 		return said, err
@@ -243,7 +236,7 @@ func (r *Run) aboutLogin(args ...string) (said ofLogin, err error) {
 	}
 	defer out.Close()
 	attr := &os.ProcAttr{Dir: "/", Env: r.Person.Environ, Files: []*os.File{null, in, null}, Sys: &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}}
-	process, err := os.StartProcess(program, append([]string{program, "__login"}, args...), attr)
+	process, err := os.StartProcess(program, append([]string{program, ask.LoginVerb}, args...), attr)
 	in.Close()
 	if err != nil {
 		return said, fmt.Errorf("casemate-secret: %w", err)

@@ -19,6 +19,7 @@ import (
 	"casemate.dev/internal/plan"
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/preset"
+	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
@@ -274,7 +275,7 @@ func (r *Run) checkProject() error {
 	if r.Person.StateHome != "" {
 		state = r.Person.StateHome
 	}
-	key := r.Person.getenv("CASEMATE_SECRET_KEY_FILE") // where it is by itself, its name is one that is hidden
+	key := r.Person.getenv(ask.KeyVariable) // where it is by itself, its name is one that is hidden
 	switch {
 	case r.Project == r.Person.Home:
 		return &Refusal{errors.New("the working directory is your home directory, which holds everything a sandbox must not see"), elsewhereHint}
@@ -287,7 +288,7 @@ func (r *Run) checkProject() error {
 	case within(r.Project, followed(r.Person.Config)):
 		return &Refusal{fmt.Errorf("the project %q is casemate's own configuration, which says what every sandbox may do: what runs here could widen the next one", r.Project), "edit it outside of a sandbox; " + elsewhereHint}
 	case key != "" && within(followed(key), r.Project):
-		return &Refusal{fmt.Errorf("%s is in the project %q: the command would have the key of all your secrets", key, r.Project), "keep it elsewhere, and name that in CASEMATE_SECRET_KEY_FILE"}
+		return &Refusal{fmt.Errorf("%s is in the project %q: the command would have the key of all your secrets", key, r.Project), "keep it elsewhere, and name that in " + ask.KeyVariable}
 	case within(r.state, r.Project) || within(r.Project, r.state):
 		return &Refusal{fmt.Errorf("the project %q and casemate's own state %q (%s) lie in each other", r.Project, r.Store.Root, state), "set XDG_STATE_HOME to a directory outside of the project"}
 	}
@@ -362,9 +363,9 @@ func (r *Run) loginIn(shown string) (agent, file string) {
 
 // secretsKey is where casemate-secret keeps the key of the person's secrets (package book), or "" where there is none.
 func (p Person) secretsKey() string {
-	key := p.getenv("CASEMATE_SECRET_KEY_FILE")
+	key := p.getenv(ask.KeyVariable)
 	if key == "" {
-		key = filepath.Join(p.Config, "secrets.key")
+		key = filepath.Join(p.Config, ask.KeyName)
 	}
 	if _, err := os.Lstat(key); err != nil {
 		return ""

@@ -11,6 +11,13 @@ import (
 // the gate's from then on.
 const FD = 3
 
+// The names of what the store keeps in the person's configuration of casemate, and the variable that names another key. Whoever has both files has the secrets.
+const (
+	BookName    = "secrets.age"
+	KeyName     = "secrets.key"
+	KeyVariable = "CASEMATE_SECRET_KEY_FILE"
+)
+
 // MaxMessage is how long a packet may be, in bytes. What would be longer is not sent, and a longer one is refused unread.
 const MaxMessage = 64 << 10
 
@@ -37,6 +44,16 @@ type Ready struct {
 	Shapes map[string]Shape `json:"shapes,omitempty"` // by the entry's name
 	Error  string           `json:"error,omitempty"`
 	Hint   string           `json:"hint,omitempty"`
+}
+
+// LoginVerb is how casemate has casemate-secret look for a person's login, or make a secret of it, and OfLogin what that answers on its standard output.
+const LoginVerb = "__login"
+
+type OfLogin struct {
+	Have  []string `json:"have,omitempty"` // which of the names are secrets
+	Made  bool     `json:"made,omitempty"` // the login became one
+	Error string   `json:"error,omitempty"`
+	Hint  string   `json:"hint,omitempty"`
 }
 
 // Shape is that of package secret.

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"casemate.dev/internal/secret"
+	"casemate.dev/internal/secret/ask"
 	"golang.org/x/sys/unix"
 )
 
 // The names in the directory. The lock is a file of its own, because the book is replaced by rename.
 const (
-	bookName = "secrets.age"
-	keyName  = "secrets.key"
+	bookName = ask.BookName
+	keyName  = ask.KeyName
 	lockName = "secrets.lock"
 	newBook  = ".new.secrets.age" // what a writer that was killed leaves; the next one removes it
 	newKey   = ".new.secrets.key" // its name ends as those of keys do, which no sandbox sees (policy.hide)
@@ -29,7 +30,7 @@ type Place struct {
 }
 
 // KeyVariable names another key file, such as one on a medium that is taken along.
-const KeyVariable = "CASEMATE_SECRET_KEY_FILE"
+const KeyVariable = ask.KeyVariable
 
 // Find is the place of this person: $XDG_CONFIG_HOME/casemate.
 func Find(getenv func(string) string) (Place, error) {
