@@ -33,11 +33,7 @@ func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
 		return nil, err
 	}
 	defer unix.Close(pipe[0])
-	memory, err := writableMemory()
-	if err != nil {
-		return nil, err
-	}
-	child, err := cleaning(pipe[0], dirs, term, memory).Start(0, pipe[0])
+	child, err := cleaning(pipe[0], dirs, term).Start(0, pipe[0])
 	if err != nil {
 		unix.Close(pipe[1])
 		return nil, fmt.Errorf("cleaner: %w", err)
@@ -54,7 +50,7 @@ const (
 	ttyFD
 )
 
-func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *program {
+func cleaning(death int, dirs []string, term *Terminal) *program {
 	p := &program{}
 	p.Step("leave the supervisor's process group") // what kills that does not reach the cleaner; the session must stay, for the terminal's sake
 	p.Call(unix.SYS_SETPGID, zero, zero)
@@ -66,9 +62,6 @@ func cleaning(death int, dirs []string, term *Terminal, memory [][2]uintptr) *pr
 	}
 	p.Call(unix.SYS_CLOSE_RANGE, zero, inside.Int(deathFD-1), zero)
 	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(keep+1), inside.Int(^uint32(0)), zero)
-	for _, m := range memory {
-		p.Scrub(m[0], m[1]-m[0])
-	}
 	p.Step("wait for the supervisor's end")
 	p.Call(unix.SYS_READ, inside.Int(deathFD), p.Buffer(1), inside.Int(1))
 	if term != nil {

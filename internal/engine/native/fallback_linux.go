@@ -35,7 +35,6 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 		fds = append(fds, handle{HandleProc, p.open("/proc", unix.O_RDONLY|unix.O_DIRECTORY)})
 	}
 	handOver(p, at, fds)
-	forget(p, at)
 	p.Step("fork the command")
 	p.Call(unix.SYS_DUP3, inside.Int(at.Control), inside.Int(controlFD), inside.Int(unix.O_CLOEXEC))
 	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(controlFD+1), inside.Int(unix.O_CLOEXEC))

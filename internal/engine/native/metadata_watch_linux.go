@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"casemate.dev/internal/engine/native/inside"
 	"fmt"
 	"os"
 	"strconv"
@@ -34,7 +35,7 @@ func (m *Metadata) watch(n *seccompNotif, r request, fd int) (int64, unix.Errno)
 
 // leader is the process that a thread belongs to.
 func leader(thread int) (int, error) {
-	status, err := readProc(fmt.Sprintf("/proc/%d/status", thread))
+	status, err := inside.ReadProc(fmt.Sprintf("/proc/%d/status", thread))
 	if err != nil {
 		return 0, err
 	}

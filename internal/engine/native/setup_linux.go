@@ -14,7 +14,6 @@ type Attach struct {
 	Join     []int  // cgroup.procs files, open for writing
 	Filter   []unix.SockFilter
 	Rlimits  []Rlimit
-	Memory   [][2]uintptr // address ranges of this process that pid 1 must not keep
 	OOMScore int          // added to the kernel's score, so that the sandbox goes before the user's own programs
 	LastCap  int          // the highest capability that this kernel knows
 	Winsize  unix.Winsize // of the user's terminal
@@ -89,7 +88,6 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	if len(listeners) > 0 {
 		p.sendRights(at.Control, inside.Report{Kind: inside.Listeners, Value: uint32(len(listeners))}, listeners)
 	}
-	forget(p, at)
 	command(p, pl, at, signals, term)
 	return p
 }

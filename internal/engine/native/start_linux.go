@@ -35,9 +35,6 @@ func Start(pl *plan.Plan, at Attach) (*Sandbox, error) {
 	}
 	defer unix.Close(pair[1])
 	at.Control = pair[1]
-	if at.Memory, err = writableMemory(); err != nil {
-		return nil, err
-	}
 	if at.Namespaces, err = ownNamespaces(); err != nil {
 		return nil, err
 	}
@@ -162,28 +159,6 @@ func (s *Sandbox) Wait() (status unix.WaitStatus, usage unix.Rusage, err error) 
 func (s *Sandbox) Close() {
 	unix.Close(s.Control)
 	unix.Close(s.PIDFD)
-}
-
-// readProc reads a file of /proc without registering it with the network poller, as package os would.
-func readProc(path string) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 0, 16<<10)
-	for {
-		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		if n == 0 {
-			return buf, nil
-		}
-		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
-			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
-		}
-	}
 }
 
 func ownNamespaces() ([]namespace, error) {

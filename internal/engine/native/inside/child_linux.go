@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the interpreter needs while it runs. It lies at the end of the sealed image's own mapping, not in the Go heap, because the heap is
-// given back to the kernel before the command starts.
+// machine is what the interpreter needs while it runs. It lies in the sealed image's own mapping, not in the Go heap, which is
+// not there in the child.
 type machine struct {
 	ops     unsafe.Pointer // the first op
 	n       int
@@ -71,10 +71,16 @@ type Child struct {
 }
 
 // Start clones a child with the given namespace flags and runs the program in it. Reports go to the descriptor status.
+// The child has a stack of its own, in the sealed image, and nothing of our heap, stacks and environment: what it cannot read, it cannot tell, and what
+// is not inherited need not be copied, neither now nor page by page when we write to it later.
+//
 // The calling thread must live as long as the child (see PR_SET_PDEATHSIG(2const): the signal is sent when the thread that created the
 // child ends).
 func (p *Program) Start(flags uint64, status int) (Child, error) {
 	if err := p.seal(); err != nil {
+		return Child{}, err
+	}
+	if err := leaveOutMemory(p.image); err != nil {
 		return Child{}, err
 	}
 	m := (*machine)(unsafe.Pointer(&p.image[p.machine]))
@@ -84,7 +90,10 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 	var stays runtime.Pinner // the kernel writes to an address within args: on a stack, which moves when it grows, pidfd would not be there any more
 	stays.Pin(&pidfd)
 	defer stays.Unpin()
-	args := &cloneArgs{flags: flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD)}
+	args := &cloneArgs{
+		flags: flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD),
+		stack: uint64(uintptr(unsafe.Pointer(&p.image[len(p.image)-stackSize]))), stackSize: stackSize,
+	}
 	syscall.ForkLock.Lock()
 	pid, errno := cloneAndRun(args, m)
 	syscall.ForkLock.Unlock()
@@ -114,15 +123,22 @@ type cloneArgs struct {
 func cloneAndRun(args *cloneArgs, m *machine) (uintptr, syscall.Errno) {
 	all, old := ^uint64(0), uint64(0)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(cloneArgs{}), 0, 0, 0, 0)
-	if errno == 0 && pid == 0 {
-		run(m)
-	}
+	enter := run // where its code begins, for the calling convention that this package's assembly then follows
+	pid := clone3(args, unsafe.Sizeof(cloneArgs{}), **(**uintptr)(unsafe.Pointer(&enter)), m)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
-	return pid, errno
+	if int(pid) < 0 {
+		return 0, syscall.Errno(-pid)
+	}
+	return pid, 0
 }
 
-// run interprets the program. It ends in execve, in exit_group, or in pid 1's loop.
+// clone3 is clone3(2). The child does not return: it calls the function at code with m, on the stack that args names.
+//
+//go:noescape
+func clone3(args *cloneArgs, size, code uintptr, m *machine) (pid uintptr)
+
+// run interprets the program. It ends in execve, in exit_group, or in pid 1's loop. Neither it nor what it calls may look at the goroutine or at the
+// runtime's variables: they are not there.
 //
 //go:norace
 //go:nosplit
@@ -165,8 +181,6 @@ func run(m *machine) {
 			*(*uint32)(address(a[0])) = uint32(a[1])
 		case opAnswer:
 			errno = uintptr(-*(*int32)(address(a[0])))
-		case opScrub:
-			errno = scrub(a[0], a[1])
 		case opRetry:
 			retry(m, o.nr, &a)
 		case opFork:
@@ -364,36 +378,6 @@ func retry(m *machine, nr uintptr, a *[6]uintptr) {
 		m.pause[0], m.pause[1] = 0, 10_000_000
 		syscall.RawSyscall6(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&m.pause)), 0, 0, 0, 0, 0)
 	}
-}
-
-// keepStack is how much of the running stack scrub leaves, on each side of the current frame. What the interpreter calls from here is
-// bounded by the linker's limit for functions that cannot grow the stack (800 bytes).
-const keepStack = 8 << 10
-
-//go:norace
-//go:nosplit
-func scrub(addr, length uintptr) uintptr {
-	var here byte
-	sp := uintptr(unsafe.Pointer(&here))
-	lo, hi := (sp-keepStack)&^4095, (sp+keepStack)&^4095
-	end := addr + length
-	if hi <= addr || end <= lo {
-		return dontNeed(addr, end)
-	}
-	if e := dontNeed(addr, lo); e != 0 {
-		return e
-	}
-	return dontNeed(hi, end)
-}
-
-//go:norace
-//go:nosplit
-func dontNeed(from, to uintptr) uintptr {
-	if to <= from {
-		return 0
-	}
-	_, _, e := syscall.RawSyscall6(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED, 0, 0, 0)
-	return uintptr(e)
 }
 
 // address makes a pointer of a number that the builder took from memory outside the Go heap.

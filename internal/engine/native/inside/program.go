@@ -20,7 +20,6 @@ const (
 	opDiffer          // the same, but it must differ
 	opContains        // memory at a[0] of slot-or-immediate length a[1] contains the bytes at a[2] of length a[3]
 	opStore           // store the 32-bit value a[1] at address a[0]
-	opScrub           // give the pages from a[0] of length a[1] back to the kernel, but not those of the running stack
 	opRefused         // a system call that must fail with exactly the errno in ignore
 	opFork            // clone the command: the child goes on with the next operation, pid 1 enters its loop
 	opOnlyIf          // leave out the next a[3] operations unless memory at a[0] equals memory at a[1], a[2] bytes
@@ -78,7 +77,7 @@ type Program struct {
 	relocs  []int // offsets in data of words that hold offsets into data
 	steps   []string
 	slots   Slot
-	image   []byte // the sealed program: operations, then data
+	image   []byte // the sealed program: operations, data, the interpreter's memory, its stack
 	opsLen  uintptr
 	machine int // where in the image the interpreter's own memory begins
 }
@@ -211,11 +210,6 @@ func (p *Program) Store(addr Arg, s Slot) { p.add(opStore, 0, noSlot, 0, addr, s
 // Answer fails the step unless the 32-bit value at addr is 0: the kernel's answer in a message is 0 or a negative errno.
 func (p *Program) Answer(addr Arg) { p.add(opAnswer, 0, noSlot, 0, addr) }
 
-// Scrub gives a range of memory back to the kernel, so that nothing that was in it can be read later.
-func (p *Program) Scrub(addr, length uintptr) {
-	p.add(opScrub, unix.SYS_MADVISE, noSlot, 0, Int(addr), Int(length))
-}
-
 // Refused adds a system call that must fail with want: the kernel is asked whether a wall stands. Success fails the step with ESTALE.
 func (p *Program) Refused(want unix.Errno, nr uintptr, args ...Arg) {
 	p.add(opRefused, nr, noSlot, want, args...)
@@ -246,6 +240,9 @@ func (p *Program) FailAt(i int) bool {
 	return false
 }
 
+// stackSize is a page more than what the interpreter needs: functions that cannot grow their stack have 800 bytes in all, says the linker.
+const stackSize = 8 << 10
+
 // seal copies operations and data into a mapping of their own, outside the Go heap, and makes offsets addresses.
 func (p *Program) seal() error {
 	if len(p.steps) > 1<<15 {
@@ -253,7 +250,7 @@ func (p *Program) seal() error {
 	}
 	p.opsLen = uintptr(len(p.ops)) * unsafe.Sizeof(op{})
 	p.machine = (int(p.opsLen)+len(p.data))&^7 + 8
-	size := p.machine + int(unsafe.Offsetof(machine{}.slots)) + int(p.slots+1)*int(unsafe.Sizeof(uintptr(0)))
+	size := (p.machine+int(unsafe.Offsetof(machine{}.slots))+int(p.slots+1)*int(unsafe.Sizeof(uintptr(0))))&^4095 + 4096 + stackSize
 	image, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("memory for the set-up program: %v", err)

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -163,4 +166,53 @@ func deep(frames int) int {
 		return 0
 	}
 	return deep(frames-1) + 1
+}
+
+// TestChildHasNothingOfOurs: the child of a program does not have the heap, the stacks and the environment of the process that starts it.
+func TestChildHasNothingOfOurs(t *testing.T) {
+	heap, onStack := new([4096]byte), [16]byte{1}
+	environment, err := ReadProc("/proc/self/environ")
+	if err != nil || len(environment) == 0 {
+		t.Fatal(err)
+	}
+	for _, place := range []struct {
+		name string
+		at   uintptr
+	}{
+		{"heap", uintptr(unsafe.Pointer(heap))}, {"stack", uintptr(unsafe.Pointer(&onStack))}, {"environment", environmentAddress(t)},
+	} {
+		t.Run(place.name, func(t *testing.T) {
+			ours, theirs := pair(t)
+			null, err := os.OpenFile(t.TempDir()+"/f", os.O_CREATE|os.O_RDWR, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer null.Close()
+			if _, _, errno := unix.Syscall(unix.SYS_WRITE, null.Fd(), place.at, 8); errno != 0 { // control: here it can be read
+				t.Fatal(errno)
+			}
+			p := &Program{}
+			p.Step("read it")
+			p.Refused(unix.EFAULT, unix.SYS_WRITE, Int(null.Fd()), Int(place.at), Int(8))
+			if _, ws := start(t, p, ours, theirs); ws.ExitStatus() != 0 {
+				t.Fatalf("exit %d: %v", ws.ExitStatus(), p.Failure(read(t, ours)))
+			}
+		})
+	}
+	runtime.KeepAlive(heap)
+	runtime.KeepAlive(&onStack)
+}
+
+// environmentAddress is where the kernel has put the environment: field 50 of proc_pid_stat(5).
+func environmentAddress(t *testing.T) uintptr {
+	stat, err := ReadProc("/proc/self/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	at, err := strconv.ParseUint(fields[50-3], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uintptr(at)
 }
