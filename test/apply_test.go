@@ -31,7 +31,7 @@ func startShell(t *testing.T, files map[string]string) *running {
 	top := t.TempDir()
 	r := &running{T: t, dir: filepath.Join(top, "project")}
 	t.Cleanup(func() { // overlayfs makes its work directory so that its owner cannot look into it
-		for _, where := range []string{"sandboxes/*/layer", "projects/*/spare/layer"} {
+		for _, where := range []string{"sandboxes/*/layer", "projects/*/spare?/layer"} {
 			layers, _ := filepath.Glob(filepath.Join(top, "state/casemate", where))
 			for _, dir := range layers {
 				workspace.Discard(context.Background(), dir)

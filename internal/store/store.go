@@ -144,7 +144,7 @@ func (s *Store) New(project string) (*Sandbox, error) {
 	}
 	defer unix.Close(turn)
 	b := s.named(newID())
-	if project != "" && unix.Rename(s.spare(project), b.Dir) == nil {
+	if project != "" && s.takeSpare(b, project) {
 		if b.Lock() == nil {
 			b.Reused = true
 			return b, nil
@@ -214,20 +214,37 @@ func (s *Store) named(id string) *Sandbox {
 	return &Sandbox{Record: Record{ID: id}, Dir: filepath.Join(s.sandboxes(), id)}
 }
 
-func (s *Store) spare(project string) string { return filepath.Join(s.Project(project), "spare") }
+// spares is how many sandboxes that hold nothing a project keeps: for as many runs at once as may follow each other.
+const spares = 4
 
-// Spare puts a sandbox whose layer holds nothing aside for the project's next run, unless there is one already. Only a layer over the same
+func (s *Store) spare(project string, n int) string {
+	return filepath.Join(s.Project(project), "spare"+strconv.Itoa(n))
+}
+
+// Spare puts a sandbox whose layer holds nothing aside for the project's next run, unless there are enough already. Only a layer over the same
 // project may be used again.
 func (s *Store) Spare(b *Sandbox, project string) bool {
 	if project == "" {
 		return false
 	}
 	unix.Unlink(b.record())
-	if unix.Rename(b.Dir, s.spare(project)) != nil {
-		return false
+	for n := range spares {
+		if unix.Rename(b.Dir, s.spare(project, n)) == nil {
+			b.Unlock() // not before: another run would take it for the kept layer of a crash, and lose it by the rename
+			return true
+		}
 	}
-	b.Unlock() // not before: another run would take it for the kept layer of a crash, and lose it by the rename
-	return true
+	return false
+}
+
+// takeSpare makes one of them b's.
+func (s *Store) takeSpare(b *Sandbox, project string) bool {
+	for n := range spares {
+		if unix.Rename(s.spare(project, n), b.Dir) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // ErrRunning says that another process holds the sandbox: as a rule one that runs it. InUse says which.

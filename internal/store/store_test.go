@@ -110,6 +110,32 @@ func TestSpareIsUsedOnce(t *testing.T) {
 	}
 }
 
+// TestSparesForRunsAtOnce: runs of one project beside each other leave a sandbox each, and no more than there may be.
+func TestSparesForRunsAtOnce(t *testing.T) {
+	s := open(t)
+	if err := MakeDir(s.Project("/p")); err != nil {
+		t.Fatal(err)
+	}
+	var running []*Sandbox
+	for range spares + 1 {
+		b, err := s.New("/p")
+		if err != nil || b.Reused {
+			t.Fatalf("reused %v: %v", b.Reused, err)
+		}
+		running = append(running, b)
+	}
+	for i, b := range running {
+		if aside := s.Spare(b, "/p"); aside != (i < spares) {
+			t.Errorf("the %d. one put aside: %v", i+1, aside)
+		}
+	}
+	for i := range spares + 1 {
+		if b, err := s.New("/p"); err != nil || b.Reused != (i < spares) {
+			t.Errorf("the %d. run goes on with a spare one: %v, %v", i+1, b.Reused, err)
+		}
+	}
+}
+
 // TestSpareIsTakenByOne: a run that finds the sandbox of another just before that puts it aside must not have the directory moved away.
 func TestSpareIsTakenByOne(t *testing.T) {
 	s := open(t)
