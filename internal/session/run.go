@@ -53,10 +53,11 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	live, unsettled := r.settle()
 	s.result.Live = live
 	s.result.Sandbox = r.Box.Record.ID
-	s.result.Elapsed = time.Since(s.started)
 	if err == nil {
 		s.result.Changes = r.summary()
 	}
+	s.reap() // whoever takes the layer over must not find it mounted
+	s.result.Elapsed = time.Since(s.started)
 	s.result.Denied = r.Denials
 	if s.result.Taken = r.Taken; len(r.Taken) > 0 {
 		s.result.Aside = filepath.Join(r.Box.Dir, "taken")
@@ -96,6 +97,7 @@ type supervision struct {
 	hiding    *rehiding
 	taking    *rehiding
 	over      bool // the sandbox has ended
+	reaped    bool // and nothing of it is left
 
 	suspending bool // the user's shell wants the command stopped
 }
@@ -233,6 +235,9 @@ func (s *supervision) limit() (err error) {
 }
 
 func (s *supervision) release() error {
+	if len(s.group.Dirs()) > 0 {
+		s.reap()
+	}
 	err := s.group.Remove()
 	if s.cleaner != nil {
 		s.cleaner.Stop()
@@ -350,7 +355,18 @@ func (s *supervision) stoppedInside() {
 	}
 }
 
-// ended reaps the sandbox, drains what it wrote, and stops the loop.
+// reap waits for the end of pid 1, and with it of the sandbox's namespaces and mounts.
+func (s *supervision) reap() (how unix.WaitStatus) {
+	if s.box == nil || s.reaped {
+		return 0
+	}
+	s.reaped = true
+	how, usage, _ := s.box.Wait()
+	s.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	return how
+}
+
+// ended drains what the sandbox wrote, and stops the loop.
 func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	if s.over {
 		return
@@ -359,11 +375,11 @@ func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	if failure != nil {
 		s.box.Kill()
 	}
-	how, usage, _ := s.box.Wait()
-	if failure == errSilent && how.Signaled() {
-		failure = fmt.Errorf("%w: %s ended it", failure, unix.SignalName(how.Signal()))
+	if failure != nil || s.stopped != "" { // otherwise pid 1 has reaped all others, and what is left of its own end need not be waited for yet
+		if how := s.reap(); failure == errSilent && how.Signaled() {
+			failure = fmt.Errorf("%w: %s ended it", failure, unix.SignalName(how.Signal()))
+		}
 	}
-	s.result.CPU = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 	s.judge(status, failure)
 	s.streams.Finish(func() {
 		if s.term != nil {

@@ -160,6 +160,8 @@ func leaveHost(p *program) {
 	p.Call(unix.SYS_PIVOT_ROOT, p.String("."), p.String("."))
 	p.Call(unix.SYS_UMOUNT2, p.String("."), inside.Int(unix.MNT_DETACH))
 	p.Call(unix.SYS_CHDIR, p.String("/"))
+	p.Step("no set-user-ID programs on any mount")
+	p.Call(unix.SYS_MOUNT_SETATTR, here, p.String("/"), inside.Int(unix.AT_RECURSIVE), bytesOf(p, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}), inside.Int(mountAttrSize))
 	p.Step("read-only root")
 	attr := bytesOf(p, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	p.Call(unix.SYS_MOUNT_SETATTR, here, p.String("/"), zero, attr, inside.Int(mountAttrSize))
