@@ -26,18 +26,27 @@ type bench struct {
 	cred                  *syscall.Credential // who is measured when root measures; nil: ourselves
 	uid, gid              int
 	rootHome, rootProject string
+
+	where string         // what disk it is on, if not that of the usual place
+	undo  []func() error // in reverse
 }
 
 // ordinary is the user whom root measures as: most people are not root.
 const ordinary = "casemate-test"
 
 func newBench(bin, where string, rounds int) (*bench, error) {
-	dir, err := os.MkdirTemp(where, "casemate-bench")
-	if err != nil {
-		return nil, err
+	b := &bench{rounds: rounds, root: os.Getuid() == 0, uid: os.Getuid(), gid: os.Getgid()}
+	var err error
+	if where == "" {
+		where, err = b.disk()
 	}
-	b := &bench{dir: dir, rounds: rounds, root: os.Getuid() == 0, uid: os.Getuid(), gid: os.Getgid()}
-	if err := b.prepare(bin); err != nil {
+	if err == nil {
+		b.dir, err = os.MkdirTemp(where, "casemate-bench")
+	}
+	if err == nil {
+		err = b.prepare(bin)
+	}
+	if err != nil {
 		b.close()
 		return nil, err
 	}
@@ -172,14 +181,22 @@ func copyFile(from, to string) error {
 }
 
 func (b *bench) close() {
-	if err := os.RemoveAll(b.dir); err != nil {
+	errs := []error{os.RemoveAll(b.dir)}
+	for _, undo := range slices.Backward(b.undo) {
+		errs = append(errs, undo())
+	}
+	if err := errors.Join(errs...); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
 }
 
 func (b *bench) who() string {
 	if b.root {
-		return fmt.Sprintf("measured as user %s (uid %d) unless the row says root", ordinary, b.uid)
+		who := fmt.Sprintf("measured as user %s (uid %d) unless the row says root", ordinary, b.uid)
+		if b.where != "" {
+			who += "; " + b.where
+		}
+		return who
 	}
 	return fmt.Sprintf("measured as uid %d; rows that need root are missing", b.uid)
 }

@@ -7,8 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A row is one line of the table: ours against the peer's, better when the ratio is smaller unless more is better.
@@ -39,7 +42,7 @@ var groups = []struct {
 func main() {
 	bin := flag.String("bin", "bin", "the directory of the programs to measure")
 	rounds := flag.Int("rounds", 50, "rounds of the fast rows; slow ones do fewer and say so")
-	dir := flag.String("dir", "/var/tmp", "where to keep projects, homes and state: on the disk that matters, see docs/why/fast.md")
+	dir := flag.String("dir", "", "where to keep projects, homes and state: on the disk that matters, see docs/why/fast.md; empty: "+ownPlace+", or where its ext4 has no journal, one that has")
 	only := flag.String("only", "", "groups to measure, separated by commas; all when empty: "+names())
 	asJSON := flag.Bool("json", false, "print JSON instead of a table")
 	inside := flag.String("inside", "", "a workload to run, timing itself (used by the measurement)")
@@ -76,6 +79,13 @@ func measure(bin, dir string, rounds int, only string, asJSON bool) error {
 		return err
 	}
 	defer b.close()
+	stopped := make(chan os.Signal, 1)
+	signal.Notify(stopped, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	go func() {
+		<-stopped
+		b.close()
+		os.Exit(1)
+	}()
 	before := machine()
 	var rows []row
 	var failed []error
