@@ -39,11 +39,16 @@ func memory(b *bench) ([]row, error) {
 			"gives back the pages of its own program that it no longer uses, 3.5 MiB, so that short commands do not pay for that." + unreadable,
 	}}
 	if b.root {
-		o, _, err := b.around(b.asRoot(b.ours("sleep", "30")))
-		if err != nil {
-			return nil, err
+		var root []float64
+		for range times {
+			o, _, err := b.around(b.asRoot(b.ours("sleep", "30")))
+			if err != nil {
+				return nil, err
+			}
+			root = append(root, o)
 		}
-		rows = append(rows, row{What: "the same, root", Ours: fmt.Sprintf("%.2f", o), Value: o, Goal: 6, Then: 3, Count: true, Rounds: 1})
+		m := median(root) // the first run prepares more than a start does
+		rows = append(rows, row{What: "the same, root", Ours: fmt.Sprintf("%.2f", m), Value: m, Goal: 6, Then: 3, Count: true, Rounds: times})
 	}
 	return rows, nil
 }
