@@ -44,28 +44,24 @@ func StartCleaner(dirs []string, term *Terminal) (*Cleaner, error) {
 	return &Cleaner{child, pipe[1]}, nil
 }
 
-// Numbers that the cleaner keeps its two descriptors at.
-const (
-	deathFD = 210 + iota
-	ttyFD
-)
-
 func cleaning(death int, dirs []string, term *Terminal) *program {
 	p := &program{}
 	p.Step("leave the supervisor's process group") // what kills that does not reach the cleaner; the session must stay, for the terminal's sake
 	p.Call(unix.SYS_SETPGID, zero, zero)
-	p.Call(unix.SYS_DUP3, inside.Int(death), inside.Int(deathFD), inside.Int(unix.O_CLOEXEC))
-	keep := deathFD
+	told, tty := death+1, death+2 // its two descriptors, once nothing is left at the numbers from these on
 	if term != nil {
-		p.Call(unix.SYS_DUP3, inside.Int(term.FD), inside.Int(ttyFD), inside.Int(unix.O_CLOEXEC))
-		keep = ttyFD
+		told, tty = max(death, term.FD)+1, max(death, term.FD)+2
 	}
-	p.Call(unix.SYS_CLOSE_RANGE, zero, inside.Int(deathFD-1), zero)
-	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(keep+1), inside.Int(^uint32(0)), zero)
-	p.Step("wait for the supervisor's end")
-	p.Call(unix.SYS_READ, inside.Int(deathFD), p.Buffer(1), inside.Int(1))
+	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(told), inside.Int(^uint32(0)), zero)
+	p.Call(unix.SYS_DUP3, inside.Int(death), inside.Int(told), inside.Int(unix.O_CLOEXEC))
 	if term != nil {
-		restore(p, term)
+		p.Call(unix.SYS_DUP3, inside.Int(term.FD), inside.Int(tty), inside.Int(unix.O_CLOEXEC))
+	}
+	p.Call(unix.SYS_CLOSE_RANGE, zero, inside.Int(told-1), zero)
+	p.Step("wait for the supervisor's end")
+	p.Call(unix.SYS_READ, inside.Int(told), p.Buffer(1), inside.Int(1))
+	if term != nil {
+		restore(p, term, tty)
 	}
 	p.Step("remove cgroups")
 	for _, d := range dirs {
@@ -89,18 +85,18 @@ func (c *Cleaner) Stop() {
 // restore gives the terminal back. TTOU is blocked like every signal here, so this works from the background. No call of it is one that must
 // succeed (Retry): the cgroups have to go even where the terminal is gone. The shell may have been quicker: it sets the attributes it wants, but
 // ends no mode of a full-screen program.
-func restore(p *program, term *Terminal) {
+func restore(p *program, term *Terminal, tty int) {
 	p.Step("look at the terminal")
 	group, now := p.Buffer(4), p.Buffer(len(term.Raw))
-	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TIOCGPGRP), group)
-	p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCGETS2), now)
+	p.Retry(1, unix.SYS_IOCTL, inside.Int(tty), inside.Int(unix.TIOCGPGRP), group)
+	p.Retry(1, unix.SYS_IOCTL, inside.Int(tty), inside.Int(unix.TCGETS2), now)
 	p.Step("restore the terminal")
 	reset := func() {
-		p.Retry(20, unix.SYS_WRITE, inside.Int(ttyFD), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
+		p.Retry(20, unix.SYS_WRITE, inside.Int(tty), p.Bytes(term.Reset), inside.Int(len(term.Reset)))
 	}
 	attributes := func() {
-		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
-		p.Retry(1, unix.SYS_IOCTL, inside.Int(ttyFD), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(tty), inside.Int(unix.TCFLSH), inside.Int(unix.TCIFLUSH))
+		p.Retry(1, unix.SYS_IOCTL, inside.Int(tty), inside.Int(unix.TCSETS2), p.Bytes(term.Termios))
 	}
 	raw := func(then func()) { p.OnlyIf(now, p.Bytes(term.Raw), len(term.Raw), then) }
 	p.OnlyIf(inside.Int(uintptr(unsafe.Pointer(&term.Entered[0]))), p.Bytes([]byte{1}), 1, func() {

@@ -1,6 +1,8 @@
 package native
 
 import (
+	"slices"
+
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/plan"
 	"golang.org/x/sys/unix"
@@ -18,15 +20,36 @@ func signalDescriptor(p *program) inside.Slot {
 	return p.Get(unix.SYS_SIGNALFD4, inside.Int(^uintptr(0)), bytesOf(p, mask), inside.Int(8), inside.Int(unix.O_CLOEXEC|unix.O_NONBLOCK))
 }
 
-// Numbers that pid 1 keeps its two descriptors at.
-const controlFD = 210
+// above is the lowest number beyond all that the child needs of its supervisor's descriptors.
+func (at *Attach) above() int {
+	n := max(at.Control, at.Stdio[0], at.Stdio[1], at.Stdio[2])
+	for _, fd := range slices.Concat(at.Join, at.Trees) {
+		n = max(n, fd)
+	}
+	for _, fds := range at.Layers {
+		n = max(n, fds[0], fds[1], fds[2])
+	}
+	return n + 1
+}
+
+// room is for what the set-up opens before it has put descriptors at the numbers it has chosen: a number that is in use by then would be taken away.
+const room = 64
+
+// keep closes what the supervisor was itself started with, and puts the two descriptors that pid 1 keeps at numbers of their own.
+func keep(p *program, at *Attach) (control int) {
+	p.Step("descriptors of pid 1")
+	control = at.above() + room
+	p.Call(unix.SYS_CLOSE_RANGE, inside.Int(at.above()), inside.Int(^uint32(0)), zero)
+	p.Call(unix.SYS_DUP3, inside.Int(at.Control), inside.Int(control), inside.Int(unix.O_CLOEXEC))
+	signals := signalDescriptor(p)
+	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(control+1), inside.Int(unix.O_CLOEXEC))
+	return control
+}
 
 // command adds what happens after the fork: pid 1 stays in its loop, the child becomes the command.
-func command(p *program, pl *plan.Plan, at *Attach, signals inside.Slot, term *inside.Slot) {
+func command(p *program, pl *plan.Plan, at *Attach, control int, term *inside.Slot) {
 	p.Step("fork the command")
-	p.Call(unix.SYS_DUP3, inside.Int(at.Control), inside.Int(controlFD), inside.Int(unix.O_CLOEXEC))
-	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(controlFD+1), inside.Int(unix.O_CLOEXEC))
-	p.Fork(controlFD, false)
+	p.Fork(control, false)
 	standardStreams(p, at, term)
 	p.Step(WorkDir)
 	p.Call(unix.SYS_CHDIR, p.String(pl.Command.Dir))

@@ -14,6 +14,7 @@ import (
 // listed, and the terminal is one of the host's.
 func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	p := &program{}
+	control := keep(p, at)
 	joinLimitsOnly(p, at)
 	if at.OOMScore > 0 {
 		p.Step("go first when memory is short")
@@ -27,8 +28,6 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	rlimits(p, at)
 	p.Step("no new privileges")
 	p.prctl(unix.PR_SET_NO_NEW_PRIVS, 1)
-	p.Step("signals of the first process")
-	signals := signalDescriptor(p)
 	p.Step("hide the first process's memory")
 	p.prctl(unix.PR_SET_DUMPABLE, 0)
 	if at.Watch {
@@ -36,9 +35,7 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	}
 	handOver(p, at, fds)
 	p.Step("fork the command")
-	p.Call(unix.SYS_DUP3, inside.Int(at.Control), inside.Int(controlFD), inside.Int(unix.O_CLOEXEC))
-	p.Call(unix.SYS_DUP3, signals.Arg(), inside.Int(controlFD+1), inside.Int(unix.O_CLOEXEC))
-	p.Fork(controlFD, true)
+	p.Fork(control, true)
 	standardStreams(p, at, term)
 	landlock(p, pl, nil)
 	p.Step(WorkDir)

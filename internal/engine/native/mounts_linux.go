@@ -13,13 +13,19 @@ import (
 // The tree that the sandbox sees.
 
 // openSources takes every host tree that will be seen, while the host's tree is still there, and restricts it before anything is attached.
-// Of overlays it opens the layers, or has root's.
-func openSources(p *program, pl *plan.Plan, at *Attach) ([]inside.Arg, map[int]layers) {
+// Of overlays it opens the layers, or has root's: before all else, to have them at numbers from first on.
+func openSources(p *program, pl *plan.Plan, at *Attach, first int) ([]inside.Arg, map[int]layers) {
 	p.Step("private mounts")
 	p.Call(unix.SYS_MOUNT, zero, p.String("/"), zero, inside.Int(unix.MS_REC|unix.MS_PRIVATE), zero)
 	trees, opened := make([]inside.Arg, len(pl.Mounts)), map[int]layers{}
 	for i, fds := range at.Layers {
 		opened[i] = layers{fds[0], fds[1], fds[2], true}
+	}
+	for i, m := range pl.Mounts {
+		if m.Kind == plan.Overlay && pl.Mode != plan.Root {
+			p.Step("open " + m.Source)
+			opened[i] = openLayers(p, m, first+3*len(opened))
+		}
 	}
 	for i, m := range pl.Mounts {
 		switch {
@@ -33,9 +39,6 @@ func openSources(p *program, pl *plan.Plan, at *Attach) ([]inside.Arg, map[int]l
 			}
 			p.restrict(fd, attributes(m))
 			trees[i] = fd.Arg()
-		case m.Kind == plan.Overlay && pl.Mode != plan.Root:
-			p.Step("open " + m.Source)
-			opened[i] = openLayers(p, m, len(opened))
 		}
 	}
 	return trees, opened

@@ -17,12 +17,10 @@ type layers struct {
 	taken              bool // by root, and not attached anywhere yet
 }
 
-// layerFD is the first of the numbers, beyond those that pid 1 keeps. There is an overlay for the project, and one for each git directory elsewhere that a
-// working tree in it belongs to.
-const layerFD = 220
-
-func openLayers(p *program, m plan.Mount, n int) layers {
-	l := layers{layerFD + 3*n, layerFD + 3*n + 1, layerFD + 3*n + 2, false}
+// openLayers opens those of one overlay at three numbers from first on. There is an overlay for the project, and one for each git directory elsewhere
+// that a working tree in it belongs to.
+func openLayers(p *program, m plan.Mount, first int) layers {
+	l := layers{first, first + 1, first + 2, false}
 	p.place(p.open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.lower, m)
 	p.place(p.open(m.Mask, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.mask, plan.Mount{})
 	p.place(p.open(m.Layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW), l.layer, plan.Mount{})

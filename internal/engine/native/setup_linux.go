@@ -61,9 +61,10 @@ const (
 // forbids, an earlier one may still need.
 func setUp(pl *plan.Plan, at *Attach) *program {
 	p := &program{}
+	control := keep(p, at)
 	joinLimits(p, at)
 	becomeUser(p, pl, at)
-	trees, layers := openSources(p, pl, at)
+	trees, layers := openSources(p, pl, at, control+2)
 	newRoot(p)
 	mounts(p, pl, trees, layers)
 	loopback(p)
@@ -78,8 +79,6 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	dropCapabilities(p, at)
 	landlock(p, pl, opened)
 	rlimits(p, at)
-	p.Step("signals of pid 1")
-	signals := signalDescriptor(p)
 	p.Step("hide pid 1's memory")
 	p.prctl(unix.PR_SET_DUMPABLE, 0)
 	fds = append(fds, filter(p, pl, at)...)
@@ -88,6 +87,6 @@ func setUp(pl *plan.Plan, at *Attach) *program {
 	if len(listeners) > 0 {
 		p.sendRights(at.Control, inside.Report{Kind: inside.Listeners, Value: uint32(len(listeners))}, listeners)
 	}
-	command(p, pl, at, signals, term)
+	command(p, pl, at, control, term)
 	return p
 }
