@@ -117,10 +117,23 @@ func (r *Run) summary() *workspace.Summary {
 
 // forget removes a sandbox that changed nothing.
 func (r *Run) forget() error {
-	if r.Plan.Workspace.By == "overlay" && r.emptyOverlay() && r.Store.Spare(r.Box, r.Project) {
+	if r.Plan.Workspace.By == "overlay" && r.emptyOverlay() && r.renewUpper() == nil && r.Store.Spare(r.Box, r.Project) {
 		return nil
 	}
 	return discard(r.Box)
+}
+
+// renewUpper makes the empty directory of a layer anew. What a command has set of the old one, which is the project's own as it sees it, would be there in the
+// next run: attributes, times, and the access list that new files inherit.
+func (r *Run) renewUpper() error {
+	upper := filepath.Join(r.Box.Layer(), "upper")
+	if err := unix.Rmdir(upper); err != nil && err != unix.ENOENT {
+		return err
+	}
+	if err := unix.Mkdir(upper, 0o700); err != nil {
+		return err
+	}
+	return r.own(upper, r.Plan.User)
 }
 
 // emptyOverlay says, without looking further, that there is no layer or nothing in it.

@@ -234,7 +234,15 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 // layer prepares the project's mask and the change layer.
 func (r *Run) layer(req *plan.Request) error {
 	layer := r.Box.Layer()
-	if !r.Box.Reused || r.Facts.EUID == 0 { // as root the project's owner, and with him the sandbox's user, may be another than last time
+	if r.Box.Reused && r.Facts.EUID == 0 { // the project's owner, and with him the sandbox's user, may be another than last time
+		if err := r.reuseAs(layer, req.User); err != nil {
+			return err
+		}
+	}
+	if !r.Kept && !r.Box.Reused { // what a run left that was killed before it changed anything
+		unix.Rmdir(filepath.Join(layer, "upper"))
+	}
+	if !r.Box.Reused {
 		for _, d := range []string{layer, filepath.Join(layer, "upper"), filepath.Join(layer, "work")} {
 			if err := r.ownDirectory(d, req.User); err != nil {
 				return err
@@ -257,6 +265,19 @@ func (r *Run) layer(req *plan.Request) error {
 		return err
 	}
 	r.keepTracked(req.User, filepath.Join(layer, "upper"), false)
+	return nil
+}
+
+// reuseAs throws a spare layer away that is another user's: the kernel has made directories in it that only they may change.
+func (r *Run) reuseAs(layer string, user plan.User) error {
+	var st unix.Stat_t
+	if unix.Lstat(filepath.Join(layer, "upper"), &st) == nil && int(st.Uid) == user.UID && int(st.Gid) == user.GID {
+		return nil
+	}
+	r.Box.Reused = false
+	if err := workspace.Discard(context.Background(), layer); err != nil {
+		return fmt.Errorf("sandbox directory: %w", err)
+	}
 	return nil
 }
 
