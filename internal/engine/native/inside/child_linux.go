@@ -77,9 +77,15 @@ type Child struct {
 // The calling thread must live as long as the child (see PR_SET_PDEATHSIG(2const): the signal is sent when the thread that created the
 // child ends).
 func (p *Program) Start(flags uint64, status int) (Child, error) {
+	syscall.ForkLock.Lock() // nobody else's image may lie in the memory that is left out
+	defer syscall.ForkLock.Unlock()
 	if err := p.seal(); err != nil {
 		return Child{}, err
 	}
+	defer func() {
+		unix.Munmap(p.image)
+		p.image = nil
+	}()
 	if err := leaveOutMemory(p.image); err != nil {
 		return Child{}, err
 	}
@@ -94,12 +100,8 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 		flags: flags | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD),
 		stack: uint64(uintptr(unsafe.Pointer(&p.image[len(p.image)-stackSize]))), stackSize: stackSize,
 	}
-	syscall.ForkLock.Lock()
 	pid, errno := cloneAndRun(args, m)
-	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(args)
-	unix.Munmap(p.image)
-	p.image = nil
 	if errno != 0 {
 		return Child{}, errno
 	}

@@ -2,6 +2,7 @@ package inside
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"unsafe"
@@ -40,51 +41,71 @@ func Mapped() ([]Mapping, error) {
 }
 
 // leaveOutMemory keeps from children this process's private writable memory without files behind it: its heap and stacks, in which are its environment
-// and whatever it has read so far (madvise(2), MADV_DONTFORK). They get the image. Programs that package os/exec starts share all memory until they are
-// executed, and do not notice.
+// and whatever it has read so far (madvise(2), MADV_DONTFORK). They get the image, and the program's variables that begin as zero, as such: the runtime, or
+// what counts a test's coverage, may look at those at any time.
+//
+// Programs that package os/exec starts share all memory until they are executed, and do not notice. One with a user namespace of its own
+// (SysProcAttr.Cloneflags) does not share it, and cannot be started after this.
 func leaveOutMemory(image []byte) error {
 	list, err := Mapped()
 	if err != nil {
 		return err
 	}
 	start := uintptr(unsafe.Pointer(&image[0]))
-	leave := func(from, to uintptr) (errno unix.Errno) {
-		if from < to {
-			_, _, errno = unix.RawSyscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTFORK)
-		}
-		return errno
-	}
-	for _, m := range private(list) {
-		before, after := min(m[1], max(m[0], start)), max(m[0], min(m[1], start+uintptr(len(image))))
+	for _, r := range private(list) {
+		before, after := min(r.to, max(r.from, start)), max(r.from, min(r.to, start+uintptr(len(image))))
 		if before >= after { // the image is elsewhere
-			before, after = m[1], m[1]
+			before, after = r.to, r.to
 		}
-		for _, errno := range [...]unix.Errno{leave(m[0], before), leave(after, m[1])} {
-			if errno != 0 {
-				return fmt.Errorf("memory that the sandbox must not have: %w", errno)
-			}
+		if err := errors.Join(advise(r.from, before, r.advice), advise(after, r.to, r.advice)); err != nil {
+			return fmt.Errorf("memory that the sandbox must not have: %w", err)
 		}
 	}
 	return nil
 }
 
+// advise takes no offence at what is not there any more (ENOMEM): the rest of the range was advised, and that cannot be inherited.
+func advise(from, to uintptr, advice int) error {
+	if from >= to {
+		return nil
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_MADVISE, from, to-from, uintptr(advice)); errno != 0 && errno != unix.ENOMEM {
+		return errno
+	}
+	return nil
+}
+
+// region is a range of memory and what children have of it.
+type region struct {
+	from, to uintptr
+	advice   int
+}
+
 // private joins the ranges that are to be left out.
-func private(list []Mapping) (ranges [][2]uintptr) {
+func private(list []Mapping) (regions []region) {
+	var before Mapping
 	reached := uintptr(0) // as far as there is nothing but such memory, and address space that the Go runtime has reserved for more of it
 	for _, m := range list {
+		last := len(regions) - 1
 		switch {
 		case m.File || m.Perms != "rw-p" && m.Perms != "---p":
+			before = m
 			continue
-		case m.Perms == "rw-p" && len(ranges) > 0 && m.From == reached:
-			ranges[len(ranges)-1][1] = m.To
+		case m.Perms == "rw-p" && before.File && before.Perms == "rw-p" && before.To == m.From:
+			regions = append(regions, region{m.From, m.To, unix.MADV_WIPEONFORK})
+			before = m
+			continue
+		case m.Perms == "rw-p" && last >= 0 && m.From == reached:
+			regions[last].to = m.To
 		case m.Perms == "rw-p":
-			ranges = append(ranges, [2]uintptr{m.From, m.To})
+			regions = append(regions, region{m.From, m.To, unix.MADV_DONTFORK})
 		case m.From != reached:
+			before = m
 			continue
 		}
-		reached = m.To
+		before, reached = m, m.To
 	}
-	return ranges
+	return regions
 }
 
 // ReadProc reads a file of /proc without registering it with the network poller, as package os would.

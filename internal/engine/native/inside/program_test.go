@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -201,6 +202,46 @@ func TestChildHasNothingOfOurs(t *testing.T) {
 	}
 	runtime.KeepAlive(heap)
 	runtime.KeepAlive(&onStack)
+}
+
+// TestStartsBesideEachOther: what one start leaves out is not what another one's child needs, nor what is unmapped meanwhile.
+func TestStartsBesideEachOther(t *testing.T) {
+	done := make(chan struct{})
+	var mapping, starting sync.WaitGroup
+	mapping.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if b, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err == nil {
+				unix.Munmap(b)
+			}
+		}
+	})
+	for range 4 {
+		starting.Go(func() {
+			for range 50 {
+				p := &Program{}
+				p.Step("end")
+				p.Equal(p.String("same"), p.String("same"), 4)
+				c, err := p.Start(0, -1)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var ws unix.WaitStatus
+				if _, err := unix.Wait4(c.PID, &ws, 0, nil); err != nil || !ws.Exited() || ws.ExitStatus() != 0 {
+					t.Errorf("%v, %#x", err, ws)
+				}
+				unix.Close(c.PIDFD)
+			}
+		})
+	}
+	starting.Wait()
+	close(done)
+	mapping.Wait()
 }
 
 // environmentAddress is where the kernel has put the environment: field 50 of proc_pid_stat(5).
