@@ -118,7 +118,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 			presets = sayPresets(std, r, res)
 		}
 		for _, name := range res.Taken {
-			fmt.Fprintf(std.Err, "casemate: %s would run on your machine and was taken out of the project (it is in %s)\n", workspace.Visible(name), workspace.Visible(res.Aside))
+			fmt.Fprintf(std.Err, "casemate: %s %s and was taken out of the project (it is in %s)\n", workspace.Visible(name), r.WhyTaken(name), workspace.Visible(res.Aside))
 		}
 	}
 	if len(presets) > 0 && res.Exit != 0 && o.Attended && t == thenAsk && mayAsk(std) {

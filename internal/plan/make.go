@@ -55,6 +55,7 @@ type Request struct {
 	Trust   Trust     // where TLS is opened
 	Agent   Agent     // where ssh keys are named
 	Live    []Mount   // for a live workspace: mounts over hidden and protected paths, and their ancestors
+	Absent  []string  // of files.readonly: there is nothing yet to be mounted over
 }
 
 // Make resolves the request. It fails when the policy asks for what this mode, this host or this version cannot do: nothing runs then.
@@ -240,10 +241,6 @@ func (p *Plan) extra(r Request) error {
 	if p.Workspace.Path == "" {
 		return nil
 	}
-	for _, v := range files.Readonly {
-		target := path.Join(r.Project, v.V)
-		p.mount(Mount{Kind: Bind, Source: target, Target: target, Origin: v.Origin.String(), Self: true})
-	}
 	for _, v := range files.Write {
 		target := path.Join(r.Project, v.V)
 		p.mount(Mount{Kind: Bind, Source: target, Target: target, Origin: v.Origin.String(), Writable: true})
@@ -252,6 +249,7 @@ func (p *Plan) extra(r Request) error {
 		p.Mounts = append(p.Mounts, r.Live...)
 		p.Notes = append(p.Notes, "in what is written through, hidden and protected files that exist are covered; protected ones that appear are taken back a moment later, and hidden ones that the host makes during the run can be read")
 	}
+	p.readonly(r)
 	return nil
 }
 

@@ -115,8 +115,8 @@ func fileKeys() []key {
 		},
 		{
 			path: "files.readonly", kind: textList, example: "[src/, specs/]",
-			doc:   "Parts of the project that may be read but not changed. It wins over write.",
-			wrong: "absolute paths, `..`, patterns, and the project itself (write `workspace: readonly`)",
+			doc:   "Parts of the project that may be read but not changed. It wins over write. What is made where nothing was needs your consent at apply; from a live project it is taken out.",
+			wrong: "absolute paths, `..`, patterns, symbolic links (name the place they lead to), and the project itself (write `workspace: readonly`)",
 			field: list(func(s *Settings) *[]Value[string] { return &s.Files.Readonly }, projectPath("readonly"), never),
 		},
 		{

@@ -36,7 +36,7 @@ func (r *Run) begin(pid int) {
 	for _, p := range r.Plan.Network.Publish {
 		rec.Ports = append(rec.Ports, offering(p.Host, p.Inside))
 	}
-	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), values(r.Policy.Files.Protect)
+	rec.Hide, rec.Protect = hidePatterns(r.Policy.Files), protectPatterns(r.Policy.Files)
 	if r.surveyed != nil {
 		rec.Aliases = r.surveyed.Aliases
 		for _, h := range r.surveyed.Hidden {
@@ -256,7 +256,7 @@ func (s *supervision) take(bits uint32, fds []int) {
 	if calls >= 0 {
 		s.renames = &native.Renames{
 			FD: calls, Workspace: workspace, Path: r.Plan.Workspace.Path, Project: r.Project, Upper: filepath.Join(r.Box.Layer(), "upper"),
-			FSUID: r.Plan.User.UID, FSGID: r.Plan.User.GID,
+			Mounts: mountedIn(r.Plan), FSUID: r.Plan.User.UID, FSGID: r.Plan.User.GID,
 		}
 		s.loop.Watch(calls, unix.POLLIN, func(revents int16) {
 			if revents&unix.POLLIN != 0 {
@@ -264,6 +264,17 @@ func (s *supervision) take(bits uint32, fds []int) {
 			}
 		})
 	}
+}
+
+// mountedIn are the places in the workspace on which something is mounted.
+func mountedIn(p *plan.Plan) []string {
+	var list []string
+	for _, m := range p.Mounts {
+		if m.Target != p.Workspace.Path && within(m.Target, p.Workspace.Path) {
+			list = append(list, m.Target)
+		}
+	}
+	return list
 }
 
 // signal passes a signal of the host on to the command.

@@ -80,7 +80,7 @@ func (r *Run) writeThrough(req *plan.Request) error {
 
 // cover knows what of a project is hidden and protected where it is written directly.
 func (r *Run) cover(survey *workspace.Survey, hide *policy.Paths) (*cover, error) {
-	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
+	protect, err := policy.CompilePaths(protectPatterns(r.Policy.Files))
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ type cover struct {
 	aliases map[string]string
 	mounts  []plan.Mount
 	pinned  map[string]bool
-	before  map[string]string // protected paths that exist: where a link led, or mounted
+	before  map[string]string // hidden and protected paths that exist: where a link led, or mounted
 
 	protects string // the protected directory that visit is in; empty before the first
 }
@@ -146,9 +146,11 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 	case link && (hidden || c.guarded(rel, true)):
 		c.before[rel], _ = os.Readlink(p) // a mount cannot cover a link; who replaces it makes something new
 	case hidden && d.IsDir():
+		c.before[rel] = mounted // with all that lies in it: nothing inside reaches it, so nothing there was made inside
 		c.over(rel, plan.Mount{Kind: plan.Tmpfs, Size: 4096, Perm: 0o555})
 		return fs.SkipDir
 	case hidden:
+		c.before[rel] = mounted
 		c.over(rel, null())
 	case d.IsDir() && d.Name() == ".git": // git must work: what it executes, in there, is protected entry by entry
 	case c.guarded(rel, false):
@@ -211,7 +213,7 @@ func (r *Run) survey(req *plan.Request, hide *policy.Paths) (*workspace.Survey, 
 
 // scanOptions says for whom the project is looked through.
 func (r *Run) scanOptions(req *plan.Request) (workspace.ScanOptions, error) {
-	protect, err := policy.CompilePaths(values(r.Policy.Files.Protect))
+	protect, err := policy.CompilePaths(protectPatterns(r.Policy.Files))
 	if err != nil {
 		return workspace.ScanOptions{}, err
 	}

@@ -165,6 +165,10 @@ func Prepare(p Person, o Options) (*Run, error) {
 		r.Abandon()
 		return nil, err
 	}
+	if err := r.readonly(&req); err != nil {
+		r.Abandon()
+		return nil, err
+	}
 	if err := r.view(&req); err != nil {
 		r.Abandon()
 		return nil, err
@@ -196,7 +200,7 @@ func Prepare(p Person, o Options) (*Run, error) {
 		}
 	}
 	for _, n := range r.Plan.Notes {
-		if strings.HasPrefix(n, "ssh ") && !o.DryRun { // whoever names a key wants to log in
+		if (strings.HasPrefix(n, "ssh ") || strings.HasPrefix(n, "files.readonly (")) && !o.DryRun { // whoever names a key wants to log in, and a path, that it is there
 			r.notice("%s", n)
 		}
 	}

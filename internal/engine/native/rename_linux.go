@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -20,12 +21,13 @@ import (
 // would have got anyway. Everything the supervisor does here it does on descriptors of the sandbox's own overlay, never across a mount or a
 // link.
 type Renames struct {
-	FD        int    // the filter's notifications
-	Workspace int    // the merged workspace
-	Path      string // where the workspace is, inside
-	Project   string // the lower directory on the host
-	Upper     string // the upper directory on the host
-	FSUID     int    // the sandbox's user: what is made here belongs to it
+	FD        int      // the filter's notifications
+	Workspace int      // the merged workspace
+	Path      string   // where the workspace is, inside
+	Project   string   // the lower directory on the host
+	Upper     string   // the upper directory on the host
+	Mounts    []string // what is mounted in the workspace, inside
+	FSUID     int      // the sandbox's user: what is made here belongs to it
 	FSGID     int
 }
 
@@ -78,7 +80,7 @@ func (r *Renames) prepare(n *seccompNotif) {
 		return
 	}
 	defer unix.Close(parent)
-	if !r.fromBelow(parent, leaf) {
+	if !r.fromBelow(parent, leaf) || r.holdsMount(parent, leaf) {
 		return
 	}
 	restore := setFSUser(r.FSUID, r.FSGID)
@@ -179,6 +181,17 @@ func (r *Renames) fromBelow(parent int, name string) bool {
 		}
 	}
 	return true
+}
+
+// holdsMount says whether something is mounted in the sandbox at an entry of the workspace or below it. The supervisor is in another mount namespace,
+// where the kernel would let it rename that: what is read-only inside would be moved away, and its name be free.
+func (r *Renames) holdsMount(parent int, name string) bool {
+	where, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", parent))
+	if err != nil {
+		return true
+	}
+	entry := path.Join(where, name)
+	return slices.ContainsFunc(r.Mounts, func(target string) bool { return target == entry || strings.HasPrefix(target, entry+"/") })
 }
 
 // mover lifts directories into the layer, a bounded number of entries at a time.
