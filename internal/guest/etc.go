@@ -61,6 +61,10 @@ func (o EtcOptions) digest(host string) string {
 	for _, s := range [...]string{host, o.Name, o.Home, o.Shell, o.Hostname, o.Resolver} { // none holds NUL: check
 		b = append(append(b, s...), 0)
 	}
+	for _, s := range o.Places { // nor does a path, and none is empty
+		b = append(append(b, s...), 0)
+	}
+	b = append(b, 0)
 	h.Write(b)
 	h.Write(o.GitConfig)
 	return hex.EncodeToString(h.Sum(nil)[:8])

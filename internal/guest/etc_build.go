@@ -42,7 +42,36 @@ func (b *etcBuild) run() error {
 			}
 		}
 	}
-	return b.make()
+	if err := b.make(); err != nil {
+		return err
+	}
+	for _, place := range b.o.Places {
+		if err := b.place(place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place makes something empty to mount on, unless something is there.
+func (b *etcBuild) place(place string) error {
+	rel := strings.TrimSuffix(place, "/")
+	for dir := path.Dir(rel); dir != "."; dir = path.Dir(dir) {
+		if st, err := os.Lstat(filepath.Join(b.to, dir)); err == nil && !st.IsDir() {
+			return nil // what is made below a link would be made wherever it leads, on the host
+		}
+	}
+	if err := b.parents(rel); err != nil {
+		return err
+	}
+	to := filepath.Join(b.to, rel)
+	if rel != place {
+		return b.mkdir(to)
+	}
+	if err := b.file(to, strings.NewReader(""), 0o644); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func (b *etcBuild) watch(path string) {

@@ -19,6 +19,8 @@ func TestEtcDigest(t *testing.T) {
 			f.SetString("/77")
 		case []byte:
 			f.SetBytes([]byte("77"))
+		case []string:
+			f.Set(reflect.ValueOf([]string{"77/"}))
 		default:
 			t.Fatalf("%s: a type that digest has no way for", name)
 		}

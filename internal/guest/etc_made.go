@@ -12,8 +12,9 @@ type EtcOptions struct {
 	Home      string // inside
 	Shell     string // /bin/sh when empty
 	Hostname  string
-	Resolver  string // address of a name server that is reachable inside; empty when there is none
-	GitConfig []byte // becomes /etc/gitconfig
+	Resolver  string   // address of a name server that is reachable inside; empty when there is none
+	Places    []string // below /etc, to mount on what the policy shows of the host's; a directory's ends in a slash
+	GitConfig []byte   // becomes /etc/gitconfig
 }
 
 // check keeps a name with ":" or a line end from becoming another account.

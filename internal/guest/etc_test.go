@@ -406,3 +406,29 @@ func TestEtcBuildersAtOnce(t *testing.T) {
 		t.Errorf("left: %v %v", links, err)
 	}
 }
+
+// TestEtcPlaces: there is something to mount on for what is shown of the host's /etc; what is there already stays, and no link is followed.
+func TestEtcPlaces(t *testing.T) {
+	host, o := hostEtc(t), etcOptions()
+	outside := t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(host, "alternatives", "out")); err != nil {
+		t.Fatal(err)
+	}
+	o.Places = []string{"apt/", "cron.d/deep/job", "ssl/openssl.cnf", "alternatives/java/x", "alternatives/out/x"}
+	e, err := etcFrom(host, t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if st, err := os.Lstat(filepath.Join(e.Path, "apt")); err != nil || !st.IsDir() {
+		t.Errorf("apt: %v %v", st, err)
+	}
+	for name, want := range map[string]string{"cron.d/deep/job": "", "ssl/openssl.cnf": "conf"} {
+		if got, err := os.ReadFile(filepath.Join(e.Path, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+	if names, err := os.ReadDir(outside); err != nil || len(names) > 0 {
+		t.Errorf("made where a link leads: %v %v", names, err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"casemate.dev/internal/policy"
 	"casemate.dev/internal/secret/ask"
 	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
 )
 
 // What no sandbox is shown, whoever asks for it.
@@ -78,6 +79,48 @@ func (r *Run) checkReads() error {
 		}
 	}
 	return nil
+}
+
+// shownOfEtc returns what the policy shows of the host's /etc, as places for an /etc of the sandbox's own. It refuses what could not be read inside anyway,
+// as the accounts' passwords cannot.
+func (r *Run) shownOfEtc(req *plan.Request) (places []string, err error) {
+	if req.Mode == plan.Landlock { // which has the host's
+		return nil, nil
+	}
+	for _, v := range r.Policy.Files.Read {
+		rel, below := strings.CutPrefix(v.V, "/etc/")
+		if !below {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(v.V); err == nil && real != v.V {
+			return nil, &Refusal{fmt.Errorf("files.read (%s): %s is or lies behind a symbolic link", v.Origin, v.V), "name the place that it leads to: " + real}
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(v.V, &st); err != nil {
+			return nil, &Refusal{fmt.Errorf("files.read (%s): %s: %w", v.Origin, v.V, err), "name what you can read yourself, or leave it out"}
+		}
+		if !r.readable(v.V, &st, req.User) {
+			return nil, &Refusal{fmt.Errorf("files.read (%s): %s cannot be read by the sandbox's user, as its mode is %04o and its owner %d:%d", v.Origin, v.V, st.Mode&0o7777, st.Uid, st.Gid), "leave it out; what holds the machine's own secrets stays outside"}
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			rel += "/"
+		}
+		places = append(places, rel)
+	}
+	return places, nil
+}
+
+// readable says whether the sandbox's user may read something: the person, or whoever root runs sandboxes as.
+func (r *Run) readable(path string, st *unix.Stat_t, user plan.User) bool {
+	switch {
+	case r.Facts.EUID != 0:
+		return unix.Access(path, unix.R_OK) == nil
+	case int(st.Uid) == user.UID:
+		return st.Mode&0o400 != 0
+	case int(st.Gid) == user.GID:
+		return st.Mode&0o040 != 0
+	}
+	return st.Mode&0o004 != 0
 }
 
 // checkLogin refuses a project in which such a login lies and is not hidden, as in a repository of settings that ~/.claude is a link into.

@@ -56,8 +56,12 @@ func (r *Run) view(req *plan.Request) error {
 	if trust {
 		git.Logins = gitLogins(r.Policy.Secrets)
 	}
+	places, err := r.shownOfEtc(req)
+	if err != nil {
+		return err
+	}
 	if r.etc, err = guest.Etc(r.Store.Etc(), guest.EtcOptions{
-		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, Resolver: resolver, GitConfig: guest.GitConfig(git),
+		UID: req.User.UID, GID: req.User.GID, Name: req.User.Name, Home: req.User.Home, Shell: "/bin/bash", Hostname: hostname, Resolver: resolver, Places: places, GitConfig: guest.GitConfig(git),
 	}); err != nil {
 		return err
 	}
