@@ -38,7 +38,7 @@ var only = map[string][]string{
 		"bytes", "cmp", "crypto/sha256", "encoding/hex", "encoding/json", "errors", "fmt", "io", "maps", "math", "net/netip", "path", "slices", "sort",
 		"strconv", "strings", "sync", "time", "unicode", "unicode/utf8", "embed", "go.yaml.in/yaml/v3",
 	},
-	"internal/engine/native/inside": {"errors", "fmt", "slices", "strings", "syscall", "unsafe", "runtime", "golang.org/x/sys/unix"},
+	"internal/engine/native/inside": {"bytes", "errors", "fmt", "slices", "strconv", "strings", "syscall", "unsafe", "runtime", "golang.org/x/sys/unix"},
 	"internal/event":                {"time"},
 	"internal/gate/claim":           {"bytes", "errors", "fmt", "slices", "strconv", "strings"},
 	"internal/gate/address":         {"fmt", "net/netip", "sync"},
