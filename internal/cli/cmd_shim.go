@@ -189,8 +189,8 @@ func runShim(std *IO, args []string) error {
 	if res.Detail != "" {
 		fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 	}
-	if res.Changes != nil && res.Changes.Files > 0 && mayAsk(std) { // a person would look for them in the project
-		fmt.Fprintf(std.Err, "casemate: held: %s (casemate review)\n", res.Changes)
+	if res.Changes != nil && (res.Changes.Files > 0 || res.Changes.Git > 0) && mayAsk(std) { // a person would look for them in the project
+		fmt.Fprintln(std.Err, heldLine(res.Changes, true))
 	}
 	if res.Exit != 0 {
 		return exitStatus(res.Exit)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
@@ -49,11 +50,7 @@ func finished(std *IO, res session.Result, t then, asJSON, quiet bool) error {
 	held := res.Changes != nil && res.Changes.String() != "no changes"
 	ask := t == thenAsk && held && res.Changes.Files > 0 && !silent && mayAsk(std)
 	if held && !silent {
-		line := fmt.Sprintf("casemate: held: %s", res.Changes)
-		if t == thenAsk && !ask {
-			line += " (casemate review, then apply or discard)"
-		}
-		fmt.Fprintln(std.Err, line)
+		fmt.Fprintln(std.Err, heldLine(res.Changes, t == thenAsk && !ask))
 	}
 	if !held {
 		t = thenKeep
@@ -93,6 +90,26 @@ func finished(std *IO, res session.Result, t then, asJSON, quiet bool) error {
 	}
 	fmt.Fprintf(std.Err, "%s\n", line)
 	return err
+}
+
+// heldLine says what is held, and what can be done with it that is not about to be asked or done.
+func heldLine(s *workspace.Summary, unasked bool) string {
+	var ways []string
+	gitOnly := *s == workspace.Summary{Git: s.Git}
+	if unasked && !gitOnly {
+		ways = append(ways, "casemate review, then apply or discard")
+	}
+	if s.Git > 0 {
+		ways = append(ways, "casemate apply --commit takes the commits")
+	}
+	if unasked && gitOnly {
+		ways = append(ways, "casemate discard throws it away")
+	}
+	line := fmt.Sprintf("casemate: held: %s", s)
+	if len(ways) > 0 {
+		line += " (" + strings.Join(ways, "; ") + ")"
+	}
+	return line
 }
 
 func withChanges(std *IO, id string, t then, ask bool) error {

@@ -38,7 +38,7 @@ func (r *Review) OpenCommits(ctx context.Context, p Person) (_ *Commits, err err
 	o := commits.Options{Layer: r.Layer, Judge: r.Layer, Project: rec.Project, Scratch: r.Box.Dir, Environ: p.Environ}
 	over := rec.Project
 	if !g.Inside {
-		if c.layer, err = r.openGitLayer(g); err != nil {
+		if c.layer, err = openGitLayer(r.Box, g.Common); err != nil {
 			return nil, err
 		}
 		o.Layer, over = c.layer, g.Common
@@ -61,15 +61,6 @@ func (r *Review) OpenCommits(ctx context.Context, p Person) (_ *Commits, err err
 	}
 	c.Transfer, err = commits.Open(ctx, o)
 	return c, err
-}
-
-// openGitLayer opens the layer over a git directory outside of the project (see gitDirectories).
-func (r *Review) openGitLayer(g workspace.GitDir) (*workspace.Layer, error) {
-	rec, dir := r.Box.Record, filepath.Join(r.Box.Dir, "git", store.Key(g.Common))
-	if !exists(dir) {
-		return nil, fmt.Errorf("sandbox %s holds nothing of git's data in %s", rec.ID, g.Common)
-	}
-	return workspace.OpenLayer(workspace.LayerOptions{Dir: dir, Project: g.Common, Kind: workspace.OverlayLayer, Born: rec.Born, Mounted: rec.Mounted})
 }
 
 // relative is filepath.Rel with "" for the directory itself.

@@ -190,7 +190,7 @@ func (f *forking) record() {
 	if f.from.runs {
 		rec.Ended, rec.Exit, rec.Reason = rec.Forked, 0, ""
 	}
-	rec.Mounted, rec.Aliases, rec.Placed = slices.Clone(rec.Mounted), maps.Clone(rec.Aliases), maps.Clone(rec.Placed)
+	rec.Mounted, rec.Aliases, rec.Placed, rec.Git = slices.Clone(rec.Mounted), maps.Clone(rec.Aliases), maps.Clone(rec.Placed), maps.Clone(rec.Git)
 	rec.Hidden = append(slices.Clone(rec.Hidden), f.hidden...)
 	slices.Sort(rec.Hidden)
 	rec.Hidden = slices.Compact(rec.Hidden)

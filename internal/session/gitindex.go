@@ -25,7 +25,7 @@ func (r *Run) keepTracked(user plan.User, layer string, copied bool) {
 			continue
 		}
 		if !g.Inside {
-			p.Host, p.Layer, p.Copied = g.Common, filepath.Join(r.Box.Dir, "git", store.Key(g.Common), "upper"), false
+			p.Host, p.Layer, p.Copied = g.Common, filepath.Join(gitLayer(r.Box, g.Common), "upper"), false
 		}
 		rel, err := filepath.Rel(p.Host, filepath.Join(g.Dir, "index"))
 		if err != nil || strings.HasPrefix(rel, "../") || !exists(p.Layer) {

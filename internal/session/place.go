@@ -217,7 +217,7 @@ func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 		b.Unlock()
 		return false
 	}
-	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) { // a crash left it: there is nothing to go on with
+	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) && !holdsGit(b) { // a crash left it: there is nothing to go on with
 		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}
 		return true
 	}
@@ -277,30 +277,6 @@ func (r *Run) reuseAs(layer string, user plan.User) error {
 	r.Box.Reused = false
 	if err := workspace.Discard(context.Background(), layer); err != nil {
 		return fmt.Errorf("sandbox directory: %w", err)
-	}
-	return nil
-}
-
-// gitDirectories lays an overlay over each git directory outside of the project that a working tree in it belongs to, so that git works
-// inside. What git writes there is held in a layer of its own, which this version can only discard.
-func (r *Run) gitDirectories(req *plan.Request) error {
-	seen := map[string]bool{}
-	for _, g := range r.masked.Survey.GitDirs {
-		if g.Inside || !g.Verified || seen[g.Common] || within(g.Common, r.Store.Root) || within(r.Person.Home, g.Common) {
-			continue
-		}
-		seen[g.Common] = true
-		dir := filepath.Join(r.Box.Dir, "git", store.Key(g.Common))
-		for _, d := range []string{filepath.Dir(dir), dir, filepath.Join(dir, "upper"), filepath.Join(dir, "work")} {
-			if err := r.ownDirectory(d, req.User); err != nil {
-				return err
-			}
-		}
-		if err := r.ownDirectory(filepath.Join(dir, "mask"), plan.User{UID: req.Owner, GID: req.Group}); err != nil {
-			return err
-		}
-		req.Git = append(req.Git, plan.Mount{Kind: plan.Overlay, Source: g.Common, Target: g.Common, Mask: filepath.Join(dir, "mask"), Layer: dir, Writable: true, Origin: g.Path + " belongs to it"})
-		r.notice("git's data of %s is in %s: what git writes there inside is held with the sandbox, and this version cannot apply it", g.Path, g.Common)
 	}
 	return nil
 }

@@ -153,7 +153,8 @@ func PathsIn(project string, typed []string) ([]string, error) {
 func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspace.Outcome, error) {
 	o.Sandbox = r.Box.Record.ID
 	if !r.runs || o.DryRun {
-		return r.Layer.Apply(ctx, o)
+		out, err := r.Layer.Apply(ctx, o)
+		return r.withGit(ctx, out, o.Paths), err
 	}
 	f, err := freeze(r.Box)
 	if err != nil {
@@ -165,7 +166,7 @@ func (r *Review) Apply(ctx context.Context, o workspace.ApplyOptions) ([]workspa
 	if err == nil && !f.stayed() {
 		err = &Refusal{fmt.Errorf("sandbox %s did not stand still while its changes were applied, so they may be of more than one moment", r.Box.Record.ID), "take them back with casemate undo, and apply when the sandbox has ended"}
 	}
-	return out, err
+	return r.withGit(ctx, out, o.Paths), err
 }
 
 // Overlap is a path that another sandbox of the project changed too.

@@ -53,6 +53,7 @@ func (r *Record) encode() []byte {
 	}
 	o.texts("cgroups", r.Cgroups)
 	o.text("objects", r.Objects)
+	o.table("git", r.Git)
 	o.table("placed", r.Placed)
 	return append(o, '}')
 }

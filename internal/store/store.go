@@ -54,6 +54,7 @@ type Record struct {
 	Snapshot  bool              `json:"snapshot,omitempty"` // no run goes on with it
 	Cgroups   []string          `json:"cgroups,omitempty"`
 	Objects   string            `json:"objects,omitempty"` // git's object database, which the index kept beside the record speaks of
+	Git       map[string]string `json:"git,omitempty"`     // git directories outside of the project with a layer of their own, and the .git in the project that is of each
 	Placed    map[string]string `json:"placed,omitempty"`  // git indexes that we laid into the layer, by their path on the host, with their digests
 }
 

@@ -73,7 +73,7 @@ type Summary struct {
 	Conflicts  int `json:"conflicts"`
 	Built      int `json:"built"`
 	Refused    int `json:"refused"`
-	Git        int `json:"git"` // files of the project's own repository, which stay inside
+	Git        int `json:"git"` // files of git repositories, which stay inside
 }
 
 // Summarize counts. Lines are only known after Count.
@@ -114,7 +114,7 @@ func count(b bool) int {
 	return 0
 }
 
-// String is the line at the end of a run. Files of the project's own repository are not in it: every git command changes some.
+// String is the line at the end of a run.
 func (s Summary) String() string {
 	var parts []string
 	if s.Files > 0 {
@@ -131,6 +131,9 @@ func (s Summary) String() string {
 	}
 	if s.Refused > 0 {
 		parts = append(parts, thousands(s.Refused)+" refused")
+	}
+	if s.Git > 0 {
+		parts = append(parts, "git's own data in "+plural(s.Git, "file"))
 	}
 	if len(parts) == 0 {
 		return "no changes"

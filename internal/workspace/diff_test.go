@@ -170,7 +170,7 @@ func TestSummary(t *testing.T) {
 		want string
 	}{
 		{"nothing", Summary{}, "no changes"},
-		{"git's own files only", Summary{Git: 3}, "no changes"},
+		{"git's own files only", Summary{Git: 3}, "git's own data in 3 files"},
 		{"one", Summary{Files: 1, Insertions: 1}, "1 file changed (+1 -0)"},
 		{"the design's", Summary{Files: 14, Insertions: 310, Deletions: 42, Protected: 2, Built: 38112, Conflicts: 1},
 			"14 files changed (+310 -42) · 2 would run on your machine · 38,112 built files stay inside · 1 conflict"},

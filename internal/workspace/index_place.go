@@ -265,3 +265,20 @@ func (l *Layer) ours(rel string, in node) bool {
 	own, _, err := readBeneath(l.inside, rel)
 	return err == nil && digestOf(own) == digest
 }
+
+// refreshed reports whether a git index says what the host's says, and differs only in what git notes as it looks at the files (git status).
+func (l *Layer) refreshed(rel string) bool {
+	if path.Base(rel) != "index" {
+		return false
+	}
+	own, _, err := readBeneath(l.inside, rel)
+	if err != nil {
+		return false
+	}
+	meaning := indexMeaning(own)
+	if meaning == "" {
+		return false
+	}
+	host, _, err := readBeneath(l.project, rel)
+	return err == nil && meaning == indexMeaning(host)
+}

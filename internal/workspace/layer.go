@@ -22,6 +22,7 @@ type LayerOptions struct {
 	Dir     string // holds the layer; nobody but the user can write to it, and nothing inside reaches it but the directory mounted from it
 	Project string // the root of the project on the host
 	Kind    LayerKind
+	Git     string     // Project is the git directory of the entry of this path in a working tree: all that changed in it is one change of that path
 	Base    merge.Base // of three-way merges; none if empty
 	History string     // the project's history (package history); empty: one of the layer's own, which goes with it
 

@@ -60,6 +60,9 @@ func (l *Layer) summary(o ChangeOptions, rel string, a area) *Change {
 		s.Path, s.Protected, s.Refused = a.git, "git runs its hooks and obeys its config", "a git repository made inside stays inside"
 	case a.git != "" && !protected:
 		s.Path, s.Refused = a.git, "git's own files stay inside: casemate apply --commit takes the commits"
+		if a.git != ".git" {
+			s.Refused += " of the project's own repository only"
+		}
 	case a.git == "" && a.built != "" && !o.Built:
 		s.Path, s.Built = a.built, true
 	default:

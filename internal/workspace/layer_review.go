@@ -55,7 +55,7 @@ func (l *Layer) review(ctx context.Context, o ChangeOptions) (*review, error) {
 		o.MaxFile = defaultMaxFile
 	}
 	r := &review{l: l, o: o, paths: newPathSet(o.Paths), sums: map[string]*Change{}, kept: map[string]bool{}, contested: map[string]bool{}}
-	r.todo = []place{{inside: true, host: true}}
+	r.todo = []place{{inside: true, host: true, area: area{git: l.Git, kind: Modified}}}
 	for len(r.todo) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -112,7 +112,7 @@ func (r *review) entry(p *place, q pair, twin string) {
 	if r.l.ours(rel, q.in) {
 		return
 	}
-	switch kind, changed := r.kindOf(rel, q); {
+	switch kind, changed := r.kindOf(rel, q, a); {
 	case changed:
 		r.add(r.l.describe(r.o, rel, kind, q, a, twin))
 	case !q.same && r.paths.has(rel):
@@ -121,7 +121,7 @@ func (r *review) entry(p *place, q pair, twin string) {
 }
 
 // kindOf compares the two sides of a name.
-func (r *review) kindOf(rel string, q pair) (kind ChangeKind, changed bool) {
+func (r *review) kindOf(rel string, q pair, a area) (kind ChangeKind, changed bool) {
 	in, host := q.in, q.host
 	switch {
 	case q.same:
@@ -136,7 +136,7 @@ func (r *review) kindOf(rel string, q pair) (kind ChangeKind, changed bool) {
 		return TypeChanged, true
 	case in.Type == Symlink:
 		return Modified, in.Link != host.Link
-	case in.Type == File && r.l.differ(rel, in, host, r.o.MaxFile):
+	case in.Type == File && r.l.differ(rel, in, host, r.o.MaxFile) && !(a.git != "" && r.l.refreshed(rel)):
 		return Modified, true
 	}
 	return ModeChanged, in.perm() != host.perm()
