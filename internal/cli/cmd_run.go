@@ -120,6 +120,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		for _, name := range res.Taken {
 			fmt.Fprintf(std.Err, "casemate: %s %s and was taken out of the project (it is in %s)\n", workspace.Visible(name), r.WhyTaken(name), workspace.Visible(res.Aside))
 		}
+		sayLinks(std, res.Links)
 	}
 	if len(presets) > 0 && res.Exit != 0 && o.Attended && t == thenAsk && mayAsk(std) {
 		again, saved, err := offerPresets(std, r, presets)
@@ -137,6 +138,22 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		return exitStatus(res.Exit)
 	}
 	return nil
+}
+
+// sayLinks names the symlinks that a run left on the host and that lead out of the project.
+func sayLinks(std *IO, links *session.Links) {
+	if links == nil {
+		return
+	}
+	for _, l := range links.List {
+		fmt.Fprintf(std.Err, "casemate: the link %s appeared in the project and leads out of it, to %s\n", workspace.Quote(l.Path), workspace.Quote(l.Target))
+	}
+	if links.More > 0 {
+		fmt.Fprintf(std.Err, "casemate: and %d more such links\n", links.More)
+	}
+	if links.Cut {
+		fmt.Fprintln(std.Err, "casemate: not all that was written through could be looked at: more links in it may lead out of the project (find DIRECTORY -type l)")
+	}
 }
 
 // goOn are the options for the same command with presets, in the sandbox that it failed in.

@@ -189,6 +189,7 @@ func runShim(std *IO, args []string) error {
 	if res.Detail != "" {
 		fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 	}
+	sayLinks(std, res.Links)
 	if res.Changes != nil && (res.Changes.Files > 0 || res.Changes.Git > 0) && mayAsk(std) { // a person would look for them in the project
 		fmt.Fprintln(std.Err, heldLine(res.Changes, true))
 	}

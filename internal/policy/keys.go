@@ -121,7 +121,7 @@ func fileKeys() []key {
 		},
 		{
 			path: "files.write", kind: textList, example: "[./generated]",
-			doc:   "Parts of the project that are written through to the host at once, even when the rest is held.",
+			doc:   "Parts of the project that are written through to the host at once, even when the rest is held. Symlinks that a run leaves there and that lead out of the project are named at its end.",
 			wrong: "absolute paths, `..`, patterns, and the project itself (write `workspace: live`)",
 			opens: "every entry", byLevel: true,
 			field: list(func(s *Settings) *[]Value[string] { return &s.Files.Write }, projectPath("live"), always),

@@ -64,6 +64,7 @@ func (r *Run) writeThrough(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
+	c.links = map[string]string{}
 	for _, v := range r.Policy.Files.Write {
 		rel := path.Clean(v.V)
 		if _, protected := c.protected(rel); protected || strings.Contains("/"+rel+"/", "/.git/") {
@@ -106,6 +107,7 @@ type cover struct {
 	aliases map[string]string
 	mounts  []plan.Mount
 	pinned  map[string]bool
+	links   map[string]string // where the links led that exist in what is written through; nil in a live workspace
 	before  map[string]string // hidden and protected paths that exist: where a link led, or mounted
 
 	protects string // the protected directory that visit is in; empty before the first
@@ -137,6 +139,9 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 		return err
 	}
 	link := d.Type()&fs.ModeSymlink != 0
+	if link && c.links != nil {
+		c.links[rel], _ = os.Readlink(p)
+	}
 	hidden, _ := c.hide.Match(rel, d.IsDir())
 	hidden = hidden || c.hidden[rel]
 	if c.protects != "" && within(rel, c.protects) {

@@ -35,6 +35,7 @@ type Result struct {
 	Live    *LiveChanges       `json:"live,omitempty"`    // what was changed in place
 	Taken   []string           `json:"taken,omitempty"`   // what appeared in a live project, would run on the host, and was moved aside
 	Aside   string             `json:"aside,omitempty"`   // where to
+	Links   *Links             `json:"links,omitempty"`   // symlinks that appeared in what is written through
 
 	Denied []Denial `json:"denied,omitempty"` // what was tried and could not be reached
 }
@@ -51,7 +52,7 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	s := &supervision{run: r, host: host, started: time.Now()}
 	err := s.supervise()
 	live, unsettled := r.settle()
-	s.result.Live = live
+	s.result.Live, s.result.Links = live, r.linksOut()
 	s.result.Sandbox = r.Box.Record.ID
 	if err == nil {
 		s.result.Changes = r.summary()
