@@ -22,13 +22,13 @@ func TestLinksOutAreNamed(t *testing.T) {
 		if strings.Contains(out.stderr, "leads out") {
 			t.Errorf("none leads out: %v", out)
 		}
-		out = s.says(t, `cd gen; ln -s /etc/passwd lnk; ln -s ../../home/.ssh l2; ln -s "$(printf '/tmp/\033[31m')" "$(printf 'e\033[2J')"; mv deep/one one; ln -sf /etc turned`, "--write", "gen")
+		out = s.says(t, `cd gen; ln -s /etc/passwd lnk; ln -s ../../home/.ssh l2; ln -s "$(printf '/tmp/\033[31m\n.')" "$(printf 'e\033[2J')"; mv deep/one one; ln -sf /etc turned`, "--write", "gen")
 		if to, err := os.Readlink(filepath.Join(s.Work, "gen", "lnk")); to != "/etc/passwd" {
 			t.Fatalf("control: the link is not on the host: %q, %v", to, err)
 		}
 		for _, said := range []string{
 			"the link gen/lnk appeared in the project and leads out of it, to /etc/passwd\n", "gen/l2 appeared in the project and leads out of it, to ../../home/.ssh\n",
-			`to "/tmp/\033[31m"`, "gen/one/moved appeared", "gen/turned appeared",
+			`to "/tmp/\033[31m\n."`, "gen/one/moved appeared", "gen/turned appeared",
 		} {
 			has(t, "at exit", out.stderr, said)
 		}

@@ -146,7 +146,7 @@ func sayLinks(std *IO, links *session.Links) {
 		return
 	}
 	for _, l := range links.List {
-		fmt.Fprintf(std.Err, "casemate: the link %s appeared in the project and leads out of it, to %s\n", workspace.Quote(l.Path), workspace.Quote(l.Target))
+		fmt.Fprintf(std.Err, "casemate: the link %s appeared in the project and leads out of it, to %s\n", quoteHead(l.Path), quoteHead(l.Target))
 	}
 	if links.More > 0 {
 		fmt.Fprintf(std.Err, "casemate: and %d more such links\n", links.More)
@@ -154,6 +154,15 @@ func sayLinks(std *IO, links *session.Links) {
 	if links.Cut {
 		fmt.Fprintln(std.Err, "casemate: not all that was written through could be looked at: more links in it may lead out of the project (find DIRECTORY -type l)")
 	}
+}
+
+// quoteHead quotes a name of any length that a sandbox chose, on one line.
+func quoteHead(s string) string {
+	const most = 200
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return workspace.Quote(s)
 }
 
 // goOn are the options for the same command with presets, in the sandbox that it failed in.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/sha256"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,7 +92,7 @@ func (l *linkLook) closed(rel string) bool {
 
 func (l *linkLook) link(rel, p string) {
 	target, err := os.Readlink(p)
-	if before, was := l.links[rel]; err != nil || was && before == target {
+	if before, was := l.links[rel]; err != nil || was && before == sha256.Sum256([]byte(target)) {
 		return
 	}
 	out, told := l.trails.LeadOut(rel, target)

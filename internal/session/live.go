@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"os"
@@ -64,7 +65,7 @@ func (r *Run) writeThrough(req *plan.Request) error {
 	if err != nil {
 		return err
 	}
-	c.links = map[string]string{}
+	c.links = map[string][sha256.Size]byte{}
 	for _, v := range r.Policy.Files.Write {
 		rel := path.Clean(v.V)
 		if _, protected := c.protected(rel); protected || strings.Contains("/"+rel+"/", "/.git/") {
@@ -107,8 +108,8 @@ type cover struct {
 	aliases map[string]string
 	mounts  []plan.Mount
 	pinned  map[string]bool
-	links   map[string]string // where the links led that exist in what is written through; nil in a live workspace
-	before  map[string]string // hidden and protected paths that exist: where a link led, or mounted
+	links   map[string][sha256.Size]byte // of where the links led that exist in what is written through, which a sandbox may have made; nil in a live workspace
+	before  map[string]string            // hidden and protected paths that exist: where a link led, or mounted
 
 	protects string // the protected directory that visit is in; empty before the first
 }
@@ -140,7 +141,8 @@ func (c *cover) visit(p string, d fs.DirEntry, err error) error {
 	}
 	link := d.Type()&fs.ModeSymlink != 0
 	if link && c.links != nil {
-		c.links[rel], _ = os.Readlink(p)
+		target, _ := os.Readlink(p)
+		c.links[rel] = sha256.Sum256([]byte(target))
 	}
 	hidden, _ := c.hide.Match(rel, d.IsDir())
 	hidden = hidden || c.hidden[rel]
