@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"os/exec"
@@ -313,13 +314,15 @@ func promised(t *testing.T, mode plan.Mode, kind policy.Workspace) map[string]pl
 // holders says for each kind of machine what holds each limit.
 func holders() []map[string]string {
 	all := []string{"memory", "pids", "cpu"}
-	v1 := limits.Facts{}
+	none := limits.Facts{Processes: math.MaxUint64, FileSize: math.MaxUint64}
+	v1, v2, systemd := none, none, none
 	for _, c := range all {
 		v1.V1 = append(v1.V1, limits.Hierarchy{Controller: c, Dir: "/x"})
 	}
+	v2.V2, systemd.Systemd = &limits.Unified{Dir: "/x", Controllers: all}, &limits.Systemd{Socket: "/x", Controllers: all}
 	set := limits.Set{Memory: 1 << 30, Pids: 4096, CPUs: 2, Disk: 1 << 30, Time: time.Hour, Idle: time.Hour}
 	var out []map[string]string
-	for _, f := range []limits.Facts{v1, {V2: &limits.Unified{Dir: "/x", Controllers: all}}, {Systemd: &limits.Systemd{Socket: "/x", Controllers: all}}, {}} {
+	for _, f := range []limits.Facts{v1, v2, systemd, none} {
 		by := map[string]string{}
 		for _, l := range limits.By(f, set) {
 			name := l.Name

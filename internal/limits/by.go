@@ -62,7 +62,7 @@ func (w way) text(controller string) string {
 
 // By says what holds each limit of s on a machine with these facts.
 func By(f Facts, s Set) []Enforced {
-	return []Enforced{f.byMemory(s), f.byPids(s), f.byCPU(s), byDisk(s), f.byFiles(s), {"core", "0", "RLIMIT_CORE", Held}, byTime("time", s.Time), byTime("idle", s.Idle)}
+	return []Enforced{f.byMemory(s), f.byPids(s), f.byCPU(s), f.byDisk(s), f.byFiles(s), {"core", "0", "RLIMIT_CORE", Held}, byTime("time", s.Time), byTime("idle", s.Idle)}
 }
 
 func (f *Facts) byMemory(s Set) Enforced {
@@ -83,6 +83,11 @@ func (f *Facts) byPids(s Set) Enforced {
 	switch {
 	case s.Pids == 0:
 		return Enforced{"pids", "none", "", Unheld}
+	case f.Processes < uint64(s.Pids): // whatever else there is, which an ordinary user could not raise it by
+		e.Value, e.By = strconv.FormatUint(f.Processes, 10), "your own limit (ulimit -u)"
+		if f.UID != 0 {
+			e.By += ", in which your other processes count too"
+		}
 	case w != byNothing:
 		e.By = w.text("pids")
 	case f.PidsPerUser:
@@ -113,9 +118,12 @@ func cores(n float64) string {
 
 const watching = "watched every 250 ms or more often"
 
-func byDisk(s Set) Enforced {
-	if s.Disk == 0 {
+func (f *Facts) byDisk(s Set) Enforced {
+	switch {
+	case s.Disk == 0:
 		return Enforced{"disk", "none", "", Unheld}
+	case f.FileSize < uint64(s.Disk):
+		return Enforced{"disk", size(s.Disk), watching + "; for each file your own limit (ulimit -f) of " + size(int64(f.FileSize)), Watched}
 	}
 	return Enforced{"disk", size(s.Disk), watching + "; RLIMIT_FSIZE for each file", Watched}
 }

@@ -17,6 +17,8 @@ type Facts struct {
 	Swap        int64       `json:"swap"`                // bytes of swap that are on
 	Files       uint64      `json:"files"`               // our hard limit of open files
 	OpenFiles   uint64      `json:"open_files"`          // and the soft one
+	Processes   uint64      `json:"processes"`           // our soft limit of processes: a user namespace is held to that of who made it
+	FileSize    uint64      `json:"file_size"`           // our hard limit of one file's bytes
 	PidsPerUser bool        `json:"pids_per_user"`       // a kernel before 5.14 counts RLIMIT_NPROC over all of a user's processes
 	V1          []Hierarchy `json:"cgroup_v1,omitempty"` // one row per controller that limits use
 	V2          *Unified    `json:"cgroup_v2,omitempty"`
@@ -97,6 +99,13 @@ func (f *Facts) machine() {
 	if parent := os.Getppid(); parent > 0 && unix.Prlimit(parent, unix.RLIMIT_NOFILE, nil, &files) == nil {
 		f.OpenFiles = min(files.Cur, f.Files)
 	}
+	f.Processes, f.FileSize = own(unix.RLIMIT_NPROC).Cur, own(unix.RLIMIT_FSIZE).Max
+}
+
+func own(resource int) unix.Rlimit {
+	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	_ = unix.Getrlimit(resource, &limit) // fails for no resource that there is
+	return limit
 }
 
 // place finds our own group in the hierarchy of a controller, or in v2 for "".

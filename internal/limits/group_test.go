@@ -230,7 +230,7 @@ func TestProcessLimitCountsInsideOnly(t *testing.T) {
 	if _, err := out.Read(make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range Rlimits(Set{Pids: 20}, Facts{Files: 1024, OpenFiles: 1024}) {
+	for _, r := range Rlimits(Set{Pids: 20}, holder(byNothing, "")) {
 		if r.Resource != unix.RLIMIT_NPROC {
 			continue
 		}
@@ -255,7 +255,7 @@ func TestProcessLimitCountsInsideOnly(t *testing.T) {
 func TestFileSizeLimit(t *testing.T) {
 	dir, _ := shared(t)
 	c := start(t, "file "+dir+" 16", nil, nil)
-	for _, r := range Rlimits(Set{Disk: 4 * mib}, Facts{Files: 1024, OpenFiles: 1024}) {
+	for _, r := range Rlimits(Set{Disk: 4 * mib}, Facts{Files: 1024, OpenFiles: 1024, FileSize: unix.RLIM_INFINITY}) {
 		if err := unix.Prlimit(c.cmd.Process.Pid, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
 			t.Fatal(err)
 		}

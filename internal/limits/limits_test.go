@@ -41,7 +41,7 @@ func TestSize(t *testing.T) {
 
 // holder is a machine where one mechanism holds all controllers.
 func holder(w way, root string) Facts {
-	f := Facts{Files: 1 << 30, OpenFiles: 1024, root: root}
+	f := Facts{Files: 1 << 30, OpenFiles: 1024, Processes: unix.RLIM_INFINITY, FileSize: unix.RLIM_INFINITY, root: root}
 	switch w {
 	case byV1:
 		for _, c := range wanted() {
@@ -82,6 +82,25 @@ func TestBy(t *testing.T) {
 	}
 }
 
+// TestByNamesTheUsersOwnLimits: what is below the policy's holds, and the plan says whose it is.
+func TestByNamesTheUsersOwnLimits(t *testing.T) {
+	for _, w := range []way{byNothing, byV1, byV2, bySystemd} {
+		f := holder(w, "")
+		f.UID, f.Processes, f.FileSize = 1000, 3000, 512*uint64(mib)
+		for _, e := range By(f, Set{Pids: 4096, Disk: 20 * gib}) {
+			switch {
+			case e.Name == "pids" && (e != Enforced{"pids", "3000", "your own limit (ulimit -u), in which your other processes count too", Held}):
+				t.Errorf("%d: %+v", w, e)
+			case e.Name == "disk" && (e != Enforced{"disk", "20 GiB", "watched every 250 ms or more often; for each file your own limit (ulimit -f) of 512 MiB", Watched}):
+				t.Errorf("%d: %+v", w, e)
+			}
+		}
+		if e := f.byPids(Set{Pids: 3000}); strings.Contains(e.By, "your own") {
+			t.Errorf("%d: one that is as low: %+v", w, e)
+		}
+	}
+}
+
 func TestNoLimitIsNotCalledEnforced(t *testing.T) {
 	for _, e := range By(holder(byNothing, ""), Set{}) {
 		if fixed := e.Name == "open files" || e.Name == "core"; fixed != (e.Strength == Held) {
@@ -112,6 +131,8 @@ func TestRlimits(t *testing.T) {
 		{"a group counts processes", holder(byV1, ""), s, []Rlimit{core, files, length}},
 		{"none does", holder(byNothing, ""), s, []Rlimit{core, files, length, {unix.RLIMIT_NPROC, 64, 64}}},
 		{"a host with fewer files", Facts{Files: 512, OpenFiles: 256}, Set{}, []Rlimit{core, {unix.RLIMIT_NOFILE, 256, 512}}},
+		{"a user with fewer of everything", Facts{Files: 512, OpenFiles: 256, Processes: 32, FileSize: 7}, s,
+			[]Rlimit{core, {unix.RLIMIT_NOFILE, 256, 512}, {unix.RLIMIT_FSIZE, 7, 7}, {unix.RLIMIT_NPROC, 32, 32}}},
 		{"fewer files wanted", holder(byNothing, ""), Set{Files: 100}, []Rlimit{core, {unix.RLIMIT_NOFILE, 100, 100}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -11,10 +11,7 @@ func OnTop(list []Rlimit, uid int) []Rlimit {
 			continue
 		}
 		l.Hard += tasks(uid)
-		var own unix.Rlimit
-		if unix.Getrlimit(unix.RLIMIT_NPROC, &own) == nil {
-			l.Hard = min(l.Hard, own.Max)
-		}
+		l.Hard = min(l.Hard, own(unix.RLIMIT_NPROC).Cur)
 		l.Soft = l.Hard
 	}
 	return list

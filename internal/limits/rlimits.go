@@ -17,7 +17,7 @@ const maxFiles = 1 << 20
 
 // Rlimits are the resource limits of the command. There is none on address space or data (see By). RLIMIT_FSIZE makes one write or
 // truncate past the disk budget fail with EFBIG and SIGXFSZ, before any watcher could look; it bounds a file's length, so a sparse file
-// longer than the budget is refused as well.
+// longer than the budget is refused as well. None is above our own, which the kernel refuses.
 func Rlimits(s Set, f Facts) []Rlimit {
 	soft, hard := f.files(s)
 	limits := []Rlimit{
@@ -25,12 +25,14 @@ func Rlimits(s Set, f Facts) []Rlimit {
 		{unix.RLIMIT_NOFILE, soft, hard},
 	}
 	if s.Disk > 0 {
-		limits = append(limits, Rlimit{unix.RLIMIT_FSIZE, uint64(s.Disk), uint64(s.Disk)})
+		length := min(uint64(s.Disk), f.FileSize)
+		limits = append(limits, Rlimit{unix.RLIMIT_FSIZE, length, length})
 	}
 	if s.Pids > 0 && f.way("pids") == byNothing {
 		// Counted per user namespace and uid (user_namespaces(7); Linux 5.14, "Reimplement RLIMIT_NPROC on top of ucounts"). It never holds
 		// for the uid 0 of the host, which is one more reason never to run as that.
-		limits = append(limits, Rlimit{unix.RLIMIT_NPROC, uint64(s.Pids), uint64(s.Pids)})
+		n := min(uint64(s.Pids), f.Processes)
+		limits = append(limits, Rlimit{unix.RLIMIT_NPROC, n, n})
 	}
 	return limits
 }

@@ -35,7 +35,21 @@ func rlimits(p *program, at *Attach) {
 		p.Call(unix.SYS_SCHED_SETAFFINITY, zero, inside.Int(unsafe.Sizeof(*at.CPUs)), bytesOf(p, *at.CPUs))
 	}
 	for _, r := range at.Rlimits {
-		p.Step("limit resource " + strconv.Itoa(r.Resource))
+		p.Step("limit " + resource(r.Resource))
 		p.Call(unix.SYS_PRLIMIT64, zero, inside.Int(r.Resource), bytesOf(p, unix.Rlimit{Cur: r.Soft, Max: r.Hard}), zero)
 	}
+}
+
+func resource(number int) string {
+	switch number {
+	case unix.RLIMIT_CORE:
+		return "core files"
+	case unix.RLIMIT_FSIZE:
+		return "file size"
+	case unix.RLIMIT_NOFILE:
+		return "open files"
+	case unix.RLIMIT_NPROC:
+		return "processes"
+	}
+	return "resource " + strconv.Itoa(number)
 }
