@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,6 +142,48 @@ func TestR08OtherProcessesDoNotCount(t *testing.T) {
 		}
 		out := s.run("--pids", "12", "--", "sh", "-c", five)
 		has(t, "inside", out.stdout, "FIVE")
+	})
+}
+
+// TestOwnLimitsHold: who may have less than the policy allows still gets a sandbox, of what they have, and the plan says so.
+func TestOwnLimitsHold(t *testing.T) {
+	needs(t, "prlimit")
+	eachMode(t, func(t *testing.T, s *site) {
+		less := func(args ...string) output {
+			cmd := s.command(args...)
+			cmd.Args = append([]string{"prlimit", "--nproc=3000:3000", "--fsize=16777216:16777216"}, cmd.Args...)
+			path, err := exec.LookPath("prlimit")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Path = path
+			return s.finish(cmd)
+		}
+		out := less("run", "--json", "--", "sh", "-c", "grep -E '^Max (processes|file size)' /proc/self/limits | tr -s ' '")
+		if out.exit != 0 || out.stdout != "Max file size 16777216 16777216 bytes \nMax processes 3000 3000 processes \n" {
+			t.Errorf("inside: %v", out)
+		}
+		shown := less("plan").stdout
+		has(t, "the plan", shown, "3000        your own limit (ulimit -u)")
+		has(t, "the plan", shown, "for each file your own limit (ulimit -f) of 16 MiB")
+		if free := s.do("plan").stdout; strings.Contains(free, "your own limit") {
+			t.Errorf("the control, without: %s", free)
+		}
+	})
+}
+
+// TestOneFileAtTheDiskLimit: a command that the kernel ends because a file of it grew too long says which limit that was.
+func TestOneFileAtTheDiskLimit(t *testing.T) {
+	const grow = "dd if=/dev/zero of=big bs=1M count=64"
+	eachMode(t, func(t *testing.T, s *site) {
+		out := s.run(append([]string{"--disk", "5MiB", "--"}, strings.Fields(grow)...)...)
+		if out.exit != 128+int(syscall.SIGXFSZ) || out.result.Reason != "disk" {
+			t.Errorf("want the signal's status and the limit as reason: %v", out)
+		}
+		has(t, "the sentence", out.result.Detail, "the disk limit of 5 MiB: raise it with --disk")
+		if out := s.run(append([]string{"--disk", "512MiB", "--"}, strings.Fields(grow)...)...); out.exit != 0 || out.result.Reason != "" {
+			t.Errorf("the control, with room: %v", out)
+		}
 	})
 }
 

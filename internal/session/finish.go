@@ -184,6 +184,14 @@ func (r *Run) sentence(reason string) string {
 	return ""
 }
 
+// fileTooLong names the limit that one file ran into (RLIMIT_FSIZE), before the watcher could see it.
+func (r *Run) fileTooLong() string {
+	if r.Set.Disk == 0 || r.Offers.FileSize < uint64(r.Set.Disk) {
+		return "stopped at the limit of one file's size, which is not casemate's: ulimit -f shows yours"
+	}
+	return fmt.Sprintf("stopped as one file reached the disk limit of %s: raise it with --disk", r.limit0("disk"))
+}
+
 func (r *Run) limit0(name string) string {
 	for _, l := range r.Plan.Limits {
 		if l.Name == name {

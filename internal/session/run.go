@@ -81,6 +81,7 @@ type supervision struct {
 	stopped string // why the supervisor ended the sandbox
 	result  Result
 	failure error
+	killed  bool // the command, by a signal
 	renames *native.Renames
 
 	metadata *native.Metadata
@@ -141,7 +142,7 @@ func (s *supervision) supervise() (err error) {
 	}
 	defer s.streams.Close()
 	if s.term != nil {
-		defer func() { s.term.Close(s.stopped != "" || s.failure != nil || s.result.Reason == "signal") }()
+		defer func() { s.term.Close(s.stopped != "" || s.failure != nil || s.killed) }()
 	}
 	if err := s.limit(); err != nil {
 		return err
@@ -412,9 +413,13 @@ func (s *supervision) judge(status unix.WaitStatus, failure error) {
 	case failure != nil:
 		s.failure = s.run.explain(failure)
 	case status.Signaled():
+		s.killed = true
 		s.result.Exit, s.result.Reason = 128+int(status.Signal()), "signal"
-		if s.group.OOM() > 0 {
+		switch {
+		case s.group.OOM() > 0:
 			s.result.Reason = "oom"
+		case status.Signal() == unix.SIGXFSZ:
+			s.result.Reason, s.result.Detail = "disk", s.run.fileTooLong()
 		}
 	default:
 		s.result.Exit = status.ExitStatus()
