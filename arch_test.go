@@ -15,7 +15,7 @@ const module = "casemate.dev"
 
 // layers lists the packages from bottom to top. A package may import only packages on earlier lines.
 var layers = []string{
-	"internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
+	"internal/stdout internal/policy internal/host internal/event internal/gate/wire internal/syscalls internal/store internal/engine/native/inside internal/limits internal/relay internal/beneath internal/merge internal/gate/confine internal/secret",
 	"internal/secret/ask internal/secret/uses",
 	"internal/secret/book internal/secret/login",
 	"internal/secret/stores",

@@ -15,6 +15,7 @@ import (
 	"casemate.dev/internal/secret/book"
 	"casemate.dev/internal/secret/login"
 	"casemate.dev/internal/secret/uses"
+	"casemate.dev/internal/stdout"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -41,18 +42,22 @@ func verbs() []verb {
 
 // desk is what every verb works with.
 type desk struct {
-	in, out, err *os.File
-	getenv       func(string) string
-	place        book.Place
-	log          uses.Log
-	json         bool
-	renewer      login.Renewer
-	left         func() // is called when the person leaves a question with Ctrl-C; may be nil
+	in, err *os.File
+	out     *stdout.Writer
+	getenv  func(string) string
+	place   book.Place
+	log     uses.Log
+	json    bool
+	renewer login.Renewer
+	left    func() // is called when the person leaves a question with Ctrl-C; may be nil
 }
 
 func run(args []string) int {
-	d := &desk{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, renewer: login.Renewer{Do: renewBeside}}
+	d := &desk{in: os.Stdin, out: &stdout.Writer{File: os.Stdout}, err: os.Stderr, getenv: os.Getenv, renewer: login.Renewer{Do: renewBeside}}
 	err := d.run(args)
+	if err == nil {
+		err = d.out.Lost
+	}
 	var u *usage
 	switch {
 	case err == nil:

@@ -12,6 +12,7 @@ import (
 
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/shim"
+	"casemate.dev/internal/stdout"
 )
 
 // Version is set by the Makefile from git.
@@ -29,8 +30,9 @@ const (
 
 // IO is where a command reads and writes.
 type IO struct {
-	In, Out, Err *os.File
-	Color        bool // standard output is a terminal and nobody objects
+	In, Err *os.File
+	Out     *stdout.Writer
+	Color   bool // standard output is a terminal and nobody objects
 }
 
 // command is one row of what casemate can do.
@@ -59,10 +61,13 @@ func commands() []command {
 
 // Main runs one command line and returns the exit status.
 func Main(args []string) int {
-	std := &IO{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	std := &IO{In: os.Stdin, Out: &stdout.Writer{File: os.Stdout}, Err: os.Stderr}
 	std.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(std.Out)
 	err := dispatch(std, args)
 	var status exitStatus
+	if std.Out.Lost != nil && (err == nil || errors.As(err, &status)) { // another error is said already, and is most often this one
+		err = std.Out.Lost
+	}
 	switch {
 	case err == nil:
 		return 0

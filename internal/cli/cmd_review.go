@@ -141,7 +141,7 @@ func fullScreen(std *IO, r *session.Review) (d review.Decision, err error) {
 	}
 	defer from.Close()
 	p, err := os.StartProcess(program, []string{program, r.Box.Record.ID}, &os.ProcAttr{
-		Files: []*os.File{std.In, std.Out, std.Err, to}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM},
+		Files: []*os.File{std.In, std.Out.File, std.Err, to}, Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM},
 	})
 	to.Close()
 	if err != nil {

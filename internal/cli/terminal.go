@@ -1,12 +1,8 @@
 package cli
 
-import (
-	"os"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-func isTerminal(f *os.File) bool {
+func isTerminal(f interface{ Fd() uintptr }) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/stdout"
 	"casemate.dev/internal/workspace"
 	"golang.org/x/sys/unix"
 )
@@ -61,14 +62,14 @@ func finished(std *IO, res session.Result, t then, asJSON, quiet bool) error {
 			fmt.Fprintln(std.Err, "casemate: the command failed, so its changes stay held")
 		}
 	}
-	words := &IO{In: std.In, Out: std.Err, Err: std.Err, Color: std.Color} // standard output is the command's
+	words := &IO{In: std.In, Out: &stdout.Writer{File: std.Err}, Err: std.Err, Color: std.Color} // standard output is the command's
 	if silent {
 		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
 		defer null.Close()
-		words.Out, words.Err = null, null
+		words.Out, words.Err = &stdout.Writer{File: null}, null
 	}
 	err := withChanges(words, res.Sandbox, t, ask)
 	var stayed exitStatus

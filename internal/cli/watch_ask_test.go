@@ -9,6 +9,7 @@ import (
 
 	"casemate.dev/internal/gate/wire"
 	"casemate.dev/internal/session"
+	"casemate.dev/internal/stdout"
 	"casemate.dev/internal/store"
 )
 
@@ -35,7 +36,7 @@ func TestAnswerToAnother(t *testing.T) {
 	}
 	defer out.Close()
 	w := watching{
-		lister: lister{std: &IO{In: out, Out: out, Err: out}, open: map[string]session.Connection{}}, store: st,
+		lister: lister{std: &IO{In: out, Out: &stdout.Writer{File: out}, Err: out}, open: map[string]session.Connection{}}, store: st,
 		typed: make(chan string), known: map[string]bool{}, closed: map[string]bool{},
 	}
 	var boxes []*store.Sandbox
