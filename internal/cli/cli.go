@@ -13,6 +13,7 @@ import (
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/shim"
 	"casemate.dev/internal/stdout"
+	"golang.org/x/sys/unix"
 )
 
 // Version is set by the Makefile from git.
@@ -33,6 +34,7 @@ type IO struct {
 	In, Err *os.File
 	Out     *stdout.Writer
 	Color   bool // standard output is a terminal and nobody objects
+	umask   int  // the person's, where it takes rights from themselves; otherwise 0
 }
 
 // command is one row of what casemate can do.
@@ -63,6 +65,7 @@ func commands() []command {
 func Main(args []string) int {
 	std := &IO{In: os.Stdin, Out: &stdout.Writer{File: os.Stdout}, Err: os.Stderr}
 	std.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isTerminal(std.Out)
+	std.umask = ownUmask()
 	err := dispatch(std, args)
 	var status exitStatus
 	if std.Out.Lost != nil && (err == nil || errors.As(err, &status)) { // another error is said already, and is most often this one
@@ -76,6 +79,16 @@ func Main(args []string) int {
 	}
 	report(std.Err, err)
 	return statusOf(err)
+}
+
+// ownUmask leaves us the rights to what we make, without which nothing could be kept, run or removed, and returns the umask that did not.
+func ownUmask() int {
+	mask := unix.Umask(0o077)
+	unix.Umask(mask &^ 0o700)
+	if mask&0o700 == 0 {
+		return 0
+	}
+	return mask
 }
 
 // statusOf is the exit status that an error of casemate's own has.

@@ -34,6 +34,7 @@ opening with the policy line that made it.`,
 					args = []string{"sh"}
 				}
 				o.Command = args
+				o.Umask = std.umask
 				o.Terminal = isTerminal(std.In) && isTerminal(std.Out)
 				person, err := session.Self()
 				if err != nil {

@@ -91,6 +91,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	if err != nil {
 		return err
 	}
+	o.Umask = std.umask
 	if !quiet && isTerminal(std.Err) {
 		o.Progress = func(what string) { fmt.Fprintln(std.Err, "casemate:", what) }
 		o.Meanwhile = !asJSON

@@ -172,9 +172,12 @@ func runShim(std *IO, args []string) error {
 		return coded{err, "casemate shim remove " + args[0] + " takes the shim away", exitNotFound}
 	}
 	if isInside(person) {
+		if std.umask != 0 {
+			unix.Umask(std.umask)
+		}
 		return unix.Exec(argv[0], argv, person.Environ)
 	}
-	o := session.Options{Command: argv, Answered: true, Terminal: isTerminal(std.In) && isTerminal(std.Out)}
+	o := session.Options{Command: argv, Answered: true, Umask: std.umask, Terminal: isTerminal(std.In) && isTerminal(std.Out)}
 	if name := preset.OfCommand(args[0]); preset.OfCommand(argv[0]) != name {
 		o.Flags.Presets = []string{name}
 	}

@@ -37,6 +37,7 @@ type Options struct {
 	Answered bool   // what was answered before holds, although nobody sits there
 	Login    string // whether an agent uses the person's login: LoginYes, LoginNo, LoginAsk, or empty: as they answered once
 
+	Umask     int  // the command's, where casemate has another itself
 	Meanwhile bool // standard error is a terminal, on which the person may be told something while the command runs
 
 	Ask      func() (policy.Workspace, bool)   // asks how an agent shall see the project; nil: nobody is asked
@@ -107,6 +108,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 	r := &Run{Person: p, Options: o, Facts: facts, Offers: limits.Detect(p.UID, !facts.AtLeast(5, 14))}
 	if err := checkName(o.Name); err != nil {
 		return nil, err
+	}
+	if o.Umask&0o100 != 0 { // what the sandbox is made of could not be entered
+		return nil, &Refusal{fmt.Errorf("the umask is %04o: nobody could enter the directories that the command makes, nor those of its sandbox", o.Umask), "umask 077 keeps others out, and not you"}
 	}
 	r.Project = p.FindProject()
 	tiers, err := p.Load(r.Project, o.Flags)

@@ -297,6 +297,9 @@ func (s *supervision) start() error {
 	for _, l := range rlimits {
 		at.Rlimits = append(at.Rlimits, native.Rlimit(l))
 	}
+	if mask := r.Options.Umask; mask != 0 {
+		defer unix.Umask(unix.Umask(mask))
+	}
 	r.mounted = time.Now().UTC()
 	s.box, err = native.Start(r.Plan, at)
 	s.group.Joined()

@@ -284,7 +284,12 @@ func (u *inUse) Hint() string {
 
 // Lock takes the sandbox for this process. The kernel releases it when the process ends, however it ends.
 func (b *Sandbox) Lock() error {
-	fd, err := unix.Open(filepath.Join(b.Dir, "lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	path := filepath.Join(b.Dir, "lock")
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err == unix.EACCES {
+		b.allow()
+		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	}
 	if err != nil {
 		return fmt.Errorf("lock of sandbox %s: %w", b.Record.ID, err)
 	}
@@ -294,6 +299,12 @@ func (b *Sandbox) Lock() error {
 	}
 	b.lock, b.locked = fd, true
 	return nil
+}
+
+// allow gives us back the rights to what is ours alone. A umask has taken them, and nothing could remove it without.
+func (b *Sandbox) allow() {
+	_ = unix.Chmod(b.Dir, 0o700)
+	_ = unix.Fchmodat(unix.AT_FDCWD, filepath.Join(b.Dir, "lock"), 0o600, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // isLocked asks for the lock without taking it (fcntl(2), F_OFD_GETLK): taken for a moment, as flock(2) would, it were in the way of a run.
@@ -370,6 +381,10 @@ func (s *Store) List() ([]*Sandbox, error) {
 func (s *Store) read(id string) *Sandbox {
 	b := s.named(id)
 	data, err := Read(b.record(), maxRecord)
+	if errors.Is(err, fs.ErrPermission) {
+		b.allow()
+		data, err = Read(b.record(), maxRecord)
+	}
 	b.Damaged = err != nil && !errors.Is(err, fs.ErrNotExist)
 	if err == nil {
 		var r Record

@@ -46,6 +46,9 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 		if b.Record.Forked.After(r.Since) {
 			r.Since = b.Record.Forked
 		}
+		if r.Since.IsZero() { // there is no record of it that can be read
+			r.Since = changed(b.Dir)
+		}
 		if b.Running {
 			r.State, r.PID, r.Ports = "running", b.Record.PID, b.Record.Ports
 			r.Name, r.Internal, r.Policy = b.Record.Name, b.Record.Internal, b.Record.Policy
@@ -62,13 +65,16 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 	for _, h := range homes {
 		dir := filepath.Dir(h)
 		project, _ := os.ReadFile(filepath.Join(dir, "project"))
-		r := Row{ID: homeID(dir), State: "home", Size: Size(h), Project: string(project)}
-		if st, err := os.Stat(h); err == nil {
-			r.Since = st.ModTime()
-		}
-		rows = append(rows, r)
+		rows = append(rows, Row{ID: homeID(dir), State: "home", Size: Size(h), Project: string(project), Since: changed(h)})
 	}
 	return rows, nil
+}
+
+func changed(dir string) (t time.Time) {
+	if st, err := os.Stat(dir); err == nil {
+		t = st.ModTime()
+	}
+	return t
 }
 
 func (s *Store) homes() ([]string, error) {
