@@ -20,6 +20,7 @@ type Command struct {
 // that cannot be executed.
 type CommandError struct {
 	Name   string
+	File   string // where it was found, if it is Unseen
 	Status int
 	Why    string
 	Unseen bool // it is there, but the sandbox does not see it
@@ -87,7 +88,7 @@ func (f *finder) executable(name, file string) error {
 	if len(f.refused) > before {
 		why = f.refused[before].Why
 	}
-	return &CommandError{Name: name, Status: 126, Why: fmt.Sprintf("is %s, which the sandbox does not see: %s", real, why), Unseen: true}
+	return &CommandError{Name: name, File: file, Status: 126, Why: fmt.Sprintf("is %s, which the sandbox does not see: %s", real, why), Unseen: true}
 }
 
 // interpreter makes a script's interpreter visible, one level deep.

@@ -31,7 +31,11 @@ func (r *Run) view(req *plan.Request) error {
 		return err
 	}
 	if req.Path = command.Path; notExecutable != nil {
-		if req.Path = r.opened(req.Argv[0]); req.Path == "" && !r.Options.DryRun {
+		name := req.Argv[0]
+		if notExecutable.Unseen {
+			name = notExecutable.File
+		}
+		if req.Path = r.opened(name); req.Path == "" && !r.Options.DryRun {
 			return &NotExecuted{notExecutable}
 		}
 	}
