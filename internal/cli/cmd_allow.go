@@ -41,7 +41,7 @@ denied, with this command's line for each.`,
 				if *during > 0 {
 					until = time.Now().Add(*during)
 				}
-				person, err := session.Self()
+				person, err := session.Anywhere()
 				if err != nil {
 					return err
 				}

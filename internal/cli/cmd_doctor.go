@@ -25,7 +25,7 @@ it gives the exact command or file that mends it.`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(std *IO, _ []string) error {
-				person, err := session.Self()
+				person, err := session.Anywhere()
 				if err != nil {
 					return err
 				}

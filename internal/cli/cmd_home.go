@@ -68,15 +68,15 @@ reset  remove all that is in it: the next run begins with an empty one`,
 
 // chooseHomes finds what is meant. Started as root a project may have one for each user, and all are meant then.
 func chooseHomes(st *store.Store, args []string) ([]session.Home, error) {
-	person, err := session.Self()
-	if err != nil {
-		return nil, err
-	}
-	name := ""
+	name, project := "", ""
 	if len(args) > 0 {
 		name = args[0]
+	} else if person, err := session.Self(); err == nil {
+		project = person.FindProject()
+	} else {
+		return nil, err
 	}
-	homes, err := session.FindHomes(st, name, person.FindProject())
+	homes, err := session.FindHomes(st, name, project)
 	if err == nil && len(homes) == 0 {
 		what := "this project's sandboxes have"
 		if name != "" {

@@ -26,7 +26,7 @@ it was forked from.`,
 			all := fs.Bool("a", false, "also kept layers and homes")
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(std *IO, _ []string) error {
-				p, err := session.Self()
+				p, err := session.Anywhere()
 				if err != nil {
 					return err
 				}
@@ -52,7 +52,7 @@ it was forked from.`,
 }
 
 func openStore() (*store.Store, error) {
-	p, err := session.Self()
+	p, err := session.Anywhere()
 	if err != nil {
 		return nil, err
 	}

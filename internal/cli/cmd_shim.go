@@ -38,7 +38,7 @@ editors, and the variable CLAUDE_CODE_PROCESS_WRAPPER.`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(std *IO, args []string) error {
-				person, err := session.Self()
+				person, err := session.Anywhere()
 				if err != nil {
 					return err
 				}

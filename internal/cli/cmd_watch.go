@@ -35,7 +35,7 @@ same in a script. Interrupt it to end.`,
 				if err != nil {
 					return err
 				}
-				person, err := session.Self()
+				person, err := session.Anywhere()
 				if err != nil {
 					return err
 				}

@@ -26,8 +26,20 @@ type Person struct {
 	Environ   []string
 }
 
-// Self reads the person from the process.
+// Self reads the person from the process, with where they are.
 func Self() (Person, error) {
+	p, err := Anywhere()
+	if err != nil {
+		return p, err
+	}
+	if p.Dir, err = unix.Getwd(); err != nil {
+		return p, &Refusal{fmt.Errorf("working directory: %w", err), "it was removed, or cannot be read: cd into a directory that is there"}
+	}
+	return p, nil
+}
+
+// Anywhere reads the person for what is about no project: it works in a directory that was removed as well.
+func Anywhere() (Person, error) {
 	p := Person{UID: os.Geteuid(), GID: os.Getegid(), Name: os.Getenv("USER"), Home: os.Getenv("HOME"), StateHome: os.Getenv("XDG_STATE_HOME"), Environ: os.Environ()}
 	if p.Name == "" || strings.ContainsAny(p.Name, ":\n/") {
 		p.Name = "user"
@@ -45,11 +57,6 @@ func Self() (Person, error) {
 		config = filepath.Join(p.Home, ".config")
 	}
 	p.Config = filepath.Join(config, "casemate")
-	dir, err := unix.Getwd()
-	if err != nil {
-		return p, fmt.Errorf("working directory: %w", err)
-	}
-	p.Dir = dir
 	return p, nil
 }
 
