@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -92,25 +91,23 @@ func printHomes(std *IO, homes []session.Home) {
 		fmt.Fprintln(std.Err, "casemate: no sandbox has a home yet: the first run in a project makes one")
 		return
 	}
-	fmt.Fprintf(std.Out, "%-9s %-7s %9s %7s  %s\n", "ID", "STATE", "SIZE", "CHANGED", "PROJECT")
+	width := 9
+	for _, h := range homes {
+		width = max(width, len(h.ID))
+	}
+	fmt.Fprintf(std.Out, "%-*s %-7s %9s %7s  %s\n", width, "ID", "STATE", "SIZE", "CHANGED", "PROJECT")
 	for _, h := range homes {
 		state := "kept"
 		if h.Running {
 			state = "in use"
 		}
-		fmt.Fprintf(std.Out, "%-9s %-7s %9s %7s  %s\n", h.ID, state, size(h.Size), age(time.Since(h.Since)), tail(h.Project, 42))
+		fmt.Fprintf(std.Out, "%-*s %-7s %9s %7s  %s\n", width, h.ID, state, size(h.Size), age(time.Since(h.Since)), tail(h.Project, 42))
 	}
 }
 
 func resetHomes(std *IO, st *store.Store, homes []session.Home, asJSON bool) error {
-	done := map[string]bool{}
 	for _, h := range homes {
-		dir := filepath.Dir(h.Dir)
-		if done[dir] {
-			continue
-		}
-		done[dir] = true
-		if err := session.RemoveHome(st, dir); err != nil {
+		if err := session.RemoveHome(st, h.Dir); err != nil {
 			return err
 		}
 		if !asJSON {

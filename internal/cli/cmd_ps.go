@@ -68,13 +68,17 @@ func printUsage(std *IO, rows []store.Row, all bool) {
 		}
 		return
 	}
-	fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", "ID", "STATE", "SIZE", "AGE", "PROJECT", "COMMAND")
+	width := 9
+	for _, r := range rows {
+		width = max(width, len(r.ID))
+	}
+	fmt.Fprintf(std.Out, "%-*s %-8s %8s %5s  %-24s %s\n", width, "ID", "STATE", "SIZE", "AGE", "PROJECT", "COMMAND")
 	for _, r := range rows {
 		command := strings.Join(r.Command, " ")
 		if r.Origin != "" {
 			command = "of " + r.Origin + ": " + command
 		}
-		fmt.Fprintf(std.Out, "%-9s %-8s %8s %5s  %-24s %s\n", r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(command, 20))
+		fmt.Fprintf(std.Out, "%-*s %-8s %8s %5s  %-24s %s\n", width, r.ID, r.State, size(r.Size), age(time.Since(r.Since)), tail(r.Project, 24), head(command, 20))
 		if r.Name != "" && len(r.Internal) == 0 {
 			fmt.Fprintf(std.Out, "%9s its name is %s\n", "", r.Name)
 		}

@@ -47,22 +47,22 @@ func removeHistory(std *IO, args []string) error {
 
 // removeHome removes a home alone: the one that casemate ps -a lists under this id, or without one that of this project. It says if there is none.
 func removeHome(std *IO, st *store.Store, id string) (bool, error) {
-	var dir string
-	var err error
 	if id != "" {
-		dir, err = st.HomeNamed(id)
-	} else if person, failed := session.Self(); failed == nil {
-		dir = st.Project(person.FindProject())
+		home, err := st.HomeNamed(id)
+		if err != nil || home == "" {
+			return false, err
+		}
+		if err := session.RemoveHome(st, home); err != nil {
+			return false, err
+		}
 	} else {
-		err = failed
-	}
-	if err != nil || dir == "" {
-		return false, err
-	}
-	if err := session.RemoveHome(st, dir); err != nil {
-		return false, err
-	}
-	if id == "" {
+		person, err := session.Self()
+		if err != nil {
+			return false, err
+		}
+		if err := session.RemoveHomes(st, st.Project(person.FindProject())); err != nil {
+			return false, err
+		}
 		id = "of this project"
 	}
 	fmt.Fprintf(std.Err, "casemate: removed the home %s\n", id)

@@ -78,11 +78,11 @@ func TestHomes(t *testing.T) {
 	if _, err := HomeFiles(st, list[0]); err == nil || !strings.Contains(err.Error(), "is running") {
 		t.Errorf("while a sandbox runs it is listed: %v", err)
 	}
-	if err := RemoveHome(st, filepath.Dir(home)); err == nil || !exists(home) {
+	if err := RemoveHome(st, home); err == nil || !exists(home) {
 		t.Errorf("while a sandbox runs it is removed: %v", err)
 	}
 	box.Unlock()
-	if err := RemoveHome(st, filepath.Dir(home)); err != nil || exists(home) || exists(laidFile(home)) {
+	if err := RemoveHome(st, home); err != nil || exists(home) || exists(laidFile(home)) {
 		t.Errorf("it is not removed: %v", err)
 	}
 	if !exists(filepath.Join(secret, "key")) {

@@ -44,17 +44,30 @@ func Remove(st *store.Store, box *store.Sandbox, home, force bool) error {
 func removeHomes(dir string) error {
 	homes, err := filepath.Glob(filepath.Join(dir, "home*"))
 	for _, h := range homes {
-		err = errors.Join(err, workspace.Discard(context.Background(), h))
-		if gone := os.Remove(laidFile(h)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-			err = errors.Join(err, gone)
-		}
+		err = errors.Join(err, removeHome(h))
 	}
 	return err
 }
 
-// RemoveHome deletes the home that the sandboxes of the project in the state directory dir share, if none of them runs. Most projects have a home
-// and no sandbox: what was held is applied or discarded, and the home stays.
-func RemoveHome(st *store.Store, dir string) error {
+func removeHome(home string) error {
+	err := workspace.Discard(context.Background(), home)
+	if gone := os.Remove(laidFile(home)); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
+}
+
+// RemoveHome deletes one home, if no sandbox of its project runs. Most projects have a home and no sandbox: what was held is applied or discarded,
+// and the home stays.
+func RemoveHome(st *store.Store, home string) error {
+	if err := homeInUse(st, filepath.Dir(home)); err != nil {
+		return err
+	}
+	return removeHome(home)
+}
+
+// RemoveHomes deletes all those of the project in the state directory dir.
+func RemoveHomes(st *store.Store, dir string) error {
 	if err := homeInUse(st, dir); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -199,5 +200,28 @@ func TestReadTakesOnlyFiles(t *testing.T) {
 	}
 	if b, err := Read(big, 11); err != nil || len(b) != 11 {
 		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// TestHomesHaveNames: a project may have several homes, and each is found by the id that is listed.
+func TestHomesHaveNames(t *testing.T) {
+	s := open(t)
+	dir := s.Project("/p")
+	for _, name := range []string{"home", "home-1001", "home-fallback"} {
+		if err := MakeDir(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := Key("/p")[:8]
+	var got []string
+	rows, err := s.Usage(true)
+	for _, r := range rows {
+		got = append(got, r.ID)
+		if home, err := s.HomeNamed(r.ID); err != nil || filepath.Base(home) != "home"+strings.TrimPrefix(r.ID, key) {
+			t.Errorf("%s is %s, %v", r.ID, home, err)
+		}
+	}
+	if want := []string{key, key + "-1001", key + "-fallback"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v; want %q", got, err, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +66,7 @@ func (s *Store) Usage(all bool) ([]Row, error) {
 	for _, h := range homes {
 		dir := filepath.Dir(h)
 		project, _ := os.ReadFile(filepath.Join(dir, "project"))
-		rows = append(rows, Row{ID: homeID(dir), State: "home", Size: Size(h), Project: string(project), Since: changed(h)})
+		rows = append(rows, Row{ID: homeID(h), State: "home", Size: Size(h), Project: string(project), Since: changed(h)})
 	}
 	return rows, nil
 }
@@ -94,20 +95,22 @@ func (s *Store) Homes() ([]Home, error) {
 	list := make([]Home, len(dirs))
 	for i, dir := range dirs {
 		project, _ := Read(filepath.Join(filepath.Dir(dir), "project"), unix.PathMax)
-		list[i] = Home{homeID(filepath.Dir(dir)), dir, string(project)}
+		list[i] = Home{homeID(dir), dir, string(project)}
 	}
 	return list, err
 }
 
-// homeID is what Usage calls the home in a project's directory.
-func homeID(dir string) string { return filepath.Base(dir)[:8] }
+// homeID is what Usage calls a home: for its project, of which root's sandboxes have one for each user.
+func homeID(home string) string {
+	return filepath.Base(filepath.Dir(home))[:8] + strings.TrimPrefix(filepath.Base(home), "home")
+}
 
-// HomeNamed returns the project's directory whose home Usage lists under this id, or "".
+// HomeNamed returns the home that Usage lists under this id, or "".
 func (s *Store) HomeNamed(id string) (string, error) {
 	homes, err := s.homes()
 	for _, h := range homes {
-		if dir := filepath.Dir(h); homeID(dir) == id {
-			return dir, nil
+		if homeID(h) == id {
+			return h, nil
 		}
 	}
 	return "", err
