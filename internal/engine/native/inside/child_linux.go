@@ -113,7 +113,7 @@ func (p *Program) Start(flags uint64, status int) (Child, error) {
 
 // cloneArgs is struct clone_args of clone3(2), first version.
 type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
+	flags, pidfd, _, _, exitSignal, stack, stackSize, _ uint64 // those without a name: child_tid, parent_tid, tls
 }
 
 // cloneAndRun blocks all signals, clones, and in the child never returns. Signals stay blocked in the child until the command restores them:
