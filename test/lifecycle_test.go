@@ -252,7 +252,7 @@ func TestL10EmergencyStop(t *testing.T) {
 				// Bounded by itself at 255 processes: where the limit fails, the machine must survive the test.
 				bomb := `f() { [ $1 -gt 0 ] && { f $(($1-1)) & f $(($1-1)) & }; sleep ` + forever + `; }; trap '' TERM INT HUP; (f 7) 2>/dev/null & `
 				if s.mode.name != "landlock" { // there, "everyone" would be every process of the user if a signal came through
-					bomb += `sleep 0.3; kill -STOP -1; `
+					bomb += `n=0; while [ $n -lt 10 ]; do n=0; for c in /proc/[0-9]*/comm; do read x <$c && [ "$x" = sleep ] && n=$((n+1)); done; done 2>/dev/null; kill -STOP -1; `
 				}
 				cmd := s.command("run", "--pids", "100", "--", "sh", "-c", bomb+"sleep "+forever)
 				if err := cmd.Start(); err != nil {
