@@ -1,6 +1,7 @@
 package workspace
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -308,6 +309,39 @@ func TestMaskFillsLater(t *testing.T) {
 	defer m.Close()
 	f.prepare()
 	must(t, m.Fill(t.Context()))
+	if m.Pending != 0 {
+		t.Errorf("%d directories pending", m.Pending)
+	}
+}
+
+// TestMaskFillsAtEachStart: what the first start left is masked a little at each later one, a fifth of what the first may take but a directory at least.
+func TestMaskFillsAtEachStart(t *testing.T) {
+	f := newMaskFixture(t, []string{".env", ".env2"}, "a/b/c/x", "d/e/f/g/x")
+	f.o.Links = 6
+	for start, want := range []int{5, 4, 3, 2, 1, 0, 0} {
+		m, err := prepareMask(f.project, mustCompile(t, f.patterns...), f.o, time.Now().Add(time.Hour)) // when what was just made is believed
+		must(t, err)
+		if m.Pending != want {
+			t.Errorf("start %d: %d directories pending, want %d", start, m.Pending, want)
+		}
+		m.Close()
+	}
+}
+
+// TestMaskFillEnds: a directory with more absent names than are masked at a time is one step all the same. A project chooses how many it hides.
+func TestMaskFillEnds(t *testing.T) {
+	names := make([]string, 2500)
+	for i := range names {
+		names[i] = fmt.Sprintf(".absent%d", i)
+	}
+	f := newMaskFixture(t, names, "a/x", "b/x")
+	f.o.Links = 1
+	m, err := PrepareMask(f.project, mustCompile(t, f.patterns...), f.o)
+	must(t, err)
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	must(t, m.Fill(ctx))
 	if m.Pending != 0 {
 		t.Errorf("%d directories pending", m.Pending)
 	}

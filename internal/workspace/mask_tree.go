@@ -246,7 +246,8 @@ func removeTree(dir int, name string, mode uint32) error {
 	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 }
 
-// fill masks absent names in directories that still lack them, at most links names, and returns how many directories it finished.
+// fill masks absent names in directories that still lack them, at most links names but at least one directory's, so that it comes to an end however many
+// names a policy has. It returns how many directories it finished.
 func (m *Mask) fill(links int) (filled int, err error) {
 	var lacking []int32
 	for i := range m.Survey.dirs {
@@ -258,7 +259,7 @@ func (m *Mask) fill(links int) (filled int, err error) {
 	for _, i := range lacking {
 		d := &m.Survey.dirs[i]
 		names := m.absentNames(d)
-		if links -= len(names); links < 0 {
+		if links -= len(names); links < 0 && filled > 0 {
 			break
 		}
 		if err := m.fillDir(d, names); err != nil {
