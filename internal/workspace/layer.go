@@ -153,9 +153,12 @@ func (l *Layer) fillClassifier() {
 // its own: lower files are read live until then. Anything else (another inode saved over it by rename, which overlayfs may never show to
 // a sandbox that had looked the name up before; see research/facts.md) may not have been, and counts as a conflict.
 //
-// Limits. The clock is the host's: if it was set back, an edit can go unnoticed. So can one within the same tick (4 ms on most kernels; up to
-// 2 s on file systems with coarse times) as the mount, or as the sandbox's own. All whiteouts of one mount may be one inode, so what a later
-// deletion saw counts as what the first one saw: a conflict too many, never one too few. What the host deleted is deletedByHost's.
+// A file's times go on with the clock's tick (4 ms on most kernels), so of two changes in one nothing tells which came first: a conflict too many,
+// never one too few. So are all whiteouts of one mount, which may be one inode: what a later deletion saw counts as what the first one saw.
+// What the host deleted is deletedByHost's.
+//
+// Limits. The clock is the host's: if it was set back, an edit can go unnoticed. So can one within the same tick as the mount, and on a file system
+// with coarser times than the layer's (up to 2 s), one so soon after the sandbox's own.
 // The times of a directory change with its entries, so of a directory only its making is seen.
 func (l *Layer) unseen(host node, made int64) string {
 	start := l.mountBefore(made)
@@ -164,7 +167,7 @@ func (l *Layer) unseen(host node, made int64) string {
 		return ""
 	case host.ctime <= start:
 		return ""
-	case made == 0 || host.ctime > made:
+	case made == 0 || host.ctime >= made:
 		return "the host changed it after the sandbox did"
 	case host.btime == 0 || host.btime > start || host.ctime != host.mtime:
 		return "the host replaced it while the sandbox ran"

@@ -261,6 +261,20 @@ func TestSaveByRenameWhileItRunsIsAConflict(t *testing.T) {
 	f.wantChanges(ChangeOptions{}, "modified conflict a", "modified changed b", "modified conflict c")
 }
 
+// A run takes little longer than a tick of the clock: what a script writes on the host right after it can have the very time of what was written inside.
+func TestSameTickIsAConflict(t *testing.T) {
+	start := time.Now()
+	l := &Layer{LayerOptions: LayerOptions{Born: start, Mounted: []time.Time{start}}}
+	made := start.Add(20 * time.Millisecond).UnixNano()
+	host := node{State: State{Type: File}, btime: start.Add(-time.Hour).UnixNano()}
+	for after, want := range map[int64]bool{-1: false, 0: true, 1: true} {
+		host.mtime, host.ctime = made+after, made+after
+		if got := l.unseen(host, made); (got != "") != want {
+			t.Errorf("written on the host %d ns after the sandbox's: conflict %q, want one: %v", after, got, want)
+		}
+	}
+}
+
 // A later run has seen what the host did before it.
 func TestASecondRunSeesTheHostsChanges(t *testing.T) {
 	f := newFixture(t, OverlayLayer, map[string]string{"a": "1\n"})
