@@ -40,10 +40,10 @@ const maxIndexes = 16
 
 // said notes one state of the host's index; "" is one that cannot be read.
 func (r *mirrorRepo) said(meaning string) {
-	if meaning == "" || slices.Contains(r.indexes, meaning) {
+	if meaning == "" {
 		return
 	}
-	r.indexes = append(r.indexes, meaning)
+	r.indexes = append(slices.DeleteFunc(r.indexes, func(m string) bool { return m == meaning }), meaning)
 	if n := len(r.indexes) - maxIndexes; n > 0 {
 		r.indexes = r.indexes[n:]
 	}
@@ -256,10 +256,14 @@ func (m *Mirror) lookAtIndexes(now time.Time) {
 	}
 }
 
-// editIndex gives the host's index the bits that keep git inside from taking hidden files for deleted ones.
-func (m *Mirror) editIndex(rel string, index []byte) []byte {
+// placeIndex notes what an index of the host's says that git inside is about to find, and gives it the bits that keep git from taking hidden files for
+// deleted ones.
+func (m *Mirror) placeIndex(rel string, index []byte) []byte {
 	dir, _ := splitGit(rel)
 	r := m.repos[dir]
+	if r != nil {
+		r.said(indexMeaning(index))
+	}
 	if r == nil || len(r.skip) == 0 {
 		return index
 	}

@@ -204,5 +204,5 @@ func (m *Mirror) read(rel string, host node) ([]byte, node, error) {
 	if host.Size == 0 || !gitIndex(rel) {
 		return content, host, nil
 	}
-	return m.editIndex(rel, content), host, nil
+	return m.placeIndex(rel, content), host, nil
 }
