@@ -61,13 +61,19 @@ func TestManyOpenings(t *testing.T) {
 	})
 }
 
-// TestFewDescriptors: a limit that lets few files be open at once is enough.
+// TestFewDescriptors: a limit that lets few files be open at once is enough, and one that does not is named.
 func TestFewDescriptors(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
-		cmd := s.command("run", "--", "echo", "ran")
-		line := `ulimit -n 140; exec "$@"`
-		*cmd = exec.Cmd{Path: "/bin/sh", Args: append([]string{"sh", "-c", line, "sh"}, cmd.Args...), Dir: cmd.Dir, Env: cmd.Env, SysProcAttr: cmd.SysProcAttr}
-		if o := s.finish(cmd); o.stdout != "ran\n" || o.exit != 0 {
+		limited := func(files int) output {
+			cmd := s.command("run", "--", "echo", "ran")
+			line := fmt.Sprintf(`ulimit -n %d; exec "$@"`, files)
+			*cmd = exec.Cmd{Path: "/bin/sh", Args: append([]string{"sh", "-c", line, "sh"}, cmd.Args...), Dir: cmd.Dir, Env: cmd.Env, SysProcAttr: cmd.SysProcAttr}
+			return s.finish(cmd)
+		}
+		if o := limited(140); o.stdout != "ran\n" || o.exit != 0 {
+			t.Error(o)
+		}
+		if o := limited(40); o.stdout != "" || o.exit != 125 || !strings.Contains(o.stderr, "ulimit -Hn") {
 			t.Error(o)
 		}
 	})

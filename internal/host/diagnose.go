@@ -216,6 +216,12 @@ func failures() []diagnosis {
 			remedy: sysctl("kernel.pty.max=8192"),
 		},
 		{
+			steps:  "descriptors of pid 1",
+			errnos: []syscall.Errno{syscall.EBADF}, // dup3(2) to a number beyond the limit
+			cause:  say("so few files may be open at once that there is no room for a sandbox's"),
+			remedy: say("raise the hard limit (`ulimit -Hn` shows it) to 256 or more: nofile in /etc/security/limits.conf, or LimitNOFILE= of the service"),
+		},
+		{
 			errnos: []syscall.Errno{syscall.EMFILE, syscall.ENFILE},
 			cause:  say("the limit of open files is reached"),
 			remedy: say("raise it for this shell:\n  ulimit -n 4096"),

@@ -55,6 +55,7 @@ func TestDiagnose(t *testing.T) {
 		{"source replaced", syscall.ESTALE, "open /home/u/.pyenv", nil, "was replaced", "try again", false},
 		{"Landlock off at boot", syscall.EOPNOTSUPP, "Landlock rules", nil, "switched off at boot", "lsm=landlock,lockdown,capability,yama,apparmor", false},
 		{"no seccomp", syscall.EINVAL, "system call filter", nil, "no system call filters", "CONFIG_SECCOMP_FILTER", false},
+		{"few descriptors", syscall.EBADF, "descriptors of pid 1", nil, "so few files", "ulimit -Hn", false},
 		{"out of descriptors", syscall.EMFILE, "standard streams", nil, "open files", "ulimit -n", false},
 		{"nothing known", syscall.EIO, "standard streams", nil, "", "", false},
 	} {
