@@ -36,7 +36,7 @@ The caches: ` + wrap(strings.Join(policy.Caches(), ", ")+".", 68, ""),
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			asJSON := fs.Bool("json", false, "print JSON")
 			all := fs.Bool("all", false, "rm: of every project")
-			yes := fs.Bool("yes", false, "rm: do not ask")
+			yes := fs.Bool("yes", false, "rm: do not ask, as it does on a terminal")
 			return func(std *IO, args []string) error {
 				st, err := openStore()
 				if err != nil {

@@ -330,27 +330,21 @@ func discardCommand() command {
 		name: "discard", summary: "throw the held changes away",
 		example: "casemate discard --yes",
 		help: `
-Removes the change layer of the project's newest sandbox. The sandbox's own
-home, with what tools have left there, stays; casemate rm --home removes it.`,
+Removes the change layer of the project's newest sandbox, once you have said
+yes to it. Without a terminal to ask on that is --yes, and nothing goes without.
+The sandbox's own home, with what tools have left there, stays; casemate rm
+--home removes it.`,
 		exits: `
-1    not confirmed
+1    not confirmed; everything is still held
 125  the sandbox is running, or the layer could not be removed`,
 		flags: func(fs *flag.FlagSet) func(*IO, []string) error {
 			id := fs.String("sandbox", "", "the `SANDBOX` to discard; default: the project's newest")
 			yes := fs.Bool("yes", false, "do not ask")
 			return func(std *IO, _ []string) error {
 				return withReview(std, *id, false, func(r *session.Review) error {
-					if !*yes && isTerminal(std.In) {
-						changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
-						if err == nil {
-							err = r.Count(context.Background(), changes)
-						}
-						if err != nil {
+					if !*yes {
+						if err := askDiscard(std, r); err != nil {
 							return err
-						}
-						a := &review.Asker{In: std.In, Out: std.Out}
-						if !a.Yes(fmt.Sprintf("%s. Throw them away?", workspace.Summarize(changes))) {
-							return exitStatus(exitProblem)
 						}
 					}
 					if err := r.Discard(); err != nil {
@@ -362,4 +356,21 @@ home, with what tools have left there, stays; casemate rm --home removes it.`,
 			}
 		},
 	}
+}
+
+func askDiscard(std *IO, r *session.Review) error {
+	if !isTerminal(std.In) {
+		return coded{errors.New("not discarded: there is no terminal to ask on"), "casemate diff shows the changes; casemate discard --yes throws them away", exitProblem}
+	}
+	changes, err := r.Changes(context.Background(), workspace.ChangeOptions{})
+	if err == nil {
+		err = r.Count(context.Background(), changes)
+	}
+	if err != nil {
+		return err
+	}
+	if a := (&review.Asker{In: std.In, Out: std.Out}); !a.Yes(fmt.Sprintf("%s. Throw them away?", workspace.Summarize(changes))) {
+		return exitStatus(exitProblem)
+	}
+	return nil
 }
