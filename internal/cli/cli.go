@@ -146,7 +146,10 @@ func (c command) main(std *IO, args []string) error {
 			c.printHelp(std.Out, fs)
 			return nil
 		} else if err != nil {
-			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --").Replace(err.Error())), fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --", `" for -`, `" for --`).Replace(err.Error())), fmt.Sprintf("casemate %s --help shows the flags", c.name))
+		}
+		if err := notEmpty(fs); err != nil {
+			return err
 		}
 		ended := len(fs.Args()) < len(args) && len(args)-len(fs.Args()) > 0 && args[len(args)-len(fs.Args())-1] == "--"
 		args = fs.Args()
@@ -159,6 +162,16 @@ func (c command) main(std *IO, args []string) error {
 		}
 		rest, args = append(rest, args[0]), args[1:]
 	}
+}
+
+// notEmpty refuses a flag whose value is nothing, as a script writes it that lacks a variable: what was to be limited or named would not be.
+func notEmpty(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		if v, ok := f.Value.(flag.Getter); ok && v.Get() == "" {
+			err = usageError(fmt.Errorf("%s: \"\" is empty", flagName(f)), "give it a value, or leave it out")
+		}
+	})
+	return err
 }
 
 func overview(w io.Writer) {

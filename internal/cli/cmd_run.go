@@ -260,7 +260,12 @@ func policyFlags(fs *flag.FlagSet, f *policy.Flags) {
 	} {
 		fs.Var((*list)(l.to), l.name, l.usage)
 	}
-	fs.BoolFunc("ask", "where no rule allows or denies a host, let the connection wait for your answer in casemate watch", func(s string) error { f.Ask = s; return nil })
+	fs.BoolFunc("ask", "where no rule allows or denies a host, let the connection wait for your answer in casemate watch", func(s string) error {
+		if f.Ask = s; s == "" {
+			return errors.New("it is empty")
+		}
+		return nil
+	})
 	fs.StringVar(&f.Memory, "memory", "", "memory limit, `SIZE` such as 4GiB")
 	fs.StringVar(&f.Pids, "pids", "", "limit of processes and threads, a `NUMBER`")
 	fs.StringVar(&f.CPUs, "cpus", "", "limit of processor cores, a `NUMBER`")

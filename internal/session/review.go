@@ -132,6 +132,9 @@ func (r *Review) Paths(typed []string) ([]string, error) {
 func PathsIn(project string, typed []string) ([]string, error) {
 	var paths []string
 	for _, p := range typed {
+		if p == "" { // which is the working directory, and with it all of the project: nobody who lacks a variable means that
+			return nil, &Refusal{errors.New("a path is empty"), "leave it out to mean the whole project, or write . for this directory"}
+		}
 		abs, err := filepath.Abs(p)
 		if err != nil {
 			return nil, err
