@@ -59,6 +59,27 @@ func (c *cover) reachable() error {
 	return nil
 }
 
+// checkWrites refuses what cannot be mounted to be written through: what is not there, and what a link leads to, as that could be anywhere.
+func (r *Run) checkWrites(mode plan.Mode) error {
+	if mode == plan.Landlock { // where nothing is written through
+		return nil
+	}
+	for _, v := range r.Policy.Files.Write {
+		place := filepath.Join(r.Project, v.V)
+		var st unix.Stat_t
+		switch err := statBeneath(r.Project, place, &st); err {
+		case nil:
+		case unix.ENOENT, unix.ENOTDIR:
+			return &Refusal{fmt.Errorf("files.write (%s): %s does not exist", v.Origin, workspace.Quote(v.V)), "make it first (mkdir " + workspace.Quote(place) + "), or leave it out"}
+		case unix.ELOOP:
+			return &Refusal{fmt.Errorf("files.write (%s): %s is or lies behind a symbolic link", v.Origin, workspace.Quote(v.V)), "name the place that it leads to, or leave it out"}
+		default:
+			return fmt.Errorf("files.write (%s): %s: %w", v.Origin, workspace.Quote(v.V), err)
+		}
+	}
+	return nil
+}
+
 // writeThrough lays the same mounts over what is hidden and protected in the parts of a held project that are written through.
 func (r *Run) writeThrough(req *plan.Request) error {
 	c, err := r.cover(r.surveyed, r.hide)

@@ -155,6 +155,9 @@ func Prepare(p Person, o Options) (*Run, error) {
 		if err := r.checkLogin(); err != nil {
 			return nil, err
 		}
+		if err := r.checkWrites(mode); err != nil {
+			return nil, err
+		}
 		req.Project, req.Dir = r.Project, p.Dir
 	} else {
 		r.Project = ""
