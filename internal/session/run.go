@@ -438,7 +438,8 @@ func (s *supervision) judge(status unix.WaitStatus, failure error) {
 // judgeOutput says that output was lost, as the command itself would have said: what it wrote was taken from it before the host refused it.
 func (s *supervision) judgeOutput() {
 	err := s.streams.Err()
-	if err == nil || s.failure != nil || s.result.Reason != "" {
+	byPipe := s.result.Reason == "signal" && s.result.Exit == 128+int(unix.SIGPIPE) // the signal only followed from it
+	if err == nil || s.failure != nil || s.result.Reason != "" && !byPipe {
 		return
 	}
 	s.result.Reason, s.result.Detail = "output", err.Error()
