@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/commits"
 	"casemate.dev/internal/review"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/workspace"
@@ -33,7 +34,11 @@ counted only. Into a file or pipe it writes a patch that git apply takes.`,
 			built := fs.Bool("built", false, "list built files one by one")
 			asJSON := fs.Bool("json", false, "print JSON")
 			return func(std *IO, args []string) error {
-				return withReview(std, *id, *asJSON, func(r *session.Review) error {
+				var none func() error
+				if *asJSON {
+					none = func() error { return workspace.WriteJSON(std.Out, nil) }
+				}
+				return withReview(std, *id, none, func(r *session.Review) error {
 					ctx := context.Background()
 					paths, err := r.Paths(args)
 					if err != nil {
@@ -82,20 +87,18 @@ func saySummary(std *IO, r *session.Review, what string, changes []workspace.Cha
 	return nil
 }
 
-// withReview opens the layer. Having none is no error: there is nothing to show, apply or discard.
-func withReview(std *IO, id string, asJSON bool, f func(*session.Review) error) error {
+// withReview opens the layer. Having none is no error: there is nothing to show, apply or discard. What --json prints then is none's.
+func withReview(std *IO, id string, none func() error, f func(*session.Review) error) error {
 	person, err := session.Self()
 	if err != nil {
 		return err
 	}
 	r, err := session.OpenReview(person, id)
 	if errors.Is(err, session.ErrNoChanges) {
-		if asJSON {
-			if err := workspace.WriteJSON(std.Out, nil); err != nil {
-				return err
-			}
-		}
 		fmt.Fprintln(std.Err, "casemate: no sandbox holds changes of this project")
+		if none != nil {
+			return none()
+		}
 		return nil
 	}
 	if err != nil {
@@ -147,7 +150,14 @@ their own (casemate/SANDBOX, or BRANCH). Your working tree stays as it is.`,
 			fs.Var(&ours, "ours", "keep your side of a conflict at `PATH`; the sandbox's goes into the history")
 			fs.Var(&both, "both", "keep both sides of a conflict at `PATH`: the sandbox's as PATH.sandbox")
 			return func(std *IO, args []string) error {
-				return withReview(std, *id, *asJSON, func(r *session.Review) error {
+				var none func() error
+				switch {
+				case *asJSON && *commit:
+					none = func() error { return encode(std.Out, committed{Commits: []commits.Commit{}}) }
+				case *asJSON:
+					none = func() error { return encode(std.Out, []workspace.Outcome{}) }
+				}
+				return withReview(std, *id, none, func(r *session.Review) error {
 					if *commit {
 						return applyCommits(std, r, args, commitOptions{*protected, *yes, *dry, *asJSON})
 					}
@@ -235,7 +245,7 @@ func apply(std *IO, r *session.Review, o workspace.ApplyOptions, asJSON bool) er
 	sayOverlaps(std, r, o.Paths)
 	outcomes, err := r.Apply(context.Background(), o)
 	if asJSON {
-		if e := encode(std.Out, outcomes); e != nil {
+		if e := encode(std.Out, slices.Concat([]workspace.Outcome{}, outcomes)); e != nil {
 			return e
 		}
 	} else {
@@ -341,7 +351,7 @@ The sandbox's own home, with what tools have left there, stays; casemate rm
 			id := fs.String("sandbox", "", "the `SANDBOX` to discard; default: the project's newest")
 			yes := fs.Bool("yes", false, "do not ask")
 			return func(std *IO, _ []string) error {
-				return withReview(std, *id, false, func(r *session.Review) error {
+				return withReview(std, *id, nil, func(r *session.Review) error {
 					if !*yes {
 						if err := askDiscard(std, r); err != nil {
 							return err

@@ -45,6 +45,12 @@ reference  every key with its meaning, type, default and an example (Markdown)`,
 	}
 }
 
+// checked is what policy check prints of files that are in order.
+type checked struct {
+	Files   []string         `json:"files"`
+	Ignored []policy.Widened `json:"ignored"` // what has no effect until it is approved
+}
+
 func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 	person, err := session.Self()
 	if err != nil {
@@ -54,7 +60,10 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	files := len(tiers.Sources) - 1 // the last source is the flags
+	files := []string{}
+	for _, s := range tiers.Sources[:len(tiers.Sources)-1] { // the last source is the flags
+		files = append(files, s.Name)
+	}
 	notices, err := person.AddPresets(tiers, person.FindProject())
 	if err != nil {
 		return err
@@ -73,7 +82,10 @@ func showPolicy(std *IO, f policy.Flags, check, asJSON bool) error {
 		for _, w := range merged.Ignored {
 			fmt.Fprintf(std.Err, "casemate: %s widens %s and is not approved (casemate trust)\n", w.Origin, w.Key)
 		}
-		fmt.Fprintf(std.Out, "in order: %s\n", count(files, "policy file"))
+		if asJSON {
+			return encode(std.Out, checked{files, slices.Concat([]policy.Widened{}, merged.Ignored)})
+		}
+		fmt.Fprintf(std.Out, "in order: %s\n", count(len(files), "policy file"))
 		return nil
 	}
 	values := merged.Explain()

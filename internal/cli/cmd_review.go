@@ -44,13 +44,13 @@ change after the other in plain lines, as git add -p does.`,
 					return usageError(errors.New("review takes one sandbox"), "casemate ps -a lists them")
 				}
 				if !isTerminal(std.In) || !isTerminal(std.Out) {
-					return hinted(errors.New("there is no terminal to review changes on"), "casemate diff shows them; casemate apply and casemate discard need no terminal")
+					return hinted(errors.New("there is no terminal to review changes on"), "casemate diff shows them; casemate apply and casemate discard --yes need no terminal")
 				}
 				id := ""
 				if len(args) == 1 {
 					id = args[0]
 				}
-				return withReview(std, id, false, func(r *session.Review) error { return reviewOn(std, r, *plain) })
+				return withReview(std, id, nil, func(r *session.Review) error { return reviewOn(std, r, *plain) })
 			}
 		},
 	}

@@ -117,7 +117,7 @@ func withChanges(std *IO, id string, t then, ask bool) error {
 	if t == thenKeep || t == thenAsk && !ask {
 		return nil
 	}
-	return withReview(std, id, false, func(r *session.Review) error {
+	return withReview(std, id, nil, func(r *session.Review) error {
 		switch {
 		case ask:
 			return askThen(std, r)
