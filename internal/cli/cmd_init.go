@@ -29,9 +29,9 @@ left alone.`,
 				if err != nil {
 					return err
 				}
-				path := filepath.Join(person.FindProject(), session.PolicyFile)
+				path, text := filepath.Join(person.FindProject(), session.PolicyFile), policy.Commented()
 				if *user {
-					path = filepath.Join(person.Config, "policy.yaml")
+					path, text = filepath.Join(person.Config, "policy.yaml"), policy.CommentedOwn()
 					if err := os.MkdirAll(person.Config, 0o700); err != nil {
 						return err
 					}
@@ -43,7 +43,7 @@ left alone.`,
 				if err != nil {
 					return err
 				}
-				_, err = f.Write(policy.Commented())
+				_, err = f.Write(text)
 				if e := f.Close(); err == nil {
 					err = e
 				}

@@ -57,10 +57,18 @@ func (k *key) reference(b *bytes.Buffer) {
 
 // Commented is the document that `casemate init` writes: every key, explained and commented out. It allows and denies nothing.
 func Commented() []byte {
+	return commented("What a sandbox of this project may do.", "Lines that allow more take effect when you run `casemate trust`, and again after every change of this file.")
+}
+
+// CommentedOwn is the same for a person's own policy, which nobody needs to approve.
+func CommentedOwn() []byte {
+	return commented("What the sandboxes of all your projects may do.", "It takes effect as it stands: `casemate trust` is for what a project's own policy allows beyond it.")
+}
+
+func commented(what, effect string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# yaml-language-server: $schema=%s\n", SchemaURL)
-	b.WriteString("# What a sandbox of this project may do. Every key is optional; remove the # before a key to use it.\n")
-	b.WriteString("# Lines that allow more take effect when you run `casemate trust`, and again after every change of this file.\n")
+	fmt.Fprintf(&b, "# %s Every key is optional; remove the # before a key to use it.\n# %s\n", what, effect)
 	for _, k := range table() {
 		if strings.ContainsAny(k.path, "[*") || k.path == "locked" {
 			continue // explained with their list; for the organisation only
