@@ -116,7 +116,8 @@ func cores(n float64) string {
 	return strconv.FormatFloat(n, 'f', -1, 64) + " cores"
 }
 
-const watching = "watched every 250 ms or more often"
+// watching is the longest time between two looks: most are 250 ms apart, but those that cost much, as with many processes, are further.
+const watching = "watched every second or more often"
 
 func (f *Facts) byDisk(s Set) Enforced {
 	switch {

@@ -65,11 +65,11 @@ func TestBy(t *testing.T) {
 		{"v1", holder(byV1, ""), "memory 12 GiB: cgroup v1 memory, enforced | pids 4096: cgroup v1 pids, enforced | cpu 1.5 cores: cgroup v1 cpu, enforced"},
 		{"v2", holder(byV2, ""), "memory 12 GiB: cgroup v2, enforced | pids 4096: cgroup v2, enforced | cpu 1.5 cores: cgroup v2, enforced"},
 		{"systemd without cpu", holder(bySystemd, ""), "memory 12 GiB: systemd scope, cgroup v2, enforced | pids 4096: systemd scope, cgroup v2, enforced | cpu 2 cores: CPU affinity, with sched_setaffinity refused, enforced"},
-		{"nothing", holder(byNothing, ""), "memory 12 GiB: watched every 250 ms or more often, watched | pids 4096: RLIMIT_NPROC in the user namespace, enforced | cpu 2 cores: CPU affinity, with sched_setaffinity refused, enforced"},
+		{"nothing", holder(byNothing, ""), "memory 12 GiB: watched every second or more often, watched | pids 4096: RLIMIT_NPROC in the user namespace, enforced | cpu 2 cores: CPU affinity, with sched_setaffinity refused, enforced"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := strings.Split(test.want, " | ")
-			want = append(want, "disk 20 GiB: watched every 250 ms or more often; RLIMIT_FSIZE for each file, watched", "open files 1048576: RLIMIT_NOFILE, enforced",
+			want = append(want, "disk 20 GiB: watched every second or more often; RLIMIT_FSIZE for each file, watched", "open files 1048576: RLIMIT_NOFILE, enforced",
 				"core 0: RLIMIT_CORE, enforced", "time 2h0m0s: the supervisor's clock, enforced", "idle none: , none")
 			var got []string
 			for _, e := range By(test.f, s) {
@@ -91,7 +91,7 @@ func TestByNamesTheUsersOwnLimits(t *testing.T) {
 			switch {
 			case e.Name == "pids" && (e != Enforced{"pids", "3000", "your own limit (ulimit -u), in which your other processes count too", Held}):
 				t.Errorf("%d: %+v", w, e)
-			case e.Name == "disk" && (e != Enforced{"disk", "20 GiB", "watched every 250 ms or more often; for each file your own limit (ulimit -f) of 512 MiB", Watched}):
+			case e.Name == "disk" && (e != Enforced{"disk", "20 GiB", "watched every second or more often; for each file your own limit (ulimit -f) of 512 MiB", Watched}):
 				t.Errorf("%d: %+v", w, e)
 			}
 		}
