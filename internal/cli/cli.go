@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"casemate.dev/internal/policy"
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/shim"
 	"casemate.dev/internal/stdout"
@@ -146,7 +147,7 @@ func (c command) main(std *IO, args []string) error {
 			c.printHelp(std.Out, fs)
 			return nil
 		} else if err != nil {
-			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --", `" for -`, `" for --`).Replace(err.Error())), fmt.Sprintf("casemate %s --help shows the flags", c.name))
+			return usageError(errors.New(strings.NewReplacer(": -", ": --", "for flag -", "for flag --", `" for -`, `" for --`).Replace(err.Error())), c.flagHint(fs, err))
 		}
 		if err := notEmpty(fs); err != nil {
 			return err
@@ -162,6 +163,21 @@ func (c command) main(std *IO, args []string) error {
 		}
 		rest, args = append(rest, args[0]), args[1:]
 	}
+}
+
+// flagHint suggests the flag that was probably meant by one that is not known.
+func (c command) flagHint(fs *flag.FlagSet, err error) string {
+	hint := fmt.Sprintf("casemate %s --help shows the flags", c.name)
+	wrote, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return hint
+	}
+	var names []string
+	fs.VisitAll(func(f *flag.Flag) { names = append(names, flagName(f)) })
+	if near := policy.DidYouMean("--"+wrote, names); near != "" {
+		return near + "\n" + hint
+	}
+	return hint
 }
 
 // notEmpty refuses a flag whose value is nothing, as a script writes it that lacks a variable: what was to be limited or named would not be.
