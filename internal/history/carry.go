@@ -25,6 +25,7 @@ type Step struct {
 
 	Err  error // why it was not done
 	Done bool
+	Left *State // what is there right after it; nil of a directory, and where the host was quicker
 }
 
 // ErrMoved says that the host has changed a path since it was looked at.
@@ -124,7 +125,8 @@ func (c *carrying) batches(ctx context.Context, todo []*Step) error {
 // staged is a step whose result lies beside its destination.
 type staged struct {
 	*Step
-	tmp string
+	tmp   string
+	state State // of what lies there
 }
 
 func (c *carrying) batch(ctx context.Context, todo []*Step) error {

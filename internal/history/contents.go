@@ -22,7 +22,7 @@ var errLarge = errors.New("it is larger than 256 MiB, and this file system canno
 
 // contentName names what a file holds without reading it. Whoever writes a file changes its ctime, and nobody can set that back; but see timeless.
 func contentName(s State) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", s.Dev, s.Ino, s.Size, uint64(s.Mtime), uint64(s.ctime))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", s.Dev, s.Ino, s.Size, uint64(s.Mtime), uint64(s.Ctime))
 }
 
 func validContentName(name string) bool {

@@ -48,7 +48,7 @@ func (p *project) disturb() {
 	p.put("ignored", "whatever")
 	was, err := statAt(unix.AT_FDCWD, p.path("sly")) // the same length, and the time set back
 	must(p, err)
-	for now := was; now.ctime == was.ctime; { // the clock of a file system has ticks
+	for now := was; now.Ctime == was.Ctime; { // the clock of a file system has ticks
 		must(p, os.WriteFile(p.path("sly"), []byte("SLY"), 0o644))
 		must(p, os.Chtimes(p.path("sly"), time.Unix(0, was.Mtime), time.Unix(0, was.Mtime)))
 		now, err = statAt(unix.AT_FDCWD, p.path("sly"))

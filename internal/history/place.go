@@ -32,8 +32,8 @@ func (c *carrying) stage(ctx context.Context, todo []*Step) (ready []staged, sto
 		case s.Want.Type == Dir:
 			err = c.makeDir(s)
 		default:
-			st := staged{s, c.name()}
-			if err = c.stageOne(st); err == nil {
+			st := staged{Step: s, tmp: c.name()}
+			if err = c.stageOne(&st); err == nil {
 				ready = append(ready, st)
 				continue
 			}
@@ -60,7 +60,7 @@ func (c *carrying) name() string {
 }
 
 // stageOne writes a file or a link beside its destination, and records what it will be known by.
-func (c *carrying) stageOne(s staged) error {
+func (c *carrying) stageOne(s *staged) error {
 	parent, err := beneath.Parent(c.e.h.project, s.Path)
 	if err != nil {
 		return err
@@ -71,12 +71,11 @@ func (c *carrying) stageOne(s staged) error {
 	} else {
 		err = c.stageFile(parent, s)
 	}
-	var after State
 	if err == nil {
-		after, err = c.stagedState(parent, s.tmp)
+		s.state, err = c.stagedState(parent, s.tmp)
 	}
 	if err == nil {
-		err = c.e.record(line{Path: bytes(s.Path), After: &after})
+		err = c.e.record(line{Path: bytes(s.Path), After: &s.state})
 	}
 	if err != nil {
 		_ = unix.Unlinkat(parent, s.tmp, 0)
@@ -102,7 +101,7 @@ func (c *carrying) stagedState(parent int, tmp string) (State, error) {
 	return after, err
 }
 
-func (c *carrying) stageLink(parent int, s staged) error {
+func (c *carrying) stageLink(parent int, s *staged) error {
 	if err := unix.Symlinkat(string(s.Want.Link), parent, s.tmp); err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func (c *carrying) stageLink(parent int, s staged) error {
 	return nil
 }
 
-func (c *carrying) stageFile(parent int, s staged) error {
+func (c *carrying) stageFile(parent int, s *staged) error {
 	fd, err := unix.Openat(parent, s.tmp, newFile&^unix.O_WRONLY|unix.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -192,6 +191,7 @@ func (e *Entry) written(fd int) error {
 func (c *carrying) commit(s staged) error {
 	parent, err := beneath.Parent(c.e.h.project, s.Path)
 	if beneath.Absent(err) && s.Want.Type == Absent {
+		s.Left = &State{}
 		return nil
 	}
 	if err != nil {
@@ -200,9 +200,17 @@ func (c *carrying) commit(s staged) error {
 	defer unix.Close(parent)
 	name := path.Base(s.Path)
 	now, err := statAt(parent, name)
-	if err != nil {
-		return err
+	if err == nil {
+		err = put(parent, name, s, now)
 	}
+	if err == nil {
+		s.left(parent, name, s.state)
+	}
+	return err
+}
+
+// put puts what is staged in the place of what is there now.
+func put(parent int, name string, s staged, now State) error {
 	switch {
 	case s.Want.Type == Absent && now.Type == Absent:
 		return nil
@@ -218,6 +226,15 @@ func (c *carrying) commit(s staged) error {
 		return overDir(parent, s.tmp, name)
 	}
 	return unix.Renameat(parent, s.tmp, parent, name)
+}
+
+// left notes what is there right after the step, which made it what was said. The name is new, so only the ctime may differ.
+//
+// Not noticed: a write of the host's within the microseconds before it, if it leaves size and mtime as they were.
+func (s *Step) left(parent int, name string, made State) {
+	if now, err := statAt(parent, name); err == nil && made.same(now) {
+		s.Left = &now
+	}
 }
 
 // renameNew takes a name that is free. Where the kernel or the file system cannot promise that (NFS, some FUSE), the name was free just now.
@@ -385,7 +402,14 @@ func (c *carrying) changeMode(s *Step) error {
 	if !s.Seen.same(now) {
 		return ErrMoved
 	}
-	return chmodFd(fd, s.mode(now))
+	if err := chmodFd(fd, s.mode(now)); err != nil || now.Type == Dir {
+		return err
+	}
+	now.Mode = s.mode(now)
+	if after, err := statFd(fd); err == nil && now.same(after) {
+		s.Left = &after
+	}
+	return nil
 }
 
 // chmodFd is fchmod(2) for any descriptor, also one opened with O_PATH because the mode forbids to read. The link in /proc is the kernel's own

@@ -43,7 +43,7 @@ type State struct {
 	Dev uint64 `json:"dev,omitempty"`
 	Ino uint64 `json:"ino,omitempty"`
 
-	ctime int64
+	Ctime int64 `json:"-"` // other names and a rename change it, so no journal keeps it
 }
 
 // bytes is a string that JSON keeps as it is, whatever bytes it holds.
@@ -129,7 +129,7 @@ func stateOf(st *unix.Statx_t) State {
 		Mtime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
 		Dev:   unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino,
 	}
-	s.ctime = st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)
+	s.Ctime = st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)
 	switch uint32(st.Mode) & unix.S_IFMT {
 	case unix.S_IFREG:
 		s.Type, s.Size = File, int64(st.Size)
@@ -148,6 +148,11 @@ func stateOf(st *unix.Statx_t) State {
 func (s State) same(now State) bool {
 	return s.Type == now.Type && s.Dev == now.Dev && s.Ino == now.Ino && s.Link == now.Link &&
 		(s.Type == Dir || s.Size == now.Size && s.Mtime == now.Mtime && s.Mode == now.Mode)
+}
+
+// Untouched reports whether a path still is that entry and nobody wrote to it since. The times of a directory change with its entries.
+func (s State) Untouched(now State) bool {
+	return s.same(now) && (s.Type == Dir || s.Ctime == now.Ctime)
 }
 
 // holds reports whether what is there now is what s describes, be it another inode or not: open is the entry, if it is a file.

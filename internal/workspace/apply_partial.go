@@ -42,21 +42,22 @@ func (a *application) notePartial() error {
 		if _, partial := a.partial(&out.Change); !partial || out.Status != Applied {
 			continue
 		}
-		host, err := a.l.project.stat(out.Path)
+		host, still, err := a.leftAt(out)
 		if err != nil {
 			return err
 		}
 		noted = true
 		if a.l.Kind == CopyLayer {
+			if !still {
+				continue
+			}
 			e := a.l.base.entries[out.Path]
 			e.State, e.mtime, e.ctime, e.ino = host.State, host.mtime, host.ctime, host.ino
 			a.l.base.entries[out.Path] = e
 			continue
 		}
-		if a.l.applied == nil {
-			a.l.applied = map[string]applied{}
-		}
-		a.l.applied[out.Path] = applied{[]byte(out.Path), host.dev, host.ino, host.Size, host.mtime}
+		a.l.noting()
+		a.l.note(out.Path, host, still)
 	}
 	switch {
 	case !noted:

@@ -32,21 +32,48 @@ func (a applied) is(n node) bool {
 // noteApplied records what was applied to the host from a layer that is mounted. It comes after everything is durable on the host; lost with a
 // crash, it costs a conflict too many and nothing else.
 func (a *application) noteApplied() error {
-	if a.l.applied == nil {
-		a.l.applied = map[string]applied{}
-	}
+	a.l.noting()
 	for i := range a.outcomes {
 		out := &a.outcomes[i]
 		if out.Status != Applied {
 			continue
 		}
-		host, err := a.l.project.stat(out.Path)
+		host, still, err := a.leftAt(out)
 		if err != nil {
 			return err
 		}
-		a.l.applied[out.Path] = applied{[]byte(out.Path), host.dev, host.ino, host.Size, host.mtime}
+		a.l.note(out.Path, host, still)
 	}
 	return a.l.writeApplied()
+}
+
+// leftAt looks at what the host has where a change was applied, and reports whether it still is what the apply left there. If the host has written
+// to it since, or may have, it is the host's, and what the layer has there a conflict with it. Of a directory only the mode was applied.
+func (a *application) leftAt(out *Outcome) (host node, still bool, err error) {
+	host, err = a.l.project.stat(out.Path)
+	if err != nil {
+		return host, false, err
+	}
+	if out.New.Type == Dir {
+		return host, host.Type == Dir && host.perm() == out.New.perm(), nil
+	}
+	left := a.steps[out.Path].Left
+	return host, left != nil && left.Untouched(host.seen()), nil
+}
+
+func (l *Layer) noting() {
+	if l.applied == nil {
+		l.applied = map[string]applied{}
+	}
+}
+
+// note remembers the host's entry as applied from here, or that it is not.
+func (l *Layer) note(rel string, host node, ours bool) {
+	if !ours {
+		delete(l.applied, rel)
+		return
+	}
+	l.applied[rel] = applied{[]byte(rel), host.dev, host.ino, host.Size, host.mtime}
 }
 
 // writeApplied replaces the file, or removes it if nothing is left to say.

@@ -9,73 +9,101 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// agreed is a path at which the project has what the layer says: both sides as they were when that was so. Looked at again they may be others.
+type agreed struct {
+	path     string
+	host, in node
+}
+
 // settle takes out of the layer what the project has now: what was applied, which is durable on the host, and what the layer only repeats.
-func (a *application) settle(same []string) error {
+func (a *application) settle(same []agreed) error {
 	if err := a.notePartial(); err != nil {
 		return err
 	}
 	if a.o.Running && a.l.Kind == OverlayLayer {
 		return a.noteApplied()
 	}
-	var paths []string
+	var done []agreed
 	for i := range a.outcomes {
-		if _, partial := a.partial(&a.outcomes[i].Change); partial {
+		out := &a.outcomes[i]
+		if _, partial := a.partial(&out.Change); partial || out.Status != Applied && out.Status != Merged && out.Status != Dropped {
 			continue
 		}
-		if s := a.outcomes[i].Status; s == Applied || s == Merged || s == Dropped {
-			paths = append(paths, a.outcomes[i].Path)
+		at := agreed{path: out.Path, in: out.in}
+		if a.l.Kind == CopyLayer {
+			var still bool
+			var err error
+			if at.host, still, err = a.leftAt(out); err != nil {
+				return err
+			}
+			if !still { // it stays a change, and is a conflict now
+				continue
+			}
 		}
+		done = append(done, at)
 	}
-	return a.l.settle(paths, same, a.left)
+	return a.l.settle(done, same, a.left)
 }
 
 // left are paths of which the layer's side leaves although the host has another.
-func (l *Layer) settle(applied, same []string, left map[string]bool) error {
+func (l *Layer) settle(applied, same []agreed, left map[string]bool) error {
 	if len(same) > 0 { // an Apply that was cut short may have put it there a moment ago
 		if err := unix.Syncfs(l.project.fd); err != nil {
 			return fmt.Errorf("write the changes to disk: %w", err)
 		}
 	}
-	paths := append(applied, same...)
+	all := append(applied, same...)
 	switch {
-	case len(paths) == 0:
+	case len(all) == 0:
 		return nil
 	case l.Kind == CopyLayer:
-		return l.settleCopy(paths)
+		return l.settleCopy(all)
+	}
+	paths := make([]string, len(all))
+	for i := range all {
+		paths[i] = all[i].path
 	}
 	return l.settleOverlay(paths, left)
 }
 
-// settleCopy makes what the host and the copy have now the base of later comparisons.
-func (l *Layer) settleCopy(paths []string) error {
-	for _, rel := range paths {
-		for ; rel != ""; rel = parentOf(rel) {
-			if err := l.settleEntry(rel); err != nil {
-				return err
-			}
-			if _, known := l.base.entries[parentOf(rel)]; known {
-				break
-			}
+// settleCopy makes what the host and the copy had when they agreed the base of later comparisons.
+func (l *Layer) settleCopy(all []agreed) error {
+	for _, at := range all {
+		l.settleEntry(at)
+		if err := l.settleAbove(at.path); err != nil {
+			return err
 		}
 	}
 	return l.base.write(l.top)
 }
 
-func (l *Layer) settleEntry(rel string) error {
-	in, err := l.inside.stat(rel)
-	if err != nil {
-		return err
-	}
-	host, err := l.project.stat(rel)
+func (l *Layer) settleEntry(at agreed) {
+	_, known := l.base.entries[at.path]
 	switch {
-	case err != nil:
-		return err
-	case in.Type == Absent && host.Type == Absent:
-		if _, known := l.base.entries[rel]; known {
-			l.base.remove(rel)
+	case at.in.Type == Absent && at.host.Type == Absent && known:
+		l.base.remove(at.path)
+	case at.in.Type != Absent && at.in.Type == at.host.Type:
+		l.base.set(at.path, at.host, at.in)
+	}
+}
+
+// settleAbove makes the directories known that were made for a path.
+func (l *Layer) settleAbove(rel string) error {
+	for dir := parentOf(rel); dir != ""; dir = parentOf(dir) {
+		if _, known := l.base.entries[dir]; known {
+			return nil
 		}
-	case in.Type == host.Type:
-		l.base.set(rel, host, in)
+		in, err := l.inside.stat(dir)
+		if err != nil {
+			return err
+		}
+		host, err := l.project.stat(dir)
+		if err != nil {
+			return err
+		}
+		if in.Type == Dir && host.Type == Dir {
+			l.base.set(dir, host, in)
+		}
 	}
 	return nil
 }

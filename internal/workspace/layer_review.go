@@ -44,7 +44,7 @@ type review struct {
 
 	kept      map[string]bool // host directories that hold something hidden, and so are not gone
 	contested map[string]bool // host directories that hold a conflict
-	same      []string        // what the layer holds without changing anything
+	same      []agreed        // what the layer holds without changing anything
 }
 
 func (l *Layer) review(ctx context.Context, o ChangeOptions) (*review, error) {
@@ -116,7 +116,7 @@ func (r *review) entry(p *place, q pair, twin string) {
 	case changed:
 		r.add(r.l.describe(r.o, rel, kind, q, a, twin))
 	case !q.same && r.paths.has(rel):
-		r.same = append(r.same, rel)
+		r.same = append(r.same, agreed{rel, q.host, q.in})
 	}
 }
 
