@@ -257,3 +257,31 @@ func TestUndoRestoresExactly(t *testing.T) {
 		}
 	}
 }
+
+// sly writes other content of the same size into a file and sets its time back, so that only its ctime and its content tell.
+func (p *project) sly(name, content string) {
+	p.Helper()
+	was, err := os.Stat(p.path(name))
+	must(p, err)
+	p.put(name, content)
+	must(p, os.Chtimes(p.path(name), time.Time{}, was.ModTime()))
+}
+
+func TestUndoReadsWhatItWouldOverwrite(t *testing.T) {
+	p := newProject(t, map[string]string{"a": "old", "b": "old"})
+	h := p.open()
+	p.carry(h, file("a", "new"), file("b", "new"), file("c", "new"))
+	p.sly("a", "his")
+	p.sly("c", "his")
+	must(t, os.Link(p.path("b"), p.path("other"))) // which changes the ctime, and nothing else
+	got := outcomeLines(p.undo(h, UndoOptions{}))
+	want := "conflict a (the host changed it since)\nundone b\nconflict c (the host changed it since)\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	for _, name := range []string{"a", "c"} {
+		if data, err := os.ReadFile(p.path(name)); string(data) != "his" {
+			t.Errorf("%s holds %q (%v)", name, data, err)
+		}
+	}
+}

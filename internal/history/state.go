@@ -155,7 +155,8 @@ func (s State) Untouched(now State) bool {
 	return s.same(now) && (s.Type == Dir || s.Ctime == now.Ctime)
 }
 
-// holds reports whether what is there now is what s describes, be it another inode or not: open is the entry, if it is a file.
+// holds reports whether what is there now is what s describes, be it another inode or not: open is the entry, if it is a file. It is read, even if
+// size and time are the same: a program can set the time back after it wrote. Only a ctime is out of its reach, and that changes without a write, too.
 func (s State) holds(now State, open func() (*os.File, error)) bool {
 	switch {
 	case s.Type != now.Type || s.Mode != now.Mode && s.Type != Symlink:
@@ -166,10 +167,8 @@ func (s State) holds(now State, open func() (*os.File, error)) bool {
 		return s.Content == contentName(now)
 	case s.Size != now.Size:
 		return false
-	case s.Mtime == now.Mtime && (s.Ino == now.Ino || s.Digest == ""):
-		return true
-	case s.Digest == "":
-		return false
+	case s.Digest == "": // too large, or not to be read
+		return s.Mtime == now.Mtime
 	}
 	f, err := open()
 	if err != nil {
