@@ -49,9 +49,18 @@ type hostStamp struct {
 
 func stampOfHost(n node) hostStamp { return hostStamp{n.ino, n.Size, n.mtime, n.ctime} }
 
-// is reports whether the host's entry is still that one. Its change time is left out: it changes with the entry's other names, too.
-func (s hostStamp) is(n node) bool {
-	return n.Type != Absent && s.Ino == n.ino && s.Size == n.Size && s.Mtime == n.mtime
+// isHost reports whether the host's entry is still the one that was shown. Its change time changes with the entry's other names, too; but it is
+// all that tells of a write whose author set the mtime back, so where it is another, the content counts.
+func (r *mirrorRecord) isHost(project *rooted, rel string, n node) bool {
+	s := r.Host
+	if n.Type == Absent || s.Ino != n.ino || s.Size != n.Size || s.Mtime != n.mtime {
+		return false
+	}
+	if s.Ctime == n.ctime || n.Type != File {
+		return true
+	}
+	sum, err := contentSum(project, rel, n)
+	return err == nil && sum == r.Sum
 }
 
 // maxMirrorLog bounds what is read of a log: millions of lines.

@@ -218,7 +218,7 @@ func (s *mirrorSettler) deletedInMade(rel string, r mirrorRecord) error {
 		return nil
 	}
 	host, err := s.project.stat(rel)
-	if err != nil || !r.Host.is(host) {
+	if err != nil || !r.isHost(s.project, rel, host) {
 		return err
 	}
 	parent, err := s.upper.openDir(parentOf(rel))
@@ -340,13 +340,14 @@ func (l *Layer) leftEmpty(g *MirrorLog, rel string) bool {
 
 // unseenOf knows which state of the host's entry the sandbox was shown last.
 func (l *Layer) unseenOf(g *MirrorLog, rel string, q pair) string {
-	shown, known := g.shown(rel)
-	switch {
-	case !known:
+	if _, known := g.shown(rel); !known {
 		return q.moved
+	}
+	r := g.at[rel]
+	switch {
 	case q.host.Type == Absent:
 		return hostDeletedIt
-	case shown.is(q.host):
+	case r.isHost(l.project, rel, q.host):
 		return ""
 	}
 	return "the host changed it after the sandbox did"
@@ -358,7 +359,7 @@ func (l *Layer) removedFromMade(p *place, there map[string]bool) (found []pair) 
 			continue
 		}
 		host, err := l.project.stat(rel)
-		if err != nil || !r.Host.is(host) {
+		if err != nil || !r.isHost(l.project, rel, host) {
 			continue
 		}
 		found = append(found, pair{name: baseName(rel), host: host, gone: true})

@@ -684,3 +684,17 @@ func FuzzMirrorLog(f *testing.F) {
 		}
 	})
 }
+
+// What the host writes into a file that the sandbox was shown is its own, even with the size and the time it had; another name for it is no write.
+func TestMirrorKnowsTheHostsFileByItsContent(t *testing.T) {
+	x := newMaskFixture(t, nil, "sly", "linked").mirror()
+	x.s.sh("cat sly linked")
+	x.shell("for f in sly linked; do echo new >t; mv t $f; done")
+	x.until("cat sly linked", "new\nnew")
+	x.s.sh("echo in >>sly; echo in >>linked")
+	x.settle()
+	wantPaths(t, "changes", x.changed(), "modified linked", "modified sly")
+	sly(t, filepath.Join(x.project, "sly"), "his\n")
+	must(t, os.Link(filepath.Join(x.project, "linked"), filepath.Join(x.project, "other")))
+	wantPaths(t, "after the host went on", x.changed(), "modified linked", "modified sly conflict")
+}
