@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // applyWhile applies, and does something on the host when all was carried, before it is noted what was applied.
@@ -86,4 +87,25 @@ func TestApplyWhileRunningGoesOn(t *testing.T) {
 		f.apply(ApplyOptions{Running: true})
 		f.wantChanges(ChangeOptions{})
 	})
+}
+
+// sly writes other content of the same size into a file of the host's and sets its time back.
+func sly(t testing.TB, path, content string) {
+	t.Helper()
+	was, err := os.Stat(path)
+	must(t, err)
+	must(t, os.WriteFile(path, []byte(content), 0o644))
+	must(t, os.Chtimes(path, time.Time{}, was.ModTime()))
+}
+
+// Only the ctime tells that the host wrote what has the size and the time of what was applied.
+func TestApplyKnowsItsOwnByTheChangeTime(t *testing.T) {
+	f := newFixture(t, OverlayLayer, map[string]string{"a": "old\n"})
+	f.run("echo in > a")
+	f.apply(ApplyOptions{Running: true})
+	sly(t, filepath.Join(f.project, "a"), "me\n")
+	f.put(filepath.Join(f.inside(), "a"), "in\nmore\n")
+	if got, want := outcomeLines(f.apply(ApplyOptions{Running: true})), "held modified a (conflict: the host changed it after the sandbox did)\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

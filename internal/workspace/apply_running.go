@@ -23,10 +23,12 @@ type applied struct {
 	Ino   uint64 `json:"ino"`
 	Size  int64  `json:"size"`
 	Mtime int64  `json:"mtime"`
+	Ctime int64  `json:"ctime"`
 }
 
+// is counts any change as one of the host's, also another name for the file: its content is not known, and its mtime is set by whoever wrote it.
 func (a applied) is(n node) bool {
-	return n.dev == a.Dev && n.ino == a.Ino && n.Size == a.Size && n.mtime == a.Mtime
+	return n.dev == a.Dev && n.ino == a.Ino && n.Size == a.Size && n.mtime == a.Mtime && n.ctime == a.Ctime
 }
 
 // noteApplied records what was applied to the host from a layer that is mounted. It comes after everything is durable on the host; lost with a
@@ -73,7 +75,7 @@ func (l *Layer) note(rel string, host node, ours bool) {
 		delete(l.applied, rel)
 		return
 	}
-	l.applied[rel] = applied{[]byte(rel), host.dev, host.ino, host.Size, host.mtime}
+	l.applied[rel] = applied{[]byte(rel), host.dev, host.ino, host.Size, host.mtime, host.ctime}
 }
 
 // writeApplied replaces the file, or removes it if nothing is left to say.
