@@ -237,7 +237,7 @@ func (c *carrying) keepOne(s *Step) error {
 	if err != nil {
 		return err
 	}
-	if !s.Seen.same(now) {
+	if !s.Seen.unmoved(now) {
 		return moved(s, now)
 	}
 	if err := c.e.keepParent(parent, s.Path); err != nil {

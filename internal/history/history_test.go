@@ -285,3 +285,22 @@ func TestUndoReadsWhatItWouldOverwrite(t *testing.T) {
 		}
 	}
 }
+
+// Between the look that a step was decided by and the step, too. The ctime of a file with several names changes with what is done to the others.
+func TestCarryLeavesWhatWasWrittenSinceItWasSeen(t *testing.T) {
+	p := newProject(t, map[string]string{"a": "old", "b": "old"})
+	must(t, os.Link(p.path("b"), p.path("c")))
+	h := p.open()
+	steps := p.steps(h, []want{file("a", "new"), file("b", "new"), file("c", "new")})
+	p.sly("a", "his")
+	e, err := h.Begin(Apply, "test", 0)
+	must(t, err)
+	must(t, e.Carry(t.Context(), steps))
+	must(t, e.End())
+	if !errors.Is(steps[0].Err, ErrMoved) || !steps[1].Done || !steps[2].Done {
+		t.Errorf("a: %v, b: %v, c: %v", steps[0].Err, steps[1].Err, steps[2].Err)
+	}
+	if data, err := os.ReadFile(p.path("a")); string(data) != "his" {
+		t.Errorf("a holds %q (%v)", data, err)
+	}
+}

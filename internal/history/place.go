@@ -214,7 +214,7 @@ func put(parent int, name string, s staged, now State) error {
 	switch {
 	case s.Want.Type == Absent && now.Type == Absent:
 		return nil
-	case !s.Seen.same(now):
+	case !s.Seen.unmoved(now):
 		return ErrMoved
 	case s.Want.Type == Absent && now.Type == Dir:
 		return removeDir(parent, name)
@@ -309,7 +309,7 @@ func (c *carrying) makeDir(s *Step) error {
 		c.late = append(c.late, s)
 		return nil
 	}
-	if !s.Seen.same(now) {
+	if !s.Seen.unmoved(now) {
 		return ErrMoved
 	}
 	into := name
@@ -399,7 +399,7 @@ func (c *carrying) changeMode(s *Step) error {
 	if err != nil {
 		return err
 	}
-	if !s.Seen.same(now) {
+	if !s.Seen.unmoved(now) {
 		return ErrMoved
 	}
 	if err := chmodFd(fd, s.mode(now)); err != nil || now.Type == Dir {

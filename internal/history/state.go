@@ -43,7 +43,8 @@ type State struct {
 	Dev uint64 `json:"dev,omitempty"`
 	Ino uint64 `json:"ino,omitempty"`
 
-	Ctime int64 `json:"-"` // other names and a rename change it, so no journal keeps it
+	Ctime int64  `json:"-"` // other names and a rename change it, so no journal keeps it
+	Links uint32 `json:"-"`
 }
 
 // bytes is a string that JSON keeps as it is, whatever bytes it holds.
@@ -129,7 +130,7 @@ func stateOf(st *unix.Statx_t) State {
 		Mtime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
 		Dev:   unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino,
 	}
-	s.Ctime = st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)
+	s.Ctime, s.Links = st.Ctime.Sec*1e9+int64(st.Ctime.Nsec), st.Nlink
 	switch uint32(st.Mode) & unix.S_IFMT {
 	case unix.S_IFREG:
 		s.Type, s.Size = File, int64(st.Size)
@@ -150,9 +151,16 @@ func (s State) same(now State) bool {
 		(s.Type == Dir || s.Size == now.Size && s.Mtime == now.Mtime && s.Mode == now.Mode)
 }
 
-// Untouched reports whether a path still is that entry and nobody wrote to it since. The times of a directory change with its entries.
-func (s State) Untouched(now State) bool {
-	return s.same(now) && (s.Type == Dir || s.Ctime == now.Ctime)
+// Untouched reports whether a path still is that entry, and nobody did anything to it since. It is not for directories, which change with their entries.
+func (s State) Untouched(now State) bool { return s.same(now) && s.Ctime == now.Ctime }
+
+// unmoved reports whether the host has left alone what a step was decided by. A file with several names may have another ctime by what the steps
+// before did to the others; then a write with the same size and a time set back goes unnoticed, and what was written is kept for undo.
+func (s State) unmoved(now State) bool {
+	if s.Type == File && s.Links == 1 {
+		return s.Untouched(now)
+	}
+	return s.same(now)
 }
 
 // holds reports whether what is there now is what s describes, be it another inode or not: open is the entry, if it is a file. It is read, even if

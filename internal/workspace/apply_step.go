@@ -38,14 +38,14 @@ func (n node) seen() history.State {
 	if n.Type == Symlink {
 		s := history.LinkTo(n.Link)
 		s.Mode, s.Size, s.Mtime, s.UID, s.GID, s.Dev, s.Ino = n.Mode, n.Size, n.mtime, int(n.uid), int(n.gid), n.dev, n.ino
-		s.Ctime = n.ctime
+		s.Ctime, s.Links = n.ctime, n.nlink
 		return s
 	}
 	t := history.Type(n.Type)
 	if n.Type == Device || n.Type == Fifo || n.Type == Socket {
 		t = history.Other
 	}
-	return history.State{Type: t, Mode: n.Mode, Size: n.Size, Mtime: n.mtime, UID: int(n.uid), GID: int(n.gid), Dev: n.dev, Ino: n.ino, Ctime: n.ctime}
+	return history.State{Type: t, Mode: n.Mode, Size: n.Size, Mtime: n.mtime, UID: int(n.uid), GID: int(n.gid), Dev: n.dev, Ino: n.ino, Ctime: n.ctime, Links: n.nlink}
 }
 
 // fill writes the content of the layer's file. Of a protected file, exactly the bytes that were consented to are written, or none stay.
