@@ -199,6 +199,7 @@ func TestMirrorKeepsBothSides(t *testing.T) {
 		}
 		k.seen(t, "cat other", "host")
 		k.seen(t, "cat shared", "inside")
+		k.ask("cp shared anew; mv anew shared") // another inode, and no less a conflict
 		hasNot(t, "hidden", k.ask("cat .env; grep -rs casemate-test-hidden . | grep -v Binary"), "casemate-test-hidden")
 		running := s.do("diff", "--name-only")
 		has(t, "diff while it runs", running.stdout, "shared")

@@ -106,7 +106,7 @@ func (r *Run) summary() *workspace.Summary {
 	if err := review.Settle(ctx); err != nil {
 		r.notice("%v", err)
 	}
-	changes, err := review.Changes(ctx, workspace.ChangeOptions{})
+	changes, err := review.Changes(ctx, workspace.ChangeOptions{Note: true})
 	if err != nil || len(changes) == 0 {
 		return nil
 	}
@@ -126,6 +126,9 @@ func (r *Run) forget() error {
 // renewUpper makes the empty directory of a layer anew. What a command has set of the old one, which is the project's own as it sees it, would be there in the
 // next run: attributes, times, and the access list that new files inherit.
 func (r *Run) renewUpper() error {
+	if err := workspace.ForgetFirsts(r.Box.Layer()); err != nil {
+		return err
+	}
 	upper := filepath.Join(r.Box.Layer(), "upper")
 	if err := unix.Rmdir(upper); err != nil && err != unix.ENOENT {
 		return err

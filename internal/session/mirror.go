@@ -13,7 +13,7 @@ import (
 // mirror makes the watcher carry the host's changes into the running sandbox. Whoever watches for hidden files works without it too.
 func (r *Run) mirror(w *workspace.Watcher, merged, upper int, h *rehiding) (done func()) {
 	m, err := workspace.NewMirror(r.masked, workspace.MirrorOptions{
-		Merged: merged, Upper: upper, Log: workspace.MirrorLogOf(r.Box.Dir), UID: r.Plan.User.UID, GID: r.Plan.User.GID,
+		Merged: merged, Upper: upper, Log: workspace.MirrorLogOf(r.Box.Dir), Layer: r.Box.Layer(), UID: r.Plan.User.UID, GID: r.Plan.User.GID,
 		Tell: func(m workspace.Mirrored) {
 			if len(h.events) < maxMirrorEvents {
 				h.events = append(h.events, r.mirrored(m))

@@ -132,7 +132,7 @@ func (l *Layer) settleOverlay(paths []string, left map[string]bool) error {
 	for _, dir := range slices.Backward(deepest) {
 		s.dropDir(dir)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.forgetFirsts(paths))...)
 }
 
 type overlaySettler struct {
@@ -259,7 +259,7 @@ func (s *overlaySettler) pushDown(dir string, upper int) error {
 		return err
 	}
 	for _, name := range names {
-		if err := s.pushEntry(join(dir, name), upper, host, name, s.l.births.of(self)); err != nil {
+		if err := s.pushEntry(join(dir, name), upper, host, name, s.l.firsts.since(dir, s.l.births.of(self))); err != nil {
 			return err
 		}
 	}
@@ -277,7 +277,7 @@ func (s *overlaySettler) pushEntry(rel string, upper, host int, name string, sin
 		return err
 	case in.Type == Dir && below.Type == Dir:
 		return s.makeOpaque(upper, name)
-	case in.Type != Absent || s.l.Hidden(rel, below.Type == Dir) || s.l.unseen(below, since) != "":
+	case in.Type != Absent || s.l.Hidden(rel, below.Type == Dir) || s.l.unseen(below, s.l.firsts.since(rel, since)) != "":
 		return nil
 	}
 	return unix.Mknodat(upper, name, unix.S_IFCHR, 0) // a whiteout, which anybody may make since Linux 5.8

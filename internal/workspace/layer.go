@@ -61,6 +61,8 @@ type Layer struct {
 	applied map[string]applied // to the host while the layer was mounted; nil if nothing was
 	base    manifest           // of a copy layer
 	births  births             // of a forked layer
+	firsts  firsts             // of an overlay's
+	noting  firsts             // what a walk collects for the next ones; nil if it does not
 	listed  bool               // born is filled in
 	born    indexPaths         // see trackedAtBirth
 	buffers [2][]byte
@@ -107,6 +109,9 @@ func OpenLayer(o LayerOptions) (_ *Layer, err error) {
 		return nil, err
 	}
 	if l.births, err = readBirths(l.top); err != nil {
+		return nil, err
+	}
+	if l.firsts, err = readFirsts(l.top); err != nil {
 		return nil, err
 	}
 	return l, l.log.Recover()

@@ -235,11 +235,16 @@ func (f *forker) finish() error {
 	if f.kind == CopyLayer {
 		return f.base.write(f.toTop)
 	}
-	n, err := f.fromTop.stat(appliedName)
-	if err != nil || n.Type == Absent {
-		return err
+	for _, name := range [...]string{appliedName, firstsName} {
+		n, err := f.fromTop.stat(name)
+		if err == nil && n.Type != Absent {
+			err = f.file(f.fromTop.fd, f.toTop.fd, name, n)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return f.file(f.fromTop.fd, f.toTop.fd, appliedName, n)
+	return nil
 }
 
 // unlock gives the owner of a directory the right to look into it, until lock.

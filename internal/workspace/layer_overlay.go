@@ -33,7 +33,8 @@ type pair struct {
 	in    node   // the layer's own entry
 	host  node   // the project's
 	gone  bool   // the layer says that the host's entry was deleted
-	made  int64  // when the layer's entry or the deletion was made, 0 if unknown
+	own   bool   // the layer has an entry of its own, if only to say so
+	made  int64  // when the sandbox first had its own version or deleted the host's, 0 if unknown
 	same  bool   // known, without reading, to be as it was copied (copy layers)
 	moved string // why the host's entry is not what the sandbox saw
 }
@@ -67,8 +68,10 @@ func (l *Layer) overlayPairs(p *place) ([]pair, error) {
 	}
 	below, err := goneIn(host, seen)
 	for i := range below {
-		below[i].made, below[i].moved = p.made, l.unseen(below[i].host, p.made)
+		below[i].made = l.firsts.since(join(p.rel, below[i].name), p.made)
+		below[i].moved = l.unseen(below[i].host, below[i].made)
 	}
+	l.noteFirsts(p, false, below)
 	return append(found, below...), err
 }
 
@@ -88,7 +91,7 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.opaque, p.made = true, l.births.of(self)
+		p.opaque, p.made = true, l.firsts.since(p.rel, l.births.of(self))
 	}
 	names, err := namesIn(dir)
 	if err != nil {
@@ -96,17 +99,19 @@ func (l *Layer) upperPairs(p *place, host int) ([]pair, error) {
 	}
 	found := make([]pair, 0, len(names))
 	for _, name := range names {
-		q, err := l.upperPair(p.rel, dir, host, name, attr.xwhiteouts)
+		q, err := l.upperPair(p, dir, host, name, attr.xwhiteouts)
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, q)
 	}
-	return l.mirrored(p, found), nil
+	found = l.mirrored(p, found)
+	l.noteFirsts(p, attr.opaque && p.opaque, found)
+	return found, nil
 }
 
-func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts bool) (pair, error) {
-	q := pair{name: name}
+func (l *Layer) upperPair(p *place, dir, host int, name string, xwhiteouts bool) (pair, error) {
+	q, rel := pair{name: name, own: true}, join(p.rel, name)
 	in, err := statAt(dir, name)
 	if err != nil {
 		return q, err
@@ -116,13 +121,16 @@ func (l *Layer) upperPair(rel string, dir, host int, name string, xwhiteouts boo
 			return q, err
 		}
 	}
-	q.made = l.births.of(in)
+	q.made = l.firsts.since(rel, l.births.of(in))
+	if p.opaque && !l.mirrorMade(p.rel) { // nothing of the host's has been seen there since
+		q.made = min(q.made, p.made)
+	}
 	if in.blank || xwhiteouts && isXattrWhiteout(dir, name, in) {
 		q.gone = true
 	} else {
 		q.in = in
 	}
-	if q.moved = l.deletedByHost(join(rel, name), &q); q.host.Type != Absent && !l.fromHere(join(rel, name), q.host) {
+	if q.moved = l.deletedByHost(rel, &q); q.host.Type != Absent && !l.fromHere(rel, q.host) {
 		q.moved = l.unseen(q.host, q.made)
 	}
 	return q, nil

@@ -14,6 +14,7 @@ type ChangeOptions struct {
 	Paths   []string // these and what lies beneath them; everything if empty
 	Built   bool     // list what lies in built directories file by file
 	MaxFile int64    // larger files are refused unread; 0 is 4 GiB
+	Note    bool     // note which paths the sandbox has its own version of, at the end of a run: in the next one it may make them anew
 }
 
 const (
@@ -26,7 +27,15 @@ const (
 // Changes compares the layer with the project as it is now, sorted by path. Copied up but equal is no change, nor is another mtime, nor are
 // directories that only lead to a change. It reads; it may run beside the sandbox, and then what it says may be half of a write.
 func (l *Layer) Changes(ctx context.Context, o ChangeOptions) ([]Change, error) {
+	if o.Note && l.Kind == OverlayLayer {
+		l.noting = firsts{}
+		defer func() { l.noting = nil }()
+	}
 	r, err := l.review(ctx, o)
+	if err == nil && l.noting != nil {
+		l.firsts = l.noting
+		err = l.firsts.write(l.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}

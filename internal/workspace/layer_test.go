@@ -275,6 +275,39 @@ func TestSameTickIsAConflict(t *testing.T) {
 	}
 }
 
+// What the sandbox wrote before a change of the host's is in conflict with it, also when a later run makes it anew, until it is settled.
+func TestConflictsOutliveTheEntry(t *testing.T) {
+	const base = "1\n2\n3\n"
+	f := newFixture(t, OverlayLayer, map[string]string{"sed": base, "gone": base, "anew": base, "more": base, "plain": base, "d/x": base, "d/y": base, "e/x": base, "made/keep": base, "settled": base})
+	script := "for i in *; do test -f $i && echo in >> $i; done; echo in >> d/x; rm -r e; mkdir e; echo in > made/new"
+	note := func() { f.Helper(); f.changes(ChangeOptions{Note: true}) }
+	f.run(script)
+	note()
+	laterThan(t, f.inside())
+	f.apply(ApplyOptions{Paths: []string{"settled"}})
+	for _, name := range []string{"sed", "gone", "anew", "more", "d/x", "d/y", "e/x", "made/new", "settled"} {
+		h, err := os.OpenFile(filepath.Join(f.project, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		must(t, err)
+		_, err = h.WriteString("host\n")
+		must(t, err)
+		must(t, h.Close())
+	}
+	laterThan(t, f.inside())
+	f.run("sed -i s/1/b/ sed plain settled; rm gone anew; echo in > anew; echo in >> more; rm -r d e; mkdir d e; echo in > d/x; echo in > e/x; rm made/new; echo again > made/new")
+	want := []string{"modified conflict anew", "modified conflict d/x", "deleted changed d/y", "modified conflict e/x", "deleted conflict gone",
+		"modified conflict made/new", "modified conflict more", "modified changed plain", "modified conflict sed", "modified changed settled"}
+	f.wantChanges(ChangeOptions{}, want...)
+	note()
+	f.run("sed -i s/b/c/ sed; rm d/x; echo more > d/x; echo in > gone")
+	want[4] = "modified conflict gone"
+	f.wantChanges(ChangeOptions{}, want...)
+	note()
+	f.apply(ApplyOptions{Overwrite: []string{"sed", "d/x", "d/y", "gone"}, Paths: []string{"sed", "d", "gone"}})
+	laterThan(t, f.inside())
+	f.run("sed -i s/c/e/ sed; rm -r d; mkdir d; echo x > d/x; rm gone")
+	f.wantChanges(ChangeOptions{Paths: []string{"sed", "d", "gone"}}, "modified changed d/x", "deleted changed gone", "modified changed sed")
+}
+
 // A later run has seen what the host did before it.
 func TestASecondRunSeesTheHostsChanges(t *testing.T) {
 	f := newFixture(t, OverlayLayer, map[string]string{"a": "1\n"})

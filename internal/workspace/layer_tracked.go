@@ -49,7 +49,13 @@ func (l *Layer) trackedAtBirth() indexPaths {
 // gone already when the run began that wrote it. Of what git did not track, nothing tells this from a file that the sandbox has made.
 func (l *Layer) deletedByHost(rel string, q *pair) string {
 	made := q.in.Type == File || q.in.Type == Symlink
-	if !made || q.host.Type != Absent || l.fromHere(rel, q.host) || !l.trackedAtBirth().holds(rel) || l.restedSince(rel, l.mountBefore(q.made)) {
+	if !made || q.host.Type != Absent || l.fromHere(rel, q.host) {
+		return ""
+	}
+	if l.goneSince(rel) {
+		return hostDeletedIt
+	}
+	if !l.trackedAtBirth().holds(rel) || l.restedSince(rel, l.mountBefore(q.made)) {
 		return ""
 	}
 	return hostDeletedIt

@@ -19,6 +19,7 @@ type MirrorOptions struct {
 	Merged int    // the merged root of the running sandbox
 	Upper  int    // the root of its own layer
 	Log    string // path of the MirrorLog
+	Layer  string // the directory of the layer
 	UID    int    // of the sandbox: what is made belongs to it
 	GID    int
 
@@ -225,9 +226,22 @@ func (m *Mirror) conflict(rel, why string) {
 		return
 	}
 	m.told[rel] = stamp
+	if err := m.noteFirst(rel, n.Type == Absent); err != nil {
+		m.tell(rel, fmt.Sprintf("the conflict is not noted: %v", err))
+	}
 	if m.o.Tell != nil {
 		m.o.Tell(Mirrored{Path: rel, Conflict: true, Why: why})
 	}
+}
+
+// noteFirst keeps a conflict in mind even if the sandbox makes its own version anew.
+func (m *Mirror) noteFirst(rel string, gone bool) error {
+	for own := rel; own != ""; own = parentOf(own) {
+		if up, err := m.upper.stat(own); err != nil || up.Type != Absent {
+			return errors.Join(err, noteFirst(m.o.Layer, first{[]byte(rel), up.btime, gone}))
+		}
+	}
+	return nil
 }
 
 // view is what a program inside finds under a name.

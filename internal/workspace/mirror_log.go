@@ -134,7 +134,7 @@ func (g *MirrorLog) intend(r mirrorRecord) (undo func() error, err error) {
 	}, g.put(r)
 }
 
-// done says that what was written in place is complete.
+// done says that a change is complete: what the mirror had made before would be the sandbox's own by now.
 func (g *MirrorLog) done(rel string) error {
 	r := g.at[rel]
 	r.Open, r.Was = false, nil

@@ -44,7 +44,10 @@ func (m *Mirror) remove(rel string, up node) error {
 	if err := m.unharmed(join(parentOf(rel), r.Temp), old, in); err != nil {
 		return m.putBack(rel, old, in, errors.Join(err, move(r.Temp, baseName(rel)), undo(), errPutBack))
 	}
-	return m.as(func() error { return unix.Unlinkat(dir, r.Temp, 0) })
+	if err := m.as(func() error { return unix.Unlinkat(dir, r.Temp, 0) }); err != nil {
+		return err
+	}
+	return m.log.done(rel)
 }
 
 // removeDir removes a directory and what is not the sandbox's own in it.

@@ -44,9 +44,10 @@ func (m *Mirror) replace(rel string, host node) error {
 	if err == nil {
 		err = m.exchange(dir, rel, r.Temp, old)
 	}
-	if err != nil {
-		err = errors.Join(m.discardTemp(dir, r.Temp, err), undo())
+	if err == nil {
+		return m.log.done(rel)
 	}
+	err = errors.Join(m.discardTemp(dir, r.Temp, err), undo())
 	return m.putBack(rel, old, below, err)
 }
 

@@ -313,12 +313,15 @@ func (l *Layer) mirrored(p *place, found []pair) []pair {
 		}
 		kept = append(kept, q)
 	}
-	if g.made(p.rel) {
+	if l.mirrorMade(p.rel) {
 		kept = append(kept, l.removedFromMade(p, there)...)
 		p.opaque = false
 	}
 	return kept
 }
+
+// mirrorMade reports whether a directory of the layer is there because the host made it.
+func (l *Layer) mirrorMade(rel string) bool { return l.Mirrored != nil && l.Mirrored.made(rel) }
 
 // leftEmpty is about a directory that the host removed, and that the mirror could only empty.
 func (l *Layer) leftEmpty(g *MirrorLog, rel string) bool {

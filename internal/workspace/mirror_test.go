@@ -45,7 +45,7 @@ func (f *maskFixture) mirrorInto(s *inside) *mirroring {
 		must(f, err)
 	})
 	must(f, err)
-	m, err := NewMirror(f.m, MirrorOptions{Merged: merged.fd, Upper: upper.fd, Log: x.log, UID: int(f.o.UID), GID: int(f.o.GID), Tell: func(m Mirrored) {
+	m, err := NewMirror(f.m, MirrorOptions{Merged: merged.fd, Upper: upper.fd, Log: x.log, Layer: filepath.Dir(x.s.upper), UID: int(f.o.UID), GID: int(f.o.GID), Tell: func(m Mirrored) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.said = append(x.said, m)
@@ -220,7 +220,8 @@ func TestMirrorKeepsBothSides(t *testing.T) {
 		{"both write", "echo mine >a/x", "echo host >a/x", "cat a/x", "mine", []string{"a/x"}, []string{"modified a/x conflict"}},
 		{"both write, by rename", "echo mine >a/x", "echo host >t; mv t a/x", "cat a/x", "mine", []string{"a/x"}, []string{"modified a/x conflict"}},
 		{"deleted inside", "rm a/x", "echo host >a/x", "ls a", "y", []string{"a/x"}, []string{"deleted a/x conflict"}},
-		{"deleted by the host", "echo mine >a/x", "rm a/x", "cat a/x", "mine", []string{"a/x"}, []string{"added a/x"}},
+		{"deleted by the host", "echo mine >a/x", "rm a/x", "cat a/x", "mine", []string{"a/x"}, []string{"added a/x conflict"}},
+		{"deleted above by the host", "echo mine >deep/er/f", "mv deep other", "cat deep/er/f", "mine", []string{"deep"}, []string{"added deep", "added deep/er", "added deep/er/f conflict"}},
 		{"both make", "echo mine >a/new", "echo host >a/new", "cat a/new", "mine", []string{"a/new"}, []string{"modified a/new conflict"}},
 		{"both the same", "echo same >a/x", "echo same >a/x", "cat a/x", "same", nil, nil},
 		{"a directory deleted inside", "rm -r deep", "echo host >deep/er/f", "ls -d deep", "ls: cannot access 'deep': No such file or directory", []string{"deep/er/f"}, []string{"deleted deep", "deleted deep/er", "deleted deep/er/f conflict"}},
@@ -246,6 +247,35 @@ func TestMirrorKeepsBothSides(t *testing.T) {
 			wantPaths(t, "changes", got, c.changed...)
 		})
 	}
+}
+
+// What was written inside beside a change of the host's stays a conflict when the sandbox makes its own version anew, as a save by rename does.
+func TestMirrorConflictsOutliveTheEntry(t *testing.T) {
+	x := newMaskFixture(t, nil, "a/x", "a/y", "a/z").mirror()
+	x.s.sh("for f in a/x a/y; do echo mine >>$f; done")
+	x.shell("for f in a/x a/y a/z; do echo host >>$f; done")
+	for end := time.Now().Add(patient); len(x.conflicts()) < 2 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+	}
+	x.s.sh("for f in a/x a/z; do cp $f t; echo anew >>t; mv t $f; done; rm a/y")
+	want := []string{"modified a/x conflict", "deleted a/y conflict", "modified a/z"}
+	wantPaths(t, "while it runs", x.changed(), want...)
+	x.settle()
+	wantPaths(t, "changes", x.changed(), want...)
+}
+
+// What the mirror had shown before what it shows now is a change like any other, if the sandbox writes it again.
+func TestMirrorTakesNoRevertForItsOwn(t *testing.T) {
+	x := newMaskFixture(t, nil, "a/x", "a/y").mirror()
+	x.s.sh("cat a/x a/y")
+	for _, v := range []string{"one", "two"} {
+		x.shell(fmt.Sprintf("for f in a/x a/y; do echo %s >t; mv t $f; done", v))
+		x.until("cat a/x a/y", v+"\n"+v)
+	}
+	x.shell("echo last >marker")
+	x.until("cat marker", "last")
+	x.s.sh("echo one >a/x; rm a/y; echo one >a/y")
+	x.settle()
+	wantPaths(t, "changes", x.changed(), "modified a/x", "modified a/y")
 }
 
 // TestMirroredIsTheBase changes inside what was mirrored: a change like any other, and no conflict until the host goes on.
