@@ -62,7 +62,7 @@ type Layer struct {
 	base    manifest           // of a copy layer
 	births  births             // of a forked layer
 	firsts  firsts             // of an overlay's
-	noting  firsts             // what a walk collects for the next ones; nil if it does not
+	fresh   firsts             // what a walk collects for the next ones; nil if it does not
 	listed  bool               // born is filled in
 	born    indexPaths         // see trackedAtBirth
 	buffers [2][]byte

@@ -119,11 +119,11 @@ func (l *Layer) goneSince(rel string) bool {
 
 // noteFirsts collects what of a directory is the sandbox's own, for the runs that follow.
 func (l *Layer) noteFirsts(p *place, opaque bool, found []pair) {
-	if l.noting == nil {
+	if l.fresh == nil {
 		return
 	}
 	if opaque {
-		l.noting.add(first{Path: []byte(p.rel), Made: p.made})
+		l.fresh.add(first{Path: []byte(p.rel), Made: p.made})
 	}
 	for i := range found {
 		q := &found[i]
@@ -131,7 +131,7 @@ func (l *Layer) noteFirsts(p *place, opaque bool, found []pair) {
 		old, known := l.firsts[rel]
 		gone := old.Gone && q.host.Type == Absent
 		if q.made > 0 && (known || q.own) && (q.in.Type != Dir || gone) {
-			l.noting.add(first{[]byte(rel), q.made, gone})
+			l.fresh.add(first{[]byte(rel), q.made, gone})
 		}
 	}
 }

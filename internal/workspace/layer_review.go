@@ -28,12 +28,12 @@ const (
 // directories that only lead to a change. It reads; it may run beside the sandbox, and then what it says may be half of a write.
 func (l *Layer) Changes(ctx context.Context, o ChangeOptions) ([]Change, error) {
 	if o.Note && l.Kind == OverlayLayer {
-		l.noting = firsts{}
-		defer func() { l.noting = nil }()
+		l.fresh = firsts{}
+		defer func() { l.fresh = nil }()
 	}
 	r, err := l.review(ctx, o)
-	if err == nil && l.noting != nil {
-		l.firsts = l.noting
+	if err == nil && l.fresh != nil {
+		l.firsts = l.fresh
 		err = l.firsts.write(l.Dir)
 	}
 	if err != nil {
