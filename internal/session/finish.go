@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 
 // begin records that the sandbox runs. It happens beside the command's start, not before it.
 func (r *Run) begin(pid int) {
+	r.began = true
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
 	rec.UID = r.Plan.User.UID
@@ -64,19 +66,25 @@ func (r *Run) finish(res Result, failure error) error {
 	if failure == nil {
 		r.emit(event.Event{Kind: event.Exited, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("status %d %s", res.Exit, res.Reason)})
 	}
-	if !r.Kept && failure != nil { // nothing ran
+	if !r.Kept && r.nothingRan(failure) {
 		return discard(r.Box)
 	}
 	if err := r.writeEvents(); err != nil {
 		return err
 	}
-	if res.Changes == nil && len(res.Taken) == 0 && !r.Kept {
+	if res.Changes == nil && r.unlooked == nil && len(res.Taken) == 0 && !r.Kept {
 		return r.forget()
 	}
 	if err := syncLayer(r.Box); err != nil {
 		return err
 	}
 	return r.Box.Save(true)
+}
+
+// nothingRan says that a run failed before its command could change anything: no code of the user's runs before or after a failed step.
+func (r *Run) nothingRan(failure error) bool {
+	var step *inside.StepError
+	return failure != nil && (!r.began || errors.As(failure, &step))
 }
 
 // syncLayer makes kept changes survive a power failure: the overlay was mounted volatile.
@@ -92,14 +100,14 @@ func syncLayer(box *store.Sandbox) error {
 	return nil
 }
 
-// summary counts what the layer holds.
-func (r *Run) summary() *workspace.Summary {
+// summary counts what the layer holds; nil is nothing.
+func (r *Run) summary() (*workspace.Summary, error) {
 	if r.emptyOverlay() || r.Plan.Workspace.Kind != string(policy.Held) {
-		return nil
+		return nil, nil
 	}
 	review, err := openReview(r.Box, nil)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer review.Close()
 	ctx := context.Background()
@@ -108,11 +116,11 @@ func (r *Run) summary() *workspace.Summary {
 	}
 	changes, err := review.Changes(ctx, workspace.ChangeOptions{Note: true})
 	if err != nil || len(changes) == 0 {
-		return nil
+		return nil, err
 	}
 	review.Count(ctx, changes)
 	s := workspace.Summarize(changes)
-	return &s
+	return &s, nil
 }
 
 // forget removes a sandbox that changed nothing.

@@ -47,20 +47,22 @@ type Options struct {
 
 // Run is one run, prepared: everything is decided and nothing has happened yet.
 type Run struct {
-	Person  Person
-	Options Options
-	Policy  *policy.Policy
-	Facts   host.Facts
-	Offers  limits.Facts // what the machine offers for limits
-	Set     limits.Set
-	Plan    *plan.Plan
-	Box     *store.Sandbox // nil for a dry run
-	Kept    bool           // the layer of an earlier run goes on
-	Store   *store.Store
-	Notices []string // for the person, before the start
-	Taken   []string // what appeared in a live project and was taken out of it
-	Denials []Denial // what the command tried and could not reach
-	Project string
+	Person   Person
+	Options  Options
+	Policy   *policy.Policy
+	Facts    host.Facts
+	Offers   limits.Facts // what the machine offers for limits
+	Set      limits.Set
+	Plan     *plan.Plan
+	Box      *store.Sandbox // nil for a dry run
+	Kept     bool           // the layer of an earlier run goes on
+	began    bool           // the command may have run
+	unlooked error          // why what the layer holds could not be looked at: it is kept
+	Store    *store.Store
+	Notices  []string // for the person, before the start
+	Taken    []string // what appeared in a live project and was taken out of it
+	Denials  []Denial // what the command tried and could not reach
+	Project  string
 
 	state     string      // where the store's directory really lies
 	tiers     *Tiers      // what the policy was merged from

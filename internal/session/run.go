@@ -54,8 +54,11 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	live, unsettled := r.settle()
 	s.result.Live, s.result.Links = live, r.linksOut()
 	s.result.Sandbox = r.Box.Record.ID
-	if err == nil {
-		s.result.Changes = r.summary()
+	if !r.nothingRan(err) {
+		s.result.Changes, r.unlooked = r.summary()
+	}
+	if r.unlooked != nil {
+		err = errors.Join(err, fmt.Errorf("what sandbox %s changed is held, and could not be looked at: %w", r.Box.Record.ID, r.unlooked))
 	}
 	s.reap() // whoever takes the layer over must not find it mounted
 	s.result.Elapsed = time.Since(s.started)
