@@ -132,7 +132,7 @@ func (l *Layer) settleOverlay(paths []string, left map[string]bool) error {
 	for _, dir := range slices.Backward(deepest) {
 		s.dropDir(dir)
 	}
-	return errors.Join(append(errs, l.forgetFirsts(paths))...)
+	return errors.Join(append(errs, l.forgetFirsts())...)
 }
 
 type overlaySettler struct {

@@ -16,7 +16,7 @@ import (
 // the first.
 //
 // They are noted at the end of each run, and by the mirror whenever it finds that both sides have changed a path. Not known is what was made anew within a
-// run before the mirror could look (some 50 ms), or in a run whose supervisor was killed; nor what lies in a built directory, which is not walked.
+// run before the mirror could look (some 50 ms), or in a run whose supervisor was killed.
 type firsts map[string]first
 
 type first struct {
@@ -136,19 +136,16 @@ func (l *Layer) noteFirsts(p *place, opaque bool, found []pair) {
 	}
 }
 
-// forgetFirsts drops what is settled: there the sandbox has no version of its own any more.
-func (l *Layer) forgetFirsts(paths []string) error {
-	settled := map[string]bool{}
-	for _, rel := range paths {
-		settled[rel] = true
-	}
+// forgetFirsts drops what the layer says nothing of any more: there the sandbox has no version of its own.
+func (l *Layer) forgetFirsts() error {
 	left := firsts{}
 	for rel, at := range l.firsts {
 		in, err := l.inside.stat(rel)
 		if err != nil {
 			return err
 		}
-		if in.Type == Absent && beneathAny(rel, settled) || in.Type == Dir && !at.Gone && !l.isOpaque(rel) {
+		switch {
+		case in.Type == Absent && !l.covered(rel), in.Type == Dir && !at.Gone && !l.isOpaque(rel):
 			continue
 		}
 		left[rel] = at
@@ -160,9 +157,11 @@ func (l *Layer) forgetFirsts(paths []string) error {
 	return left.write(l.Dir)
 }
 
-func beneathAny(rel string, set map[string]bool) bool {
-	for ; rel != ""; rel = parentOf(rel) {
-		if set[rel] {
+// covered reports whether a directory above rel is gone, or made anew, in the layer.
+func (l *Layer) covered(rel string) bool {
+	for dir := parentOf(rel); dir != ""; dir = parentOf(dir) {
+		in, err := l.inside.stat(dir)
+		if err != nil || in.Type != Absent && (in.Type != Dir || l.isOpaque(dir)) {
 			return true
 		}
 	}

@@ -278,14 +278,14 @@ func TestSameTickIsAConflict(t *testing.T) {
 // What the sandbox wrote before a change of the host's is in conflict with it, also when a later run makes it anew, until it is settled.
 func TestConflictsOutliveTheEntry(t *testing.T) {
 	const base = "1\n2\n3\n"
-	f := newFixture(t, OverlayLayer, map[string]string{"sed": base, "gone": base, "anew": base, "more": base, "plain": base, "d/x": base, "d/y": base, "e/x": base, "made/keep": base, "settled": base})
-	script := "for i in *; do test -f $i && echo in >> $i; done; echo in >> d/x; rm -r e; mkdir e; echo in > made/new"
+	f := newFixture(t, OverlayLayer, map[string]string{"sed": base, "gone": base, "anew": base, "more": base, "plain": base, "d/x": base, "d/y": base, "e/x": base, "made/keep": base, "settled": base, ".gitignore": "dist\n", "dist/x": base})
+	script := "for i in *; do test -f $i && echo in >> $i; done; echo in >> d/x; rm -r e; mkdir e; echo in > made/new; echo in >> dist/x"
 	note := func() { f.Helper(); f.changes(ChangeOptions{Note: true}) }
 	f.run(script)
 	note()
 	laterThan(t, f.inside())
 	f.apply(ApplyOptions{Paths: []string{"settled"}})
-	for _, name := range []string{"sed", "gone", "anew", "more", "d/x", "d/y", "e/x", "made/new", "settled"} {
+	for _, name := range []string{"sed", "gone", "anew", "more", "d/x", "d/y", "e/x", "made/new", "settled", "dist/x"} {
 		h, err := os.OpenFile(filepath.Join(f.project, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 		must(t, err)
 		_, err = h.WriteString("host\n")
@@ -293,14 +293,14 @@ func TestConflictsOutliveTheEntry(t *testing.T) {
 		must(t, h.Close())
 	}
 	laterThan(t, f.inside())
-	f.run("sed -i s/1/b/ sed plain settled; rm gone anew; echo in > anew; echo in >> more; rm -r d e; mkdir d e; echo in > d/x; echo in > e/x; rm made/new; echo again > made/new")
-	want := []string{"modified conflict anew", "modified conflict d/x", "deleted changed d/y", "modified conflict e/x", "deleted conflict gone",
+	f.run("sed -i s/1/b/ sed plain settled; rm gone anew; echo in > anew; echo in >> more; rm -r d e; mkdir d e; echo in > d/x; echo in > e/x; rm made/new; echo again > made/new; sed -i s/1/b/ dist/x")
+	want := []string{"modified conflict anew", "modified conflict d/x", "deleted changed d/y", "modified conflict dist/x", "modified conflict e/x", "deleted conflict gone",
 		"modified conflict made/new", "modified conflict more", "modified changed plain", "modified conflict sed", "modified changed settled"}
-	f.wantChanges(ChangeOptions{}, want...)
+	f.wantChanges(ChangeOptions{Built: true}, want...)
 	note()
 	f.run("sed -i s/b/c/ sed; rm d/x; echo more > d/x; echo in > gone")
-	want[4] = "modified conflict gone"
-	f.wantChanges(ChangeOptions{}, want...)
+	want[5] = "modified conflict gone"
+	f.wantChanges(ChangeOptions{Built: true}, want...)
 	note()
 	f.apply(ApplyOptions{Overwrite: []string{"sed", "d/x", "d/y", "gone"}, Paths: []string{"sed", "d", "gone"}})
 	laterThan(t, f.inside())

@@ -237,8 +237,12 @@ func (m *Mirror) conflict(rel, why string) {
 // noteFirst keeps a conflict in mind even if the sandbox makes its own version anew.
 func (m *Mirror) noteFirst(rel string, gone bool) error {
 	for own := rel; own != ""; own = parentOf(own) {
-		if up, err := m.upper.stat(own); err != nil || up.Type != Absent {
-			return errors.Join(err, noteFirst(m.o.Layer, first{[]byte(rel), up.btime, gone}))
+		up, err := m.upper.stat(own)
+		if err != nil {
+			return err
+		}
+		if up.Type != Absent {
+			return noteFirst(m.o.Layer, first{[]byte(rel), up.btime, gone})
 		}
 	}
 	return nil
