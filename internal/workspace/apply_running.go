@@ -3,13 +3,8 @@ package workspace
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // What is applied while an overlay is mounted stays in its upper directory: overlayfs says that changing one under a mount is undefined. The
@@ -82,48 +77,23 @@ func (l *Layer) note(rel string, host node, ours bool) {
 func (l *Layer) writeApplied() error {
 	if len(l.applied) == 0 {
 		l.applied = nil
-		if err := unix.Unlinkat(l.top.fd, appliedName, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("remove %q in %q: %w", appliedName, l.Dir, err)
-		}
-		return nil
 	}
-	var b strings.Builder
+	var text []byte
 	for _, a := range l.applied {
 		line, err := json.Marshal(a)
 		if err != nil {
 			return fmt.Errorf("bug: %v", err)
 		}
-		b.Write(append(line, '\n'))
+		text = append(append(text, line...), '\n')
 	}
-	fd, err := unix.Openat(l.top.fd, appliedName+".new", unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %q in %q: %w", appliedName, l.Dir, err)
-	}
-	f := os.NewFile(uintptr(fd), appliedName)
-	_, err = f.WriteString(b.String())
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = unix.Renameat(l.top.fd, appliedName+".new", l.top.fd, appliedName)
-	}
-	if err != nil {
-		return fmt.Errorf("write %q in %q: %w", appliedName, l.Dir, err)
-	}
-	return nil
+	return replaceBeside(l.top, appliedName, text)
 }
 
 // readApplied reads it, if it is there. A line that a crash cut short is left out.
 func (l *Layer) readApplied() error {
-	n, err := l.top.stat(appliedName)
-	if err != nil || n.Type != File {
+	data, err := readBeside(l.top, appliedName)
+	if err != nil || data == nil {
 		return err
-	}
-	f, err := l.top.openFile(appliedName, n)
-	if err != nil {
-		return fmt.Errorf("read %q in %q: %w", appliedName, l.Dir, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return fmt.Errorf("read %q in %q: %w", appliedName, l.Dir, err)
 	}
 	l.applied = map[string]applied{}
 	for line := range strings.Lines(string(data)) {

@@ -3,7 +3,6 @@ package workspace
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"slices"
@@ -99,21 +98,12 @@ func (m manifest) encode() string {
 }
 
 func readManifest(top *rooted) (manifest, error) {
-	n, err := top.stat(manifestName)
-	if err == nil && n.Type == Absent {
+	data, err := readBeside(top, manifestName)
+	if err == nil && data == nil {
 		return manifest{}, fmt.Errorf("the copy in %q was never finished: discard it", top.name)
 	}
 	if err != nil {
 		return manifest{}, err
-	}
-	f, err := top.openFile(manifestName, n)
-	if err != nil {
-		return manifest{}, fmt.Errorf("read the manifest of %q: %w", top.name, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return manifest{}, fmt.Errorf("read the manifest of %q: %w", top.name, err)
 	}
 	m, ok := decodeManifest(string(data))
 	if !ok {

@@ -1,14 +1,9 @@
 package workspace
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // births says when the entries of a forked layer were made: their own birth times are those of the copy, and with them a change of the host's
@@ -31,35 +26,20 @@ func (b births) note(n node, made int64) { b[n.ino] = birth{n.btime, made} }
 
 // write puts the times beside the tree, out of the sandbox's reach.
 func (b births) write(top *rooted) error {
-	fd, err := unix.Openat(top.fd, birthsName, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), birthsName)
 	text := []byte(birthsHeader)
 	for ino, at := range b {
 		text = append(strconv.AppendUint(text, ino, 10), ' ')
 		text = append(strconv.AppendInt(text, at.copied, 10), ' ')
 		text = append(strconv.AppendInt(text, at.made, 10), '\n')
 	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	return replaceBeside(top, birthsName, text)
 }
 
 // readBirths reads the times of a forked layer; any other has none.
 func readBirths(top *rooted) (births, error) {
-	n, err := top.stat(birthsName)
-	if err != nil || n.Type == Absent {
+	data, err := readBeside(top, birthsName)
+	if err != nil || data == nil {
 		return nil, err
-	}
-	f, err := top.openFile(birthsName, n)
-	if err != nil {
-		return nil, fmt.Errorf("read %q in %q: %w", birthsName, top.name, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return nil, fmt.Errorf("read %q in %q: %w", birthsName, top.name, err)
 	}
 	b, ok := decodeBirths(string(data))
 	if !ok {

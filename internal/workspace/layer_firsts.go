@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,25 +42,13 @@ func (f firsts) add(at first) {
 	f[string(at.Path)] = at
 }
 
-// firstsAt is the file's path in a layer's directory, out of the sandbox's reach.
-func firstsAt(dir string) string { return dir + "/" + firstsName }
-
 // ForgetFirsts is for a layer with nothing in it.
-func ForgetFirsts(dir string) error { return ignoreNoFile(os.Remove(firstsAt(dir))) }
+func ForgetFirsts(dir string) error { return ignoreNoFile(os.Remove(filepath.Join(dir, firstsName))) }
 
 func readFirsts(top *rooted) (firsts, error) {
-	n, err := top.stat(firstsName)
-	if err != nil || n.Type != File {
+	data, err := readBeside(top, firstsName)
+	if err != nil {
 		return nil, err
-	}
-	f, err := top.openFile(firstsName, n)
-	if err != nil {
-		return nil, fmt.Errorf("read %q in %q: %w", firstsName, top.name, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return nil, fmt.Errorf("read %q in %q: %w", firstsName, top.name, err)
 	}
 	found := firsts{}
 	for line := range strings.Lines(string(data)) {
@@ -72,11 +60,7 @@ func readFirsts(top *rooted) (firsts, error) {
 	return found, nil
 }
 
-// write replaces the file, or removes it if there is nothing to say.
-func (f firsts) write(dir string) error {
-	if len(f) == 0 {
-		return ForgetFirsts(dir)
-	}
+func (f firsts) write(top *rooted) error {
 	var text []byte
 	for _, at := range f {
 		line, err := json.Marshal(at)
@@ -85,11 +69,7 @@ func (f firsts) write(dir string) error {
 		}
 		text = append(append(text, line...), '\n')
 	}
-	fresh := firstsAt(dir) + ".new"
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, firstsAt(dir))
+	return replaceBeside(top, firstsName, text)
 }
 
 // noteFirst adds one while the sandbox runs.
@@ -98,7 +78,7 @@ func noteFirst(dir string, at first) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(firstsAt(dir), os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, firstsName), os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -154,7 +134,7 @@ func (l *Layer) forgetFirsts() error {
 		return nil
 	}
 	l.firsts = left
-	return left.write(l.Dir)
+	return left.write(l.top)
 }
 
 // covered reports whether a directory above rel is gone, or made anew, in the layer.

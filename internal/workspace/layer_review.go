@@ -34,7 +34,7 @@ func (l *Layer) Changes(ctx context.Context, o ChangeOptions) ([]Change, error) 
 	r, err := l.review(ctx, o)
 	if err == nil && l.fresh != nil {
 		l.firsts = l.fresh
-		err = l.firsts.write(l.Dir)
+		err = l.firsts.write(l.top)
 	}
 	if err != nil {
 		return nil, err
