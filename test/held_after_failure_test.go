@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -18,14 +16,12 @@ func TestHeldWhenTheFirstProcessIsKilled(t *testing.T) {
 		if err := syscall.Kill(k.first(t), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		<-k.ended
-		has(t, "the end", k.stderr.String(), "SIGKILL")
+		k.endedWith(t, 137, `"reason":"signal"`, "SIGKILL ended the sandbox's first process", `"files":1`)
 		has(t, "diff", s.do("diff").stdout, "work")
 	})
 }
 
-// TestHeldWhenItCannotBeLookedAt: a layer is not taken for empty because the look at it failed. A directory is in the way of what is written at the end of a run, as a
-// full disk would be.
+// TestHeldWhenItCannotBeLookedAt: a layer is not taken for empty because the look at it failed.
 func TestHeldWhenItCannotBeLookedAt(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
 		k := s.talk()
@@ -34,33 +30,76 @@ func TestHeldWhenItCannotBeLookedAt(t *testing.T) {
 		if len(layers) != 1 {
 			t.Fatal(layers)
 		}
-		inTheWay := filepath.Join(layers[0], "firsts.new")
-		if err := os.Mkdir(inTheWay, 0o700); err != nil {
-			t.Fatal(err)
+		mend := inTheWay(t, layers[0]+"/firsts.new")
+		if s.mode.name == "landlock" { // a copy has a manifest in its place
+			mend = moved(t, layers[0]+"/manifest")
 		}
 		k.in.Close()
-		if err := <-k.ended; err != nil {
-			t.Errorf("the command's own status is 0: %v", err)
-		}
-		has(t, "the end", k.stderr.String(), "could not be looked at")
-		if err := os.Remove(inTheWay); err != nil {
-			t.Fatal(err)
-		}
+		k.endedWith(t, 0, "could not be looked at") // the command's own status
+		mend()
 		has(t, "diff", s.do("diff").stdout, "work")
 	})
 }
 
-// first is the sandbox's first process, by its number there.
+// TestHeldWhenItCannotBeRecorded: the run fails, for there should be a record of everything, and says that its command did not.
+func TestHeldWhenItCannotBeRecorded(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		k := s.talk()
+		k.ask("echo work >made")
+		boxes := glob(s.State + "/casemate/sandboxes/*/sandbox.json")
+		if len(boxes) != 1 {
+			t.Fatal(boxes)
+		}
+		mend := inTheWay(t, fmt.Sprint(boxes[0], ".new", k.cmd.Process.Pid))
+		k.in.Close()
+		k.endedWith(t, 125, `"reason":"failed"`, "the command ended with status 0, and then: ", `"files":1`, `"sandbox":"`+filepath.Base(filepath.Dir(boxes[0]))+`"`)
+		mend()
+		has(t, "diff", s.do("diff").stdout, "work")
+	})
+}
+
+// inTheWay is a directory where casemate wants to write a file, as a full disk would be.
+func inTheWay(t *testing.T, path string) (mend func()) {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func moved(t *testing.T, path string) (mend func()) {
+	if err := os.Rename(path, path+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(path+".moved", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// endedWith waits for the end of the run, and says whether it had this status and these words.
+func (k *talk) endedWith(t *testing.T, status int, words ...string) {
+	t.Helper()
+	<-k.ended
+	if got := k.cmd.ProcessState.ExitCode(); got != status {
+		t.Errorf("status %d, not %d", got, status)
+	}
+	for _, w := range words {
+		has(t, "the end", k.stderr.String(), w)
+	}
+}
+
+// first is the sandbox's first process: the shell's parent.
 func (k *talk) first(t *testing.T) int {
 	t.Helper()
-	for _, list := range glob(fmt.Sprintf("/proc/%d/task/*/children", k.cmd.Process.Pid)) {
-		pids, _ := os.ReadFile(list)
-		for _, pid := range strings.Fields(string(pids)) {
-			status, _ := os.ReadFile("/proc/" + pid + "/status")
-			_, ids, _ := strings.Cut(string(status), "NSpid:")
-			ids, _, _ = strings.Cut(ids, "\n")
-			if n, err := strconv.Atoi(pid); err == nil && len(strings.Fields(ids)) > 1 && strings.HasSuffix(ids, "\t1") {
-				return n
+	for _, pid := range children(k.cmd.Process.Pid) {
+		for _, child := range children(pid) {
+			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child)); string(name) == "sh\n" {
+				return pid
 			}
 		}
 	}

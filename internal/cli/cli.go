@@ -24,7 +24,7 @@ var Version = "0.1.0-dev"
 const (
 	exitProblem  = 1   // a check found something, or changes were not applied
 	exitUsage    = 2   // the command line could not be understood
-	exitRefused  = 125 // casemate refused or failed; the command did not run
+	exitRefused  = 125 // casemate refused, and the command did not run; or it failed
 	exitTimeout  = 124
 	exitNoExec   = 126
 	exitNotFound = 127

@@ -32,7 +32,7 @@ where this one ended, unless --fresh is given; --sandbox names another kept one,
 such as a copy that casemate fork made.`,
 		exits: `
 124  a time limit ended the command
-125  casemate refused or failed; the command did not run
+125  casemate refused and the command did not run, or it failed; it says which
 126  the command could not be executed
 127  the command was not found
 128+N signal N ended the command
@@ -102,8 +102,11 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 	}
 	sayNotices(std, r, quiet)
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
-	if err != nil {
+	if err != nil && res.Reason != session.Failed {
 		return refused(std, err, asJSON)
+	}
+	if err != nil {
+		report(std.Err, err)
 	}
 	sayNotices(std, r, quiet || asJSON) // of the run itself
 	var presets []string
@@ -111,7 +114,7 @@ func runOnce(std *IO, o session.Options, t then, asJSON, quiet bool) error {
 		if res.Live != nil && !quiet {
 			sayLive(std, r, res)
 		}
-		if res.Detail != "" {
+		if res.Detail != "" && err == nil {
 			fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 		}
 		if !quiet {

@@ -186,10 +186,12 @@ func runShim(std *IO, args []string) error {
 		return notStarted(std, err, false)
 	}
 	res, err := r.Do([3]int{int(std.In.Fd()), int(std.Out.Fd()), int(std.Err.Fd())})
-	if err != nil {
+	if err != nil && res.Reason != session.Failed {
 		return err
 	}
-	if res.Detail != "" {
+	if err != nil {
+		report(std.Err, err)
+	} else if res.Detail != "" {
 		fmt.Fprintln(std.Err, "casemate:", workspace.Visible(res.Detail))
 	}
 	sayLinks(std, res.Links)

@@ -69,16 +69,11 @@ func (r *Run) finish(res Result, failure error) error {
 	if !r.Kept && r.nothingRan(failure) {
 		return discard(r.Box)
 	}
-	if err := r.writeEvents(); err != nil {
-		return err
-	}
+	unwritten := r.writeEvents()
 	if res.Changes == nil && r.unlooked == nil && len(res.Taken) == 0 && !r.Kept {
-		return r.forget()
+		return errors.Join(unwritten, r.forget())
 	}
-	if err := syncLayer(r.Box); err != nil {
-		return err
-	}
-	return r.Box.Save(true)
+	return errors.Join(unwritten, syncLayer(r.Box), r.Box.Save(true))
 }
 
 // nothingRan says that a run failed before its command could change anything: no code of the user's runs before or after a failed step.

@@ -22,11 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Failed is the reason where casemate failed while the command ran or after it. What it changed is there all the same.
+const Failed = "failed"
+
 // Result is how a run ended.
 type Result struct {
 	Sandbox string        `json:"sandbox"`
 	Exit    int           `json:"exit"`
-	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, output, signal, not-found, not-executable; empty: the command ended by itself
+	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, output, signal, not-found, not-executable, failed; empty: the command ended by itself
 	Detail  string        `json:"detail,omitempty"` // the reason as a sentence, or why it is not known what is held
 	Elapsed time.Duration `json:"elapsed_ns"`
 	CPU     time.Duration `json:"cpu_ns"`
@@ -66,7 +69,14 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	if s.result.Taken = r.Taken; len(r.Taken) > 0 {
 		s.result.Aside = filepath.Join(r.Box.Dir, "taken")
 	}
-	return s.result, errors.Join(err, unsettled, r.finish(s.result, err))
+	after := errors.Join(unsettled, r.finish(s.result, err))
+	if after != nil && err == nil {
+		after = fmt.Errorf("the command ended with status %d, and then: %w", s.result.Exit, after)
+	}
+	if err = errors.Join(err, after); err != nil && !r.nothingRan(err) {
+		s.result.Exit, s.result.Reason, s.result.Detail = 125, Failed, err.Error()
+	}
+	return s.result, err
 }
 
 // supervision is one run while it runs. Everything happens in the goroutine of its loop.
@@ -383,12 +393,16 @@ func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	if failure != nil {
 		s.box.Kill()
 	}
+	first := false
 	if failure != nil || s.stopped != "" { // otherwise pid 1 has reaped all others, and what is left of its own end need not be waited for yet
-		if how := s.reap(); failure == errSilent && how.Signaled() {
-			failure = fmt.Errorf("%w: %s ended it", failure, unix.SignalName(how.Signal()))
+		if how := s.reap(); failure == errSilent && how.Signaled() { // the command, if it was still alive, ended so too
+			status, failure, first = how, nil, true
 		}
 	}
 	s.judge(status, failure)
+	if first && s.result.Reason == "signal" {
+		s.result.Detail = unix.SignalName(status.Signal()) + " ended the sandbox's first process"
+	}
 	s.streams.Finish(func() {
 		if s.term != nil {
 			s.term.Finish(s.loop.Stop)
