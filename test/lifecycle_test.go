@@ -254,7 +254,7 @@ func TestL10EmergencyStop(t *testing.T) {
 				if s.mode.name != "landlock" { // there, "everyone" would be every process of the user if a signal came through
 					bomb += `n=0; while [ $n -lt 10 ]; do n=0; for c in /proc/[0-9]*/comm; do read x <$c && [ "$x" = sleep ] && n=$((n+1)); done; done 2>/dev/null; kill -STOP -1; `
 				}
-				cmd := s.command("run", "--pids", "100", "--", "sh", "-c", bomb+"sleep "+forever)
+				cmd := s.command("run", "--pids", "100", "--", "sh", "-c", bomb+"exec sleep "+forever) // the limit leaves no process for it
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
