@@ -3,10 +3,12 @@ package workspace
 import (
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"casemate.dev/internal/history"
 	"casemate.dev/internal/merge"
+	"golang.org/x/sys/unix"
 )
 
 // LayerKind says how a layer holds what a sandbox changed.
@@ -180,8 +182,15 @@ func (l *Layer) unseen(host node, made int64) string {
 	return ""
 }
 
-// clockTick is how far the times in a file system lag behind the clock at most: one tick at HZ=100.
-const clockTick = int64(10 * time.Millisecond)
+// clockTick is how far the times in a file system lag behind the clock at most: 1 to 10 ms. What was written before a run and less than this before its
+// mount counts as the run's, with what the host wrote in between; no longer one, as to end a run and begin another takes about as long.
+var clockTick = sync.OnceValue(func() int64 {
+	var tick unix.Timespec
+	if unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &tick) != nil {
+		return int64(10 * time.Millisecond) // HZ=100
+	}
+	return tick.Nano()
+})
 
 // mountBefore returns when the run began that could make an entry at the time made.
 func (l *Layer) mountBefore(made int64) int64 {
@@ -190,7 +199,7 @@ func (l *Layer) mountBefore(made int64) int64 {
 		start = made
 	}
 	for _, t := range l.Mounted {
-		if ns := t.UnixNano(); ns-clockTick <= made && ns > start {
+		if ns := t.UnixNano(); ns-clockTick() <= made && ns > start {
 			start = ns
 		}
 	}

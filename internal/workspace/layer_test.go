@@ -275,6 +275,22 @@ func TestSameTickIsAConflict(t *testing.T) {
 	}
 }
 
+// Runs follow each other within two ticks: what the host wrote between two is not seen because the second began soon after the first one's write.
+func TestRunsWithinTicks(t *testing.T) {
+	start := time.Now()
+	made, tick := start.Add(20*time.Millisecond), time.Duration(clockTick())
+	l := &Layer{LayerOptions: LayerOptions{Born: start, Mounted: []time.Time{start, made.Add(tick + 1)}}}
+	host := node{State: State{Type: File}, btime: start.Add(-time.Hour).UnixNano()}
+	host.mtime = made.Add(tick).UnixNano()
+	host.ctime = host.mtime
+	if l.unseen(host, made.UnixNano()) == "" {
+		t.Error("what the host wrote between two runs is no conflict with what the first one wrote before")
+	}
+	if l.unseen(host, made.Add(tick+1).UnixNano()) != "" {
+		t.Error("what the host wrote between two runs is a conflict with what the second one wrote")
+	}
+}
+
 // What the sandbox wrote before a change of the host's is in conflict with it, also when a later run makes it anew, until it is settled.
 func TestConflictsOutliveTheEntry(t *testing.T) {
 	const base = "1\n2\n3\n"
@@ -339,7 +355,7 @@ func laterThan(t testing.TB, dir string) {
 		must(t, err)
 		return n.ctime
 	}
-	for start := probe(); probe() <= start+clockTick; {
+	for start := probe(); probe() <= start+clockTick(); {
 	}
 }
 
