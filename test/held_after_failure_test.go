@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -12,11 +13,15 @@ import (
 func TestHeldWhenTheFirstProcessIsKilled(t *testing.T) {
 	eachMode(t, func(t *testing.T, s *site) {
 		k := s.talk()
-		k.ask("echo work >made")
+		forever := lasting(t)
+		k.ask("echo work >made; (setsid sleep " + forever + " &)")
 		if err := syscall.Kill(k.first(t), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		k.endedWith(t, 137, `"reason":"signal"`, "SIGKILL ended the sandbox's first process", `"files":1`)
+		if left := named(forever); len(left) > 0 {
+			t.Errorf("left of the sandbox: %v", left)
+		}
 		has(t, "diff", s.do("diff").stdout, "work")
 	})
 }
@@ -55,6 +60,56 @@ func TestHeldWhenItCannotBeRecorded(t *testing.T) {
 		k.endedWith(t, 125, `"reason":"failed"`, "the command ended with status 0, and then: ", `"files":1`, `"sandbox":"`+filepath.Base(filepath.Dir(boxes[0]))+`"`)
 		mend()
 		has(t, "diff", s.do("diff").stdout, "work")
+	})
+}
+
+// TestHeldWhenItCannotBeGoneOnWith: a run that is refused gives up what is its own, and that is no sandbox which held changes before.
+func TestHeldWhenItCannotBeGoneOnWith(t *testing.T) {
+	namespaced(t, func(t *testing.T, s *site) { // a copy has no mirror
+		k := s.talk()
+		k.ask("echo work >made")
+		_ = k.cmd.Process.Kill() // so that what the mirror left is still to be settled
+		<-k.ended
+		box := glob(s.State + "/casemate/sandboxes/*")
+		if len(box) != 1 {
+			t.Fatal(box)
+		}
+		log := filepath.Join(box[0], "mirror.log")
+		_ = os.Remove(log)
+		if err := os.Symlink("nowhere", log); err != nil {
+			t.Fatal(err)
+		}
+		refused := s.do("run", "--sandbox", filepath.Base(box[0]), "--", "true")
+		has(t, "run --sandbox", refused.stderr, "cannot be gone on with now")
+		if refused.exit != 125 {
+			t.Errorf("status %d", refused.exit)
+		}
+		has(t, "run", s.do("run", "--", "true").stderr, "not going on with sandbox "+filepath.Base(box[0])+", which holds changes: ")
+		if err := os.Remove(log); err != nil {
+			t.Fatal(err)
+		}
+		has(t, "diff", s.do("diff").stdout, "work")
+	})
+}
+
+// TestUnrecordedRunEnds: without a record nothing would tell of what its command changed. The limit of a file's size stands for a full disk.
+func TestUnrecordedRunEnds(t *testing.T) {
+	namespaced(t, func(t *testing.T, s *site) { // a copy of the project would be the first to reach the limit
+		forever, long := lasting(t), strings.Repeat("x", 120<<10)
+		run := s.command("run", "--json", "--", "sh", "-c", "echo work >made; sleep "+forever, long, long, long, long, long, long)
+		run.Args = append([]string{"sh", "-c", `ulimit -f 1200; exec "$0" "$@"`, run.Path}, run.Args[1:]...)
+		run.Path = "/bin/sh"
+		out, err := run.CombinedOutput()
+		if err == nil || run.ProcessState.ExitCode() != 125 {
+			t.Errorf("%v, %s", err, out)
+		}
+		has(t, "the end", string(out), "the run cannot be recorded, so its command was ended at once: ")
+		if left := named(forever); len(left) > 0 {
+			t.Errorf("left of the sandbox: %v", left)
+		}
+		if left := glob(s.State + "/casemate/sandboxes/*"); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
 	})
 }
 

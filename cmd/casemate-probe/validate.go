@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"casemate.dev/internal/session"
 	"casemate.dev/internal/store"
 	"casemate.dev/internal/workspace"
+	"golang.org/x/sys/unix"
 )
 
 // validate is `casemate validate`: it makes what attacks are after on the host, runs the table inside the sandbox that casemate's flags make,
@@ -25,46 +27,26 @@ import (
 func validate(args []string, stdout io.Writer) (int, error) {
 	fs := flag.NewFlagSet("validate", flag.ContinueOnError)
 	casemate := fs.String("casemate", "", "the casemate to try")
+	command := fs.String("for", "true", "the command that the sandbox is for")
 	asJSON := fs.Bool("json", false, "one JSON object per line")
 	if err := fs.Parse(args); err != nil {
 		return 0, err
 	}
-	dir, err := os.MkdirTemp("", "casemate-validate")
+	results, err := (&trial{casemate: *casemate, command: *command, flags: fs.Args()}).attack()
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return 0, err
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		return 0, err
-	}
-	f, err := enginetest.NewFixtures(filepath.Join(dir, "host"), exe, os.Getuid(), os.Getgid(), enginetest.Cases())
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	v := &trial{casemate: *casemate, flags: fs.Args(), fixtures: f, kit: filepath.Join(dir, "kit")}
-	results, err := v.run(exe)
-	if v.approved != nil {
-		v.approved()
-	}
-	if err != nil {
-		return 0, err
-	}
-	return v.report(results, *asJSON, stdout)
+	return report(results, *asJSON, stdout) // nothing is left by now: whoever reads may go away
 }
 
 // trial is one sandbox that is attacked.
 type trial struct {
 	casemate string
+	command  string   // that the sandbox is for: its name may choose a preset
 	flags    []string // the policy's, as they were given to casemate validate
 	fixtures *enginetest.Fixtures
 	kit      string // holds the probe and its description, shown inside
 	project  string // where casemate runs
-	approved func() // withdraws the stand-in's approval; nil where there was none
 }
 
 // planned is what validate needs of `casemate plan --json`.
@@ -74,28 +56,90 @@ type planned struct {
 	Guarantees []struct{ Name, State string }
 }
 
-func (v *trial) run(exe string) ([]enginetest.Result, error) {
-	if err := os.Mkdir(v.kit, 0o755); err != nil {
+// attack makes it and everything around it, and leaves nothing, also where it is interrupted.
+func (v *trial) attack() (results []enginetest.Result, err error) {
+	ctx, stop := interruptible()
+	defer stop()
+	dir, err := os.MkdirTemp("", "casemate-validate")
+	if err != nil {
 		return nil, err
 	}
-	probe := filepath.Join(v.kit, "probe")
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if v.fixtures, err = enginetest.NewFixtures(filepath.Join(dir, "host"), exe, os.Getuid(), os.Getgid(), enginetest.Cases()); err != nil {
+		return nil, err
+	}
+	defer v.fixtures.Close()
+	v.project, v.kit = v.fixtures.Work, filepath.Join(dir, "kit")
+	probe := filepath.Join(v.kit, "bin", filepath.Base(v.command))
+	if err := os.MkdirAll(filepath.Dir(probe), 0o755); err != nil {
+		return nil, err
+	}
 	if err := copyFile(exe, probe); err != nil {
 		return nil, err
 	}
-	if err := v.standIn(); err != nil {
+	defer v.forget()
+	withdraw, err := v.standIn()
+	if err != nil {
 		return nil, err
 	}
-	if err := v.describe(); err != nil {
+	defer func() { err = errors.Join(err, withdraw()) }()
+	if err := v.describe(ctx); err != nil {
 		return nil, err
 	}
-	args := append([]string{"run", "--json", "--quiet", "--no-terminal", "--fresh", "--read", v.kit}, v.flags...)
-	cmd := exec.Command(v.casemate, append(args, "--", probe, "run", "--json", "--env", filepath.Join(v.kit, "env.json"))...)
+	return v.run(ctx, probe)
+}
+
+// interruptible is cancelled by the first signal that would end us, and by stop it ends us.
+func interruptible() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	var came os.Signal
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if s, ok := <-signals; ok {
+			came = s
+			cancel()
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		<-over
+		cancel()
+		if came != nil {
+			signal.Reset()
+			_ = unix.Kill(os.Getpid(), came.(unix.Signal))
+		}
+	}
+}
+
+// casemateIn is a command of casemate's in the stand-in.
+func (v *trial) casemateIn(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, v.casemate, args...)
 	cmd.Dir = v.project
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // it ends its sandbox
+	return cmd
+}
+
+func (v *trial) run(ctx context.Context, probe string) ([]enginetest.Result, error) {
+	args := append([]string{"run", "--json", "--quiet", "--no-terminal", "--fresh", "--read", v.kit}, v.flags...)
+	cmd := v.casemateIn(ctx, append(args, "--", probe, "run", "--json", "--env", filepath.Join(v.kit, "env.json"))...)
 	v.fixtures.Accept()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	v.remove(errs.String())
 	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+	if err != nil && !errors.As(err, &exit) {
 		return nil, err
 	}
 	results, _, err := enginetest.ReadResults(bytes.NewReader(out.Bytes()))
@@ -105,38 +149,36 @@ func (v *trial) run(exe string) ([]enginetest.Result, error) {
 	if len(results) == 0 {
 		return nil, fmt.Errorf("no attack could be made inside: %s", strings.TrimSpace(errs.String()))
 	}
-	v.clean(errs.String())
 	return v.fixtures.Verify(results, out.String()+errs.String()), nil
 }
 
 // standIn gives the stand-in the project's own policy, and the approval that the person has given to it.
-func (v *trial) standIn() error {
-	v.project = v.fixtures.Work
+func (v *trial) standIn() (withdraw func() error, err error) {
+	nothing := func() error { return nil }
 	person, err := session.Self()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	own, err := person.ProjectPolicy(person.FindProject())
 	if err != nil || own == nil {
-		return err
+		return nothing, err
 	}
 	copied := *own
 	copied.Path = filepath.Join(v.project, session.PolicyFile)
 	if err := os.WriteFile(copied.Path, own.Data, 0o644); err != nil {
-		return err
+		return nil, err
 	}
 	v.fixtures.Accept()
 	if !own.Trusted {
-		return nil
+		return nothing, nil
 	}
-	v.approved = func() { _ = person.Approve(&copied, false) }
-	return person.Approve(&copied, true)
+	return func() error { return person.Approve(&copied, false) }, person.Approve(&copied, true)
 }
 
 // describe asks casemate for the plan, chooses the project, and writes down for the probe what it is up against.
-func (v *trial) describe() error {
-	plan := exec.Command(v.casemate, append(append([]string{"plan", "--json"}, v.flags...), "--", "true")...)
-	plan.Stderr, plan.Dir = os.Stderr, v.project
+func (v *trial) describe(ctx context.Context) error {
+	plan := v.casemateIn(ctx, append(append([]string{"plan", "--json"}, v.flags...), "--", v.command)...)
+	plan.Stderr = os.Stderr
 	text, err := plan.Output()
 	if err != nil {
 		return errors.New("casemate plan refused, so there is no sandbox to attack")
@@ -156,23 +198,25 @@ func (v *trial) describe() error {
 	return os.WriteFile(filepath.Join(v.kit, "env.json"), []byte(description), 0o644)
 }
 
-// clean removes the sandbox, which may hold what the attacks left.
-func (v *trial) clean(stderr string) {
+// remove removes the sandbox, which may hold what the attacks left.
+func (v *trial) remove(stderr string) {
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	var last struct{ Sandbox string }
 	if json.Unmarshal([]byte(lines[len(lines)-1]), &last) == nil && last.Sandbox != "" {
-		cmd := exec.Command(v.casemate, "rm", last.Sandbox)
-		cmd.Dir = v.project
-		_ = cmd.Run() // one that holds nothing is gone already
+		_ = v.casemateIn(context.Background(), "rm", last.Sandbox).Run() // one that holds nothing is gone already
 	}
+}
+
+// forget removes the stand-in's home, mask and caches, in which overlays leave directories without rights.
+func (v *trial) forget() {
 	if person, err := session.Self(); err == nil {
 		if st, err := store.Open(person.StateHome, person.Home); err == nil {
-			_ = workspace.Discard(context.Background(), st.Project(v.project)) // the stand-in's home, mask and caches, in which overlays leave directories without rights
+			_ = workspace.Discard(context.Background(), st.Project(v.project))
 		}
 	}
 }
 
-func (v *trial) report(results []enginetest.Result, asJSON bool, stdout io.Writer) (int, error) {
+func report(results []enginetest.Result, asJSON bool, stdout io.Writer) (int, error) {
 	if asJSON {
 		for _, r := range results {
 			if err := json.NewEncoder(stdout).Encode(r); err != nil {

@@ -22,7 +22,8 @@ a process), runs a table of attacks inside the very sandbox that this project's
 policy and these flags make, and prints what held. The host judges: a service
 that was spoken to or a file that changed counts, whatever the attack itself
 believed. Your project is not attacked: another one with the same policy stands
-in for it.`,
+in for it. With a COMMAND it is the sandbox of that one, with the preset that an
+agent takes by itself; the COMMAND does not run.`,
 		exits: `
 1    an attack succeeded
 125  the attacks could not be made`,
@@ -30,13 +31,13 @@ in for it.`,
 			var f policy.Flags
 			policyFlags(fs, &f)
 			asJSON := fs.Bool("json", false, "print one JSON object per attack and line")
-			return func(_ *IO, _ []string) error { return executeProbe(fs, &f, *asJSON) }
+			return func(_ *IO, args []string) error { return executeProbe(fs, &f, args, *asJSON) }
 		},
 	}
 }
 
 // executeProbe becomes the sibling program that holds the attacks: they are no part of casemate itself, whose size every start pays for.
-func executeProbe(fs *flag.FlagSet, f *policy.Flags, asJSON bool) error {
+func executeProbe(fs *flag.FlagSet, f *policy.Flags, command []string, asJSON bool) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -45,6 +46,9 @@ func executeProbe(fs *flag.FlagSet, f *policy.Flags, asJSON bool) error {
 	args := []string{"casemate-probe", "validate", "--casemate", exe}
 	if asJSON {
 		args = append(args, "--json")
+	}
+	if len(command) > 0 {
+		args = append(args, "--for", command[0])
 	}
 	args = append(args, "--")
 	for _, v := range append(f.Pass, f.Set...) {

@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// begin records that the sandbox runs. It happens beside the command's start, not before it.
-func (r *Run) begin(pid int) {
-	r.began = true
+// begin records that the sandbox runs. It happens beside the command's start, not before it: the command of a run that cannot be recorded is ended at once,
+// as nothing would tell of what it does.
+func (r *Run) begin(pid int) error {
 	rec := &r.Box.Record
 	rec.Project, rec.Command, rec.Mode = r.Project, r.Plan.Command.Argv, string(r.Plan.Mode)
 	rec.UID = r.Plan.User.UID
@@ -52,8 +52,12 @@ func (r *Run) begin(pid int) {
 	if !r.Kept && rec.Workspace == string(policy.Held) {
 		r.keepIndex()
 	}
-	r.Box.Save(false)
+	if err := r.Box.Save(false); err != nil {
+		return fmt.Errorf("the run cannot be recorded, so its command was ended at once: %w", err)
+	}
+	r.began = true
 	r.emit(event.Event{Kind: event.Started, Subject: r.Plan.Command.Path, Detail: fmt.Sprintf("process %d", pid)})
+	return nil
 }
 
 // finish writes the record and the events. A sandbox that changed nothing and was made for this run disappears.

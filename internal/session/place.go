@@ -201,34 +201,46 @@ func (r *Run) sandbox(user plan.User) error {
 	return nil
 }
 
-// goOn takes a kept sandbox of this project, unless another run has it or it is of another user.
+// goOn takes a kept sandbox of this project, unless another run has it or it is of another user. The sandbox is this run's only once it is taken: what is
+// given up with a run is thrown away.
 func (r *Run) goOn(b *store.Sandbox, user plan.User) bool {
 	rec := b.Record
 	if rec.Snapshot || rec.Project != r.Project || rec.Workspace != string(policy.Held) || rec.UID != user.UID || b.Running || !b.HasLayer() || b.Lock() != nil {
 		return false
 	}
-	if err := settle(b); err != nil {
-		r.notice("sandbox %s: %v", rec.ID, err)
+	if err := r.take(b); err != nil {
+		r.notice("not going on with sandbox %s, which holds changes: %v", rec.ID, err)
 		b.Unlock()
 		return false
 	}
 	r.Box = b
-	if rec.Ended.IsZero() && settleMirror(b, r.Project) != nil { // a crash left what was mirrored
-		b.Unlock()
-		return false
+	if r.Kept {
+		r.notice("going on with the changes of sandbox %s (--fresh starts anew)", rec.ID)
+	}
+	return true
+}
+
+// take makes a locked sandbox ready to be gone on with.
+func (r *Run) take(b *store.Sandbox) error {
+	rec := b.Record
+	if err := settle(b); err != nil {
+		return err
+	}
+	if rec.Ended.IsZero() { // a crash left what was mirrored
+		if err := settleMirror(b, r.Project); err != nil {
+			return err
+		}
 	}
 	if rec.By == "overlay" && isEmpty(filepath.Join(b.Layer(), "upper")) && !holdsGit(b) { // a crash left it: there is nothing to go on with
 		b.Record = store.Record{ID: rec.ID, Born: time.Now().UTC()}
-		return true
+		return nil
 	}
-	r.Kept, b.Record.PID = true, 0
+	b.Record.PID = 0
 	if err := b.Save(false); err != nil { // whoever reads the record while this run is prepared must not take the old process for its own
-		b.Unlock()
-		r.Kept = false
-		return false
+		return err
 	}
-	r.notice("going on with the changes of sandbox %s (--fresh starts anew)", rec.ID)
-	return true
+	r.Kept = true
+	return nil
 }
 
 // layer prepares the project's mask and the change layer.

@@ -61,7 +61,8 @@ func (r *Run) Do(host [3]int) (Result, error) {
 		s.result.Changes, r.unlooked = r.summary()
 	}
 	if r.unlooked != nil { // the command ran, and its status is its own
-		s.result.Detail = strings.TrimPrefix(s.result.Detail+"; ", "; ") + fmt.Sprintf("what it changed is held (casemate diff), but could not be looked at: %v", r.unlooked)
+		r.unlooked = fmt.Errorf("what it changed is held (casemate diff), but could not be looked at: %w", r.unlooked)
+		s.result.Detail = strings.TrimPrefix(s.result.Detail+"; ", "; ") + r.unlooked.Error()
 	}
 	s.reap() // whoever takes the layer over must not find it mounted
 	s.result.Elapsed = time.Since(s.started)
@@ -73,7 +74,9 @@ func (r *Run) Do(host [3]int) (Result, error) {
 	if after != nil && err == nil {
 		after = fmt.Errorf("the command ended with status %d, and then: %w", s.result.Exit, after)
 	}
-	if err = errors.Join(err, after); err != nil && !r.nothingRan(err) {
+	nothing := r.nothingRan(err)
+	if err = errors.Join(err, after); err != nil && !nothing {
+		err = errors.Join(err, r.unlooked)
 		s.result.Exit, s.result.Reason, s.result.Detail = 125, Failed, err.Error()
 	}
 	return s.result, err
@@ -88,6 +91,7 @@ type supervision struct {
 	term    *relay.Terminal // nil without a terminal
 	signals *relay.Signals
 	box     *native.Sandbox
+	orphans native.Orphans // in the mode without namespaces
 	group   *limits.Group
 	cleaner *native.Cleaner
 	started time.Time
@@ -175,7 +179,9 @@ func (s *supervision) supervise() (err error) {
 	if len(r.Box.Record.Cgroups) > 0 {
 		r.sweep()
 	}
-	r.begin(s.box.PID)
+	if err := r.begin(s.box.PID); err != nil {
+		s.ended(0, err)
+	}
 	s.loop.At(time.Now().Add(time.Second), func(time.Time) time.Time { // a short command does not pay for it
 		native.GiveBack()
 		return time.Time{}
@@ -313,6 +319,11 @@ func (s *supervision) start() error {
 	if mask := r.Options.Umask; mask != 0 {
 		defer unix.Umask(unix.Umask(mask))
 	}
+	if r.Plan.Mode == plan.Landlock {
+		if s.orphans, err = native.Inherit(); err != nil {
+			return err
+		}
+	}
 	r.mounted = time.Now().UTC()
 	s.box, err = native.Start(r.Plan, at)
 	s.group.Joined()
@@ -397,6 +408,9 @@ func (s *supervision) ended(status unix.WaitStatus, failure error) {
 	if failure != nil || s.stopped != "" { // otherwise pid 1 has reaped all others, and what is left of its own end need not be waited for yet
 		if how := s.reap(); failure == errSilent && how.Signaled() { // the command, if it was still alive, ended so too
 			status, failure, first = how, nil, true
+			if s.run.Plan.Mode == plan.Landlock {
+				s.orphans.End()
+			}
 		}
 	}
 	s.judge(status, failure)

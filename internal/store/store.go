@@ -503,10 +503,18 @@ func (s *Store) Record(lines []byte) error {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, lines); err != nil {
+	n, err := unix.Write(fd, lines)
+	end, e := unix.Seek(fd, 0, unix.SEEK_CUR)
+	switch {
+	case err == nil && n < len(lines): // a full disk
+		var st unix.Stat_t
+		if e == nil && unix.Fstat(fd, &st) == nil && st.Size == end { // or the next one's would go on in the middle of this line
+			unix.Ftruncate(fd, end-int64(n))
+		}
+		return &fs.PathError{Op: "write", Path: path, Err: unix.ENOSPC}
+	case err != nil:
 		return &fs.PathError{Op: "write", Path: path, Err: err}
-	}
-	if end, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil && end > maxEvents {
+	case e == nil && end > maxEvents:
 		return os.Rename(path, path+".1")
 	}
 	return nil

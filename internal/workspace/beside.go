@@ -47,7 +47,21 @@ func replaceBeside(top *rooted, name string, data []byte) error {
 		err = unix.Renameat(top.fd, name+".new", top.fd, name)
 	}
 	if err != nil {
+		unix.Unlinkat(top.fd, name+".new", 0)
 		return fmt.Errorf("write %q in %q: %w", name, top.name, err)
 	}
 	return nil
+}
+
+// addLine adds one to a file that nobody else writes. What a full disk cut short is taken off again: the next line would be part of it.
+func addLine(f *os.File, line []byte) error {
+	n, err := f.Write(append(line, '\n'))
+	if err == nil || n == 0 {
+		return err
+	}
+	end, e := f.Seek(0, io.SeekCurrent)
+	if e == nil {
+		e = f.Truncate(end - int64(n))
+	}
+	return errors.Join(err, e)
 }

@@ -82,8 +82,7 @@ func noteFirst(dir string, at first) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(line, '\n'))
-	return errors.Join(err, f.Close())
+	return errors.Join(addLine(f, line), f.Close())
 }
 
 // goneSince reports whether the host removed rel, or a directory above it that it still has not got, while the sandbox had its own version.

@@ -111,7 +111,7 @@ func (g *MirrorLog) put(r mirrorRecord) error {
 	if err != nil {
 		return err
 	}
-	if _, err := g.file.Write(append(line, '\n')); err != nil {
+	if err := addLine(g.file, line); err != nil {
 		return err
 	}
 	g.set(r)

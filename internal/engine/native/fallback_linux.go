@@ -1,9 +1,15 @@
 package native
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
 	"casemate.dev/internal/engine/native/inside"
 	"casemate.dev/internal/plan"
-	"fmt"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,4 +52,51 @@ func setUpFallback(pl *plan.Plan, at *Attach) *program {
 	handOver(p, at, announced)
 	execute(p, pl)
 	return p
+}
+
+// Orphans are the processes that a first process which was killed, as by the kernel when memory runs out, leaves behind: without a pid namespace
+// nothing ends them. They come to this process, which was told to inherit them.
+type Orphans struct{ own map[int]bool }
+
+// Inherit is called before the sandbox starts, and when this process has started all others.
+func Inherit() (Orphans, error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return Orphans{}, fmt.Errorf("inherit orphans: %w", err)
+	}
+	o := Orphans{map[int]bool{}}
+	for _, pid := range ownChildren() {
+		o.own[pid] = true
+	}
+	return o, nil
+}
+
+// End kills them until none is left: each may leave others.
+func (o Orphans) End() {
+	for {
+		left := false
+		for _, pid := range ownChildren() {
+			if !o.own[pid] {
+				left = true
+				unix.Kill(pid, unix.SIGKILL)
+				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+		}
+		if !left {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func ownChildren() (pids []int) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for pid := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(pid); err == nil {
+				pids = append(pids, n)
+			}
+		}
+	}
+	return pids
 }
