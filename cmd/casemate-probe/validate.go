@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"casemate.dev/internal/engine/enginetest"
 	"casemate.dev/internal/session"
@@ -54,6 +55,7 @@ type planned struct {
 	Mode       string
 	Workspace  struct{ Kind, Path string }
 	Guarantees []struct{ Name, State string }
+	Openings   []struct{ Origin string }
 }
 
 // attack makes it and everything around it, and leaves nothing, also where it is interrupted.
@@ -96,11 +98,15 @@ func (v *trial) attack() (results []enginetest.Result, err error) {
 	return v.run(ctx, probe)
 }
 
-// interruptible is cancelled by the first signal that would end us, and by stop it ends us.
+// interruptible is cancelled by the first signal that would end us; it ends us at stop.
 func interruptible() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT} {
+		if !signal.Ignored(s) { // as below nohup
+			signal.Notify(signals, s)
+		}
+	}
 	var came os.Signal
 	over := make(chan struct{})
 	go func() {
@@ -118,6 +124,7 @@ func interruptible() (ctx context.Context, stop func()) {
 		if came != nil {
 			signal.Reset()
 			_ = unix.Kill(os.Getpid(), came.(unix.Signal))
+			time.Sleep(time.Second) // it comes meanwhile
 		}
 	}
 }
@@ -141,6 +148,9 @@ func (v *trial) run(ctx context.Context, probe string) ([]enginetest.Result, err
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, errors.New("interrupted")
 	}
 	results, _, err := enginetest.ReadResults(bytes.NewReader(out.Bytes()))
 	if err != nil {
@@ -188,6 +198,9 @@ func (v *trial) describe(ctx context.Context) error {
 		return fmt.Errorf("plan: %w", err)
 	}
 	env := &v.fixtures.Env
+	if env.Kept, err = v.kept(p); err != nil {
+		return err
+	}
 	env.Mode, env.Workspace = p.Mode, p.Workspace.Kind
 	for _, g := range p.Guarantees {
 		if g.State == "absent" {
@@ -196,6 +209,36 @@ func (v *trial) describe(ctx context.Context) error {
 	}
 	_, description, _ := strings.Cut(env.Environ(), "=")
 	return os.WriteFile(filepath.Join(v.kit, "env.json"), []byte(description), 0o644)
+}
+
+// kept is what the presets of agents that the plan names have in the home of a sandbox, by its first directory as well.
+func (v *trial) kept(p planned) (names []string, err error) {
+	person, err := session.Self()
+	if err != nil {
+		return nil, err
+	}
+	here, err := person.Presets(v.project)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range p.Openings {
+		origin, _, _ := strings.Cut(o.Origin, " (")
+		name, isPreset := strings.CutPrefix(origin, "preset ")
+		if !isPreset {
+			continue
+		}
+		found, err := here.Find(name)
+		if err != nil {
+			return nil, err
+		}
+		if a := found.Preset.Agent; a != nil {
+			for _, path := range a.Home {
+				top, _, _ := strings.Cut(path, "/")
+				names = append(names, path, top)
+			}
+		}
+	}
+	return names, nil
 }
 
 // remove removes the sandbox, which may hold what the attacks left.

@@ -103,6 +103,7 @@ type Env struct {
 	HostGID   int               `json:"host_gid,omitempty"`  // a supplementary group of the caller
 	GroupFile string            `json:"group_file,omitempty"`
 	Home      string            `json:"home,omitempty"`
+	Kept      []string          `json:"kept,omitempty"` // what agents keep in the sandbox's own home: it tells nothing of the host's
 	StateDir  string            `json:"state_dir,omitempty"`
 	UID       int               `json:"uid"`
 	Mode      string            `json:"mode,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,9 @@ func outsideCases() []Case {
 		{ID: "F03.home", Group: "files", Title: "learn that credential directories exist in the home", Guarantee: metadata, Control: Outside, Attack: func(e *Env) Outcome {
 			for _, home := range []string{e.Home, os.Getenv("HOME")} {
 				for _, name := range homeSecrets() {
+					if home != e.Home && slices.Contains(e.Kept, name) {
+						continue
+					}
 					if _, err := os.Lstat(filepath.Join(home, name)); !errors.Is(err, fs.ErrNotExist) {
 						return open("%s/%s: %v", home, name, err)
 					}
