@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"casemate.dev/internal/engine/enginetest"
 )
@@ -25,6 +26,9 @@ example:
 
 exit status: 0 everything held (control: everything was open), 1 something did not, 125 the probe could not do its work
 `
+
+// An attack is made by the main thread. Go's runtime would take any: one that had itself traced and was not the main one could not be waited for.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	fds := enginetest.Inherited() // before anything opens a descriptor
