@@ -32,6 +32,9 @@ Level, preset, organisation, user, project, command line: of a key with one valu
 denies wins over what allows, whatever the order. The organisation is a ceiling: where a key says so below, a later tier that goes beyond the organisation's value is an error,
 and so is any change of a key that the organisation locked. A project's file narrows freely; its lines that widen have no effect until a person approved the file
 with ` + "`casemate trust`" + `. A level takes back what earlier tiers than the one that chose it opened beyond it.
+
+The organisation's file (` + "`/etc/casemate/policy.yaml`" + `) must be root's, and nobody else may be able to write it; yours (` + "`~/.config/casemate/policy.yaml`" + `), and what you approved beside it,
+must be yours or root's, and not writable by everybody. Otherwise nothing runs.
 `
 
 func (k *key) reference(b *bytes.Buffer) {

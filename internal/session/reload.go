@@ -115,7 +115,7 @@ func (g *gateway) rule(loop *relay.Loop) {
 func (p *ruling) read() (troubles []string) {
 	gone := false
 	for _, f := range p.run.Person.policyFiles() {
-		doc, err := readTier(f.tier, f.path)
+		doc, err := p.run.Person.readTier(f)
 		switch {
 		case err != nil:
 			troubles = append(troubles, sentenceOf(err))

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,7 +111,7 @@ func (b *BadFlag) Unwrap() error { return b.error }
 func (p Person) Load(project string, flags policy.Flags) (*Tiers, error) {
 	t := &Tiers{}
 	for _, f := range p.policyFiles() {
-		doc, err := readTier(f.tier, f.path)
+		doc, err := p.readTier(f)
 		if err != nil {
 			return nil, err
 		}
@@ -148,12 +149,30 @@ func (p Person) policyFiles() []policyFile {
 }
 
 // readTier reads such a policy, or nil when there is none.
-func readTier(tier policy.Tier, path string) (*policy.Document, error) {
-	data, err := readPolicy(path, tier == policy.Organisation)
+func (p Person) readTier(f policyFile) (*policy.Document, error) {
+	data, err := readPolicy(f.path, f.tier == policy.Organisation)
 	if err != nil || data == nil {
 		return nil, err
 	}
-	return policy.Parse(path, data)
+	if f.tier == policy.User {
+		if err := p.onlyTheirs(f.path); err != nil {
+			return nil, err
+		}
+	}
+	return policy.Parse(f.path, data)
+}
+
+// onlyTheirs refuses a file that decides for the person and that a stranger can write. A group's files are left to it: many people have one of their own.
+func (p Person) onlyTheirs(path string) error {
+	var file, home unix.Stat_t
+	if err := unix.Stat(path, &file); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	owned := file.Uid == 0 || int(file.Uid) == p.UID || unix.Stat(p.Home, &home) == nil && file.Uid == home.Uid
+	if owned && file.Mode&0o002 == 0 {
+		return nil
+	}
+	return &Refusal{fmt.Errorf("%s decides what sandboxes may do, and others can write it (owner %d, mode %o)", path, file.Uid, file.Mode&0o7777), "look at what is in it; then: chown " + strconv.Itoa(p.UID) + " " + path + " && chmod o-w " + path}
 }
 
 // readPolicy reads a policy file, or nil when there is none. The organisation's is a ceiling only if nobody else can write it.
@@ -219,6 +238,9 @@ func (p Person) Trust() (*policy.Trust, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("trusted policies: %w", err)
+	}
+	if err := p.onlyTheirs(p.trustFile()); err != nil {
+		return nil, err
 	}
 	t, err := policy.ParseTrust(data)
 	if err != nil {
