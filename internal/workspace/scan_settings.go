@@ -59,6 +59,7 @@ func (c *settings) file(name string, depth int) {
 		case isPath(key):
 			c.named(value, key)
 		case slices.Contains([]string{"remote", "branch", "user", "url", "submodule", "lfs", "author", "committer"}, section):
+			c.words(executed(section, key, value), key)
 		default:
 			c.words(value, key)
 		}
@@ -120,6 +121,26 @@ func isPath(key string) bool {
 		return true
 	}
 	return false
+}
+
+// executed is what git, or its extension for large files, executes of a setting in a section of addresses, names and texts: those look like files and are
+// none, but some of them name a program, or are a command in the place of an address (git-remote-ext(1)).
+func executed(section, key, value string) string {
+	name := strings.LastIndexByte(key, '.')
+	switch section + key[name:] {
+	case "remote.uploadpack", "remote.receivepack", "lfs.path", "lfs.args", "lfs.clean", "lfs.smudge":
+		return value
+	case "submodule.update":
+		if strings.HasPrefix(value, "!") {
+			return value
+		}
+	case "url.insteadof", "url.pushinsteadof": // what it puts in the place of the value stands before the name
+		value = strings.TrimPrefix(key[:name], "url.")
+	}
+	if command, ok := strings.CutPrefix(value, "ext::"); ok {
+		return command
+	}
+	return ""
 }
 
 // named notes a path, relative to the working tree.

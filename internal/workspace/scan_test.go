@@ -65,6 +65,15 @@ func TestScanFindings(t *testing.T) {
 		{name: "hooks path in git's config", files: []string{"scripts/hooks/pre-commit", "clean.js", "inc"},
 			make:    "echo > inc; git init -q .; git config core.hooksPath scripts/hooks; git config filter.x.clean 'node ./clean.js -x'; git config include.path ../inc; git config remote.origin.url inc",
 			aliases: "clean.js inc scripts/hooks"},
+		{name: "programs named among addresses and texts", files: []string{"up", "receive", "move", "data.d/x", "in", "out", "ext", "push", "base", "sub", "direct"},
+			make: `git init -q .; git config remote.origin.uploadpack './up --fast'; git config remote.origin.receivepack "node './receive'"; git config submodule.m.update '!./update $1'
+				git config lfs.customTransfer.t.path ./move; git config lfs.customtransfer.t.args '-v data.d'; git config lfs.extension.e.clean './in %f'; git config lfs.extension.e.smudge './out %f'
+				git config remote.origin.url 'ext::./ext %S'; git config remote.origin.pushurl 'ext::sh ./push'; git config 'url.ext::./base .insteadOf' ./from
+				git config submodule.m.url 'ext::./sub'; git config branch.main.remote ext::./direct`,
+			aliases: "base data.d direct ext in move out push receive sub up update"},
+		{name: "addresses and texts are no programs", files: []string{"up", "from.d/x"},
+			make: `git init -q .; git config remote.origin.url ./up; git config remote.origin.pushurl https://h.example/./up; git config url../up.insteadOf ./from.d; git config url.x.pushInsteadOf ext::./up
+				git config submodule.m.update checkout; git config submodule.m.url ./up; git config lfs.url ./up; git config branch.main.description './up'; git config user.name ./up`},
 		{name: "files that included files include, each relative to the one that names it", files: []string{"d/one", "d/e/two", "hooks dir/pre-commit", "fs/monitor"},
 			make: `git init -q .; git config include.path ../d/one; printf '[include]\npath = e/two\npath = missing\n' > d/one
 				printf '[core]\nhooksPath = hooks dir\nfsmonitor = ./fs/monitor\nattributesFile = attrs\n[includeIf "gitdir:/"]\npath = ../one\n' > d/e/two`,
