@@ -59,9 +59,13 @@ func (c *settings) file(name string, depth int) {
 		case isPath(key):
 			c.named(value, key)
 		case slices.Contains([]string{"remote", "branch", "user", "url", "submodule", "lfs", "author", "committer"}, section):
-			c.words(executed(section, key, value), key)
+			command := executed(section, key, value)
+			c.words("", command, key)
+			if module, found := strings.CutSuffix(key, ".update"); found { // git runs it there; a submodule's name is its path, as git gives it
+				c.words(strings.TrimPrefix(module, "submodule."), command, key)
+			}
 		default:
-			c.words(value, key)
+			c.words("", value, key)
 		}
 	}
 }
@@ -151,14 +155,14 @@ func (c *settings) named(value, key string) {
 	c.protect(absolute(filepath.Join(c.s.Root, c.worktree), c.expand(value)), key)
 }
 
-// words notes what looks like a file in a command line.
-func (c *settings) words(value, key string) {
+// words notes what looks like a file in a command line, which git runs in a directory of the working tree.
+func (c *settings) words(dir, value, key string) {
 	for _, word := range strings.Fields(strings.TrimPrefix(value, "!")) {
 		word = strings.Trim(word, `"';&|()`)
 		if word == "" || word[0] == '-' || !strings.ContainsAny(word, "./") {
 			continue // a flag, a number, a name
 		}
-		name := absolute(filepath.Join(c.s.Root, c.worktree), c.expand(word))
+		name := absolute(filepath.Join(c.s.Root, c.worktree, dir), c.expand(word))
 		if _, err := os.Lstat(name); err != nil && !strings.Contains(word, "/") {
 			continue // a word that only looks like a file; one that is missing and named surely is made later
 		}

@@ -66,7 +66,7 @@ func TestScanFindings(t *testing.T) {
 			make:    "echo > inc; git init -q .; git config core.hooksPath scripts/hooks; git config filter.x.clean 'node ./clean.js -x'; git config include.path ../inc; git config remote.origin.url inc",
 			aliases: "clean.js inc scripts/hooks"},
 		{name: "programs named among addresses and texts", files: []string{"up", "receive", "move", "data.d/x", "in", "out", "ext", "push", "base", "sub", "direct"},
-			make: `git init -q .; git config remote.origin.uploadpack './up --fast'; git config remote.origin.receivepack "node './receive'"; git config submodule.m.update '!./update $1'
+			make: `git init -q .; git config remote.origin.uploadpack './up --fast'; git config remote.origin.receivepack "node './receive'"; git config submodule.m/n.update '!sh ../../update $1'
 				git config lfs.customTransfer.t.path ./move; git config lfs.customtransfer.t.args '-v data.d'; git config lfs.extension.e.clean './in %f'; git config lfs.extension.e.smudge './out %f'
 				git config remote.origin.url 'ext::./ext %S'; git config remote.origin.pushurl 'ext::sh ./push'; git config 'url.ext::./base .insteadOf' ./from
 				git config submodule.m.url 'ext::./sub'; git config branch.main.remote ext::./direct`,
