@@ -31,6 +31,7 @@ type takeBack struct {
 	repositories map[string]bool   // directories that were taken as bare repositories
 	number       int               // of what was taken
 	before       map[string]string // protected paths that existed at the start: read-only inside, or links
+	closed       map[string]bool   // directories that we could not look into at the start
 }
 
 const takeMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW | unix.IN_EXCL_UNLINK
@@ -59,7 +60,7 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 	if err != nil {
 		return fmt.Errorf("watch the project: %w", err)
 	}
-	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), guarded: r.guarded.guarded, before: r.guarded.before, roots: r.roots, repositories: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
+	t := &takeBack{project: r.Project, root: root, to: filepath.Join(r.Box.Dir, "taken"), guarded: r.guarded.guarded, before: r.guarded.before, roots: r.roots, repositories: map[string]bool{}, closed: map[string]bool{}, events: os.NewFile(uintptr(fd), "inotify"), dirs: map[int32]string{}}
 	defer t.events.Close()
 	t.taken = func(rel, where string) {
 		h.events = append(h.events, event.Event{Time: time.Now().UTC(), Sandbox: r.Box.Record.ID, Kind: event.Denied, Subject: rel, Rule: "built-in list of what a host executes",
@@ -89,16 +90,28 @@ func (r *Run) takeBack(ctx context.Context, h *rehiding) error {
 
 // watch adds a directory and those below it. In one that is new, everything is looked at: it may have been filled before it was watched.
 func (t *takeBack) watch(rel string, isNew bool) {
+	var opened []openedDir // each in the one before it
+	defer func() { t.putBack(opened, "") }()
 	filepath.WalkDir(filepath.Join(t.project, rel), func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
 		}
-		if isNew && d.IsDir() && !readable(d) {
-			t.unlock(p) // what the owner may not look into cannot be watched
-		}
 		name, err := filepath.Rel(t.project, p)
 		if err != nil {
 			return nil
+		}
+		opened = t.putBack(opened, name)
+		if isNew && t.existed(name) {
+			return skip(d) // nothing was made in there inside, and the person may have closed it
+		}
+		switch {
+		case !d.IsDir() || readable(p, d):
+		case !isNew:
+			t.closed[name] = true
+		default: // what the owner may not look into cannot be watched
+			if mode, ok := t.unlock(p); ok && t.wasClosed(name) {
+				opened = append(opened, openedDir{name, mode})
+			}
 		}
 		if isNew && name != "." && (t.guarded(name, d.Type()&fs.ModeSymlink != 0) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
 			t.take(name)
@@ -117,19 +130,65 @@ func (t *takeBack) watch(rel string, isNew bool) {
 	})
 }
 
-// unlock gives the owner the rights to a directory of the project. The sandbox may put a link in its place at any moment, so it goes by descriptor
-// and follows none: a mode changed through a link would be that of something of the person's.
-func (t *takeBack) unlock(p string) {
+// openedDir is a directory that the person had closed, or that lies in such a one: it is opened for the look only.
+type openedDir struct {
+	rel  string
+	mode uint32
+}
+
+// putBack gives those that do not hold rel the mode that they had. Whoever has changed it since has the last word.
+func (t *takeBack) putBack(opened []openedDir, rel string) []openedDir {
+	for n := len(opened); n > 0 && (rel == "" || !within(rel, opened[n-1].rel)); n-- {
+		last := opened[n-1]
+		opened = opened[:n-1]
+		if fd, mode, err := t.directory(last.rel); err == nil {
+			if mode == unlocked {
+				unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), last.mode)
+			}
+			unix.Close(fd)
+		}
+	}
+	return opened
+}
+
+func (t *takeBack) wasClosed(rel string) bool {
+	for ; rel != "."; rel = filepath.Dir(rel) {
+		if t.closed[rel] {
+			return true
+		}
+	}
+	return false
+}
+
+const unlocked = 0o700 // to take something out of a directory is to write to it
+
+// unlock gives the owner the rights to a directory of the project, and says which mode it had.
+func (t *takeBack) unlock(p string) (mode uint32, ok bool) {
 	rel, err := filepath.Rel(t.project, p)
 	if err != nil {
-		return
+		return 0, false
 	}
-	fd, err := unix.Openat2(t.root, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	fd, mode, err := t.directory(rel)
 	if err != nil {
-		return
+		return 0, false
 	}
 	defer unix.Close(fd)
-	unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), 0o700)
+	return mode, unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), unlocked) == nil
+}
+
+// directory finds a directory of the project. The sandbox may put a link in its place at any moment, so it is changed by descriptor and no link is
+// followed: a mode changed through a link would be that of something of the person's.
+func (t *takeBack) directory(rel string) (fd int, mode uint32, err error) {
+	fd, err = unix.Openat2(t.root, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return -1, 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return -1, 0, err
+	}
+	return fd, st.Mode & 0o7777, nil
 }
 
 // look goes through the whole project once more.
@@ -331,7 +390,8 @@ func copyFile(parent int, name, where string, room *int64) error {
 	return errors.Join(beneath.Copy(out, in, st.Size()), out.Close())
 }
 
-func readable(d fs.DirEntry) bool {
+// readable says whether we may look into a directory, as root and the members of its group may whatever its owner may.
+func readable(p string, d fs.DirEntry) bool {
 	info, err := d.Info()
-	return err != nil || info.Mode().Perm()&0o500 == 0o500
+	return err != nil || info.Mode().Perm()&0o500 == 0o500 || unix.Faccessat(unix.AT_FDCWD, p, unix.R_OK|unix.X_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW) == nil
 }
