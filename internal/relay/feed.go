@@ -30,6 +30,7 @@ type feed struct {
 	full  bool // waiting for dst, not for src
 	buf   []byte
 	rest  []byte
+	err   error  // why the host's could not be read
 	ended func() // called once, when the host's standard input is of no more use to the command
 }
 
@@ -52,6 +53,17 @@ func (f *feed) start(l *Loop) {
 	} else {
 		f.in = l.Watch(f.src, unix.POLLIN, func(int16) { f.turn(false) })
 	}
+	if flags, err := unix.FcntlInt(uintptr(f.src), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE == unix.O_WRONLY {
+		f.fail(unix.EBADF) // as read(2) says; a pipe's end for writing never becomes readable
+	}
+}
+
+// fail keeps the reason, except that EPIPE is the command's: it reads no more. A terminal is not read, and one that hung up is at its end.
+func (f *feed) fail(err error) {
+	if err != unix.EPIPE {
+		f.err = err
+	}
+	f.end()
 }
 
 // destination hears that there is room, or that no process has the command's standard input open any more.
@@ -91,7 +103,9 @@ func (f *feed) show() {
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		f.waitFor(false)
-	case err != nil || n == 0:
+	case err != nil:
+		f.fail(err)
+	case n == 0:
 		f.end()
 	default:
 		f.shown = int(n)
@@ -147,7 +161,9 @@ func (f *feed) splice(roomReported bool) {
 	case err == unix.EAGAIN:
 		f.waitFor(!roomReported)
 	case err == unix.EINTR:
-	case err != nil || n == 0:
+	case err != nil:
+		f.fail(err)
+	case n == 0:
 		f.end()
 	default:
 		f.waitFor(false)
@@ -189,7 +205,11 @@ func (f *feed) fill() bool {
 	case err == unix.EAGAIN:
 		f.waitFor(false)
 		return false
-	case err != nil || n <= 0:
+	case err != nil:
+		f.finishFile()
+		f.fail(err)
+		return false
+	case n == 0:
 		f.finishFile()
 		f.end()
 		return false

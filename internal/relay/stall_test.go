@@ -3,9 +3,11 @@ package relay
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -302,6 +304,56 @@ func TestWriteErrors(t *testing.T) {
 	if err := s.Err(); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "standard output") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// What cannot be read is not taken for an empty input, and what has come to its end, or that the command does not want, is no error.
+func TestReadErrors(t *testing.T) {
+	onlyWritten := filepath.Join(t.TempDir(), "f")
+	for _, c := range []struct {
+		name string
+		open func() (*os.File, error)
+		run  string
+		want error
+	}{
+		{"directory", func() (*os.File, error) { return os.Open("/etc") }, "cat", unix.EISDIR},
+		{"memory that is not mapped", func() (*os.File, error) { return os.Open("/proc/self/mem") }, "cat", unix.EIO},
+		{"file open only for writing", func() (*os.File, error) { return os.OpenFile(onlyWritten, os.O_CREATE|os.O_WRONLY, 0o600) }, "cat", unix.EBADF},
+		{"pipe open only for writing", func() (*os.File, error) { _, w, err := os.Pipe(); return w, err }, "cat", unix.EBADF},
+		{"empty", func() (*os.File, error) { return os.Create(onlyWritten + " and read") }, "cat", nil},
+		{"not wanted", func() (*os.File, error) { return os.Open("/dev/zero") }, "head -c 9 >&2", nil},
+		{"pipe that ended", func() (*os.File, error) { r, w, err := os.Pipe(); w.Close(); return r, err }, "cat", nil},
+		{"terminal that hung up", hungUpTerminal, "cat", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in, err := c.open()
+			if err != nil {
+				t.Skip(err)
+			}
+			defer in.Close()
+			s := open(t, int(in.Fd()), nullFD(t), nullFD(t))
+			runInside(t, s, exec.Command("sh", "-c", c.run))
+			if err := s.InputErr(); !errors.Is(err, c.want) || c.want == nil && err != nil {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// hungUpTerminal is a terminal whose other side was closed.
+func hungUpTerminal() (*os.File, error) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, err
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, err
+	}
+	return os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 }
 
 // Daemons that the command leaves hold its output open. They die with the sandbox, and what they wrote is copied.

@@ -253,3 +253,12 @@ func (s *Streams) Err() error {
 	}
 	return nil
 }
+
+// InputErr is why the host's standard input could not be read, as where it is a directory; nil if it came to its end, or was not wanted any more. The
+// command sees the same end in either case.
+func (s *Streams) InputErr() error {
+	if s.feed == nil || s.feed.err == nil {
+		return nil
+	}
+	return fmt.Errorf("standard input could not be read: %w", s.feed.err)
+}

@@ -29,7 +29,7 @@ const Failed = "failed"
 type Result struct {
 	Sandbox string        `json:"sandbox"`
 	Exit    int           `json:"exit"`
-	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, output, signal, not-found, not-executable, failed; empty: the command ended by itself
+	Reason  string        `json:"reason,omitempty"` // oom, timeout, idle, disk, output, input, signal, not-found, not-executable, failed; empty: the command ended by itself
 	Detail  string        `json:"detail,omitempty"` // the reason as a sentence, or why it is not known what is held
 	Elapsed time.Duration `json:"elapsed_ns"`
 	CPU     time.Duration `json:"cpu_ns"`
@@ -192,7 +192,7 @@ func (s *supervision) supervise() (err error) {
 	if err := s.loop.Run(); err != nil {
 		return err
 	}
-	s.judgeOutput()
+	s.judgeStreams()
 	return s.failure
 }
 
@@ -466,14 +466,18 @@ func (s *supervision) judge(status unix.WaitStatus, failure error) {
 	}
 }
 
-// judgeOutput says that output was lost, as the command itself would have said: what it wrote was taken from it before the host refused it.
-func (s *supervision) judgeOutput() {
-	err := s.streams.Err()
-	byPipe := s.result.Reason == "signal" && s.result.Exit == 128+int(unix.SIGPIPE) // the signal only followed from it
+// judgeStreams says that output or input was lost, as the command itself would have said: what it wrote was taken from it before the host refused it, and
+// of its input it saw no more than the end.
+func (s *supervision) judgeStreams() {
+	reason, err := "output", s.streams.Err()
+	if err == nil {
+		reason, err = "input", s.streams.InputErr()
+	}
+	byPipe := reason == "output" && s.result.Reason == "signal" && s.result.Exit == 128+int(unix.SIGPIPE) // the signal only followed from it
 	if err == nil || s.failure != nil || s.result.Reason != "" && !byPipe {
 		return
 	}
-	s.result.Reason, s.result.Detail = "output", err.Error()
+	s.result.Reason, s.result.Detail = reason, err.Error()
 	if s.result.Exit == 0 {
 		s.result.Exit = 125
 	}
