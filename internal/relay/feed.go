@@ -54,13 +54,15 @@ func (f *feed) start(l *Loop) {
 		f.in = l.Watch(f.src, unix.POLLIN, func(int16) { f.turn(false) })
 	}
 	if flags, err := unix.FcntlInt(uintptr(f.src), unix.F_GETFL, 0); err == nil && flags&unix.O_ACCMODE == unix.O_WRONLY {
-		f.fail(unix.EBADF) // as read(2) says; a pipe's end for writing never becomes readable
+		f.fail(unix.EBADF) // as read(2) says; a pipe's end for writing would never become readable
 	}
 }
 
-// fail keeps the reason, except that EPIPE is the command's: it reads no more. A terminal is not read, and one that hung up is at its end.
+// fail keeps the reason, unless the command reads no more (EPIPE), there was nothing to read (nohup(1) gives what may only be written in place of a
+// terminal: EBADF), or it is a terminal that others read (EIO).
 func (f *feed) fail(err error) {
-	if err != unix.EPIPE {
+	_, noTerminal := unix.IoctlGetTermios(f.src, unix.TCGETS)
+	if err != unix.EPIPE && err != unix.EBADF && (err != unix.EIO || noTerminal != nil) {
 		f.err = err
 	}
 	f.end()
