@@ -201,6 +201,9 @@ func TestOwnPolicyByLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.put("mine.yaml", "version: 1\n", 0o644)
+		if err := os.Chown(filepath.Join(s.Work, "mine.yaml"), os.Getuid(), os.Getgid()); err != nil { // another's is nobody's policy
+			t.Fatal(err)
+		}
 		for from, to := range map[string]string{"policy.yaml": "mine.yaml", "trusted.json": "approved"} {
 			if err := os.Symlink(filepath.Join(s.Work, to), filepath.Join(config, from)); err != nil {
 				t.Fatal(err)

@@ -113,7 +113,7 @@ func (t *takeBack) watch(rel string, isNew bool) {
 				opened = append(opened, openedDir{name, mode})
 			}
 		}
-		if isNew && name != "." && (t.guarded(name, d.Type()&fs.ModeSymlink != 0) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && (t.bare(name) || t.repositories[name])) {
+		if isNew && name != "." && (t.guarded(name, d.Type()&fs.ModeSymlink != 0) && !(d.IsDir() && d.Name() == ".git") || d.IsDir() && t.repository(name)) {
 			t.take(name)
 			return skip(d)
 		}
@@ -225,8 +225,7 @@ func (t *takeBack) handle(events []byte) {
 		case mask&unix.IN_ISDIR != 0:
 			t.watch(rel, true)
 		}
-		if t.bare(dir) || t.repositories[dir] {
-			t.repositories[dir] = true // what is laid there again, piece by piece, goes the same way
+		if t.repository(dir) {
 			t.take(dir)
 		}
 	}
@@ -235,6 +234,14 @@ func (t *takeBack) handle(events []byte) {
 func (t *takeBack) isLink(rel string) bool {
 	_, err := os.Readlink(filepath.Join(t.project, rel))
 	return err == nil
+}
+
+// repository says whether a directory is such a one, or was: what is laid there again, piece by piece, goes the same way.
+func (t *takeBack) repository(rel string) bool {
+	if !t.repositories[rel] && t.bare(rel) {
+		t.repositories[rel] = true
+	}
+	return t.repositories[rel]
 }
 
 // bare says whether a directory is a git repository laid in plain files, whose settings git would heed in it. Its name tells nothing.
